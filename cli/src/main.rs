@@ -1,0 +1,2 @@
+//! The `myriapod` command.
+fn main() {}

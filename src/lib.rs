@@ -1,0 +1,2 @@
+//! myriapod
+#![forbid(unsafe_code)]

@@ -1,0 +1,173 @@
+//! [`Errno`] and [`Error`]: which call failed, why, and on what.
+
+use std::fmt;
+
+/// A system error number.
+///
+/// ```
+/// use myriapod_sys::Errno;
+///
+/// assert_eq!(Errno::EADDRINUSE.to_string(), "EADDRINUSE (Address already in use)");
+/// ```
+///
+/// Source: errno(3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(i32);
+
+macro_rules! errnos {
+    ($($name:ident)*) => {
+        impl Errno {
+            $(#[doc = concat!("`", stringify!($name), "`, see errno(3).")]
+            pub const $name: Self = Self(libc::$name);)*
+        }
+    };
+}
+
+errnos! {
+    EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EBADF ECONNABORTED ECONNREFUSED ECONNRESET
+    EEXIST EHOSTUNREACH EINPROGRESS EINTR EINVAL EMFILE ENETDOWN ENETUNREACH ENFILE ENOBUFS ENOENT
+    ENOMEM ENOTCONN ENOTSOCK EOPNOTSUPP EPERM EPIPE EPROTO ETIMEDOUT
+}
+
+impl Errno {
+    /// The number itself, as `errno` holds it.
+    #[must_use]
+    pub const fn raw(self) -> i32 {
+        self.0
+    }
+
+    /// Wraps a number, whether the system knows it or not.
+    #[must_use]
+    pub const fn from_raw(raw: i32) -> Self {
+        Self(raw)
+    }
+
+    /// What the last failed call of this thread left in `errno`.
+    #[must_use]
+    pub fn last() -> Self {
+        Self(nix::errno::Errno::last_raw())
+    }
+
+    /// The symbolic name, such as `EADDRINUSE`, or `errno 12345` for a number without one.
+    #[must_use]
+    pub fn name(self) -> String {
+        match nix::errno::Errno::from_raw(self.0) {
+            nix::errno::Errno::UnknownErrno => format!("errno {}", self.0),
+            known => format!("{known:?}"),
+        }
+    }
+
+    /// What the system says of it, such as `Address already in use`.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        nix::errno::Errno::from_raw(self.0).desc()
+    }
+
+    /// Whether the call would have blocked (`EAGAIN` or `EWOULDBLOCK`, one number on most systems).
+    #[must_use]
+    pub const fn would_block(self) -> bool {
+        self.0 == libc::EAGAIN || self.0 == libc::EWOULDBLOCK
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.description())
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl std::error::Error for Errno {}
+
+impl From<nix::errno::Errno> for Errno {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self(errno as i32)
+    }
+}
+
+/// What the operating system refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    Call {
+        /// The call's name, such as `bind`.
+        call: &'static str,
+        /// Why.
+        errno: Errno,
+        /// What it was done to, such as `127.0.0.1:65432`; empty where there is nothing to name.
+        on: Box<str>,
+    },
+    /// This backend or system has no such thing.
+    Unsupported {
+        /// What was asked for, such as `edge-triggered mode`.
+        what: &'static str,
+        /// Who was asked, such as `select`.
+        by: &'static str,
+    },
+    /// `select` cannot watch a descriptor this large.
+    DescriptorTooLarge {
+        /// The descriptor's number.
+        descriptor: i32,
+        /// The first number that does not fit: `FD_SETSIZE`.
+        limit: usize,
+    },
+    /// A host name has no address.
+    Resolve {
+        /// The name as it was given.
+        host: Box<str>,
+        /// What getaddrinfo said, such as `EAI_NONAME (Name or service not known)`.
+        reason: Box<str>,
+    },
+    /// Text or bytes that are no address of any family we know.
+    InvalidAddress {
+        /// What was given.
+        given: Box<str>,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl Error {
+    /// A failed `call` that was done to `on`; an empty `on` is left out of the message.
+    #[must_use]
+    pub fn call(call: &'static str, errno: Errno, on: impl fmt::Display) -> Self {
+        Self::Call { call, errno, on: on.to_string().into() }
+    }
+
+    /// The error number, where a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Call { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call { call, errno, on } if on.is_empty() => write!(f, "{call}: {errno}"),
+            Self::Call { call, errno, on } => write!(f, "{call} {on}: {errno}"),
+            Self::Unsupported { what, by } => write!(f, "{by} has no {what}"),
+            Self::DescriptorTooLarge { descriptor, limit } => write!(
+                f,
+                "select cannot watch descriptor {descriptor}: it must be below FD_SETSIZE ({limit}); \
+                 poll and epoll have no such limit"
+            ),
+            Self::Resolve { host, reason } => write!(f, "getaddrinfo {host}: {reason}"),
+            Self::InvalidAddress { given, reason } => write!(f, "address {given:?}: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A result whose error names the call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
