@@ -1,2 +1,5 @@
 //! myriapod
 #![forbid(unsafe_code)]
+
+pub mod slab;
+pub mod timer;

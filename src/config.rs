@@ -1,0 +1,214 @@
+//! [`Limits`] and [`Config`]: every bound the engine keeps, each with a default that is on.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::protocol::DecodeLimits;
+
+/// The bounds on what peers can make the engine hold, wait for or do.
+///
+/// All are on by default. A duration of zero switches that timeout off; a size or count of zero is
+/// refused when the server is built.
+///
+/// ```
+/// use myriapod::Limits;
+///
+/// let limits = Limits { max_content_len: 64 * 1024, ..Limits::default() };
+/// assert!(limits.validate().is_ok());
+///
+/// let confused = Limits { low_water: 1024, high_water: 512, ..Limits::default() };
+/// assert_eq!(
+///     confused.validate().unwrap_err().to_string(),
+///     "low_water (1024) must be below high_water (512): reading would pause and resume at once",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a JSON header; 65,535 at most, since two bytes hold the length. Default 4,096.
+    pub max_header_len: usize,
+    /// Bytes of a message's content. Default 1 MiB.
+    pub max_content_len: usize,
+    /// Connections open at once. `None`, the default: what the descriptors allow, less 64.
+    pub max_connections: Option<usize>,
+    /// Connections from one IPv4 address or one IPv6 /64 network. `None`, the default: 1,024, and
+    /// no limit for loopback addresses and Unix sockets; a number that is set holds for all.
+    pub max_connections_per_address: Option<usize>,
+    /// Messages of one connection that are handled before the others get their turn. Default 64.
+    pub messages_per_event: usize,
+    /// Bytes of unsent replies above which a connection is no longer read from. Default 256 KiB.
+    pub high_water: usize,
+    /// Bytes of unsent replies below which it is read from again. Default 64 KiB.
+    pub low_water: usize,
+    /// Capacity of all pooled buffers together, in bytes. A connection that would need more is
+    /// closed. Default 256 MiB.
+    pub max_buffer_bytes: usize,
+    /// From the first byte of a message to its whole header. Default 10 s.
+    pub header_timeout: Duration,
+    /// From the whole header to the last byte of the content. Default 60 s.
+    pub content_timeout: Duration,
+    /// Without any message in either direction. Default 5 min.
+    pub idle_timeout: Duration,
+    /// Without any progress in sending what is queued. Default 30 s.
+    pub write_timeout: Duration,
+    /// After our side of a connection is shut down, how long we read on so that the last reply is
+    /// not lost to a reset. Default 2 s.
+    pub linger_timeout: Duration,
+    /// How many bytes are read and dropped meanwhile. Default 64 KiB.
+    pub linger_bytes: u32,
+    /// How long a graceful stop waits for what is in flight. Default 10 s.
+    pub drain_timeout: Duration,
+    /// The most connections accepted before others get their turn; the batch adapts between 1 and
+    /// this. Default 64.
+    pub accept_batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_header_len: 4096,
+            max_content_len: 1 << 20,
+            max_connections: None,
+            max_connections_per_address: None,
+            messages_per_event: 64,
+            high_water: 256 << 10,
+            low_water: 64 << 10,
+            max_buffer_bytes: 256 << 20,
+            header_timeout: Duration::from_secs(10),
+            content_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(300),
+            write_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(2),
+            linger_bytes: 64 << 10,
+            drain_timeout: Duration::from_secs(10),
+            accept_batch: 64,
+        }
+    }
+}
+
+/// Connections from one address where nothing else is set.
+pub(crate) const DEFAULT_PER_ADDRESS: usize = 1024;
+
+impl Limits {
+    /// The largest value that `max_header_len` may have.
+    pub const HEADER_LEN_CEILING: usize = u16::MAX as usize;
+
+    /// The largest value that `max_content_len` may have: 1 GiB.
+    pub const CONTENT_LEN_CEILING: usize = 1 << 30;
+
+    /// Checks that a server can work with these.
+    ///
+    /// # Errors
+    ///
+    /// The first bound that cannot work, and why.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("max_header_len", self.max_header_len),
+            ("max_content_len", self.max_content_len),
+            ("max_connections", self.max_connections.unwrap_or(1)),
+            ("max_connections_per_address", self.max_connections_per_address.unwrap_or(1)),
+            ("messages_per_event", self.messages_per_event),
+            ("high_water", self.high_water),
+            ("low_water", self.low_water),
+            ("max_buffer_bytes", self.max_buffer_bytes),
+            ("linger_bytes", self.linger_bytes as usize),
+            ("accept_batch", self.accept_batch),
+        ];
+        for (name, value) in counts {
+            if value == 0 {
+                return Err(ConfigError::Zero { name });
+            }
+        }
+        let ceilings = [
+            ("max_header_len", self.max_header_len, Self::HEADER_LEN_CEILING),
+            ("max_content_len", self.max_content_len, Self::CONTENT_LEN_CEILING),
+        ];
+        for (name, value, ceiling) in ceilings {
+            if value > ceiling {
+                return Err(ConfigError::TooLarge { name, value, ceiling });
+            }
+        }
+        if self.low_water >= self.high_water {
+            return Err(ConfigError::WaterMarks { low: self.low_water, high: self.high_water });
+        }
+        let message = 2 + self.max_header_len + self.max_content_len;
+        if self.max_buffer_bytes < message {
+            return Err(ConfigError::BuffersTooSmall { buffers: self.max_buffer_bytes, message });
+        }
+        Ok(())
+    }
+
+    /// The part of the limits that concerns decoding.
+    #[must_use]
+    pub fn decode(&self) -> DecodeLimits {
+        DecodeLimits {
+            max_header_len: self.max_header_len,
+            max_content_len: self.max_content_len,
+        }
+    }
+}
+
+/// What a server is built with, besides its handler.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Config {
+    /// The bounds.
+    pub limits: Limits,
+    /// Whether every connection is closed after its first reply, as the tutorial's server does.
+    pub one_shot: bool,
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A size or count is zero.
+    Zero {
+        /// The field's name.
+        name: &'static str,
+    },
+    /// A size is more than the protocol or the engine can express.
+    TooLarge {
+        /// The field's name.
+        name: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// The most it may be.
+        ceiling: usize,
+    },
+    /// The low-water mark is not below the high-water mark.
+    WaterMarks {
+        /// The low-water mark in bytes.
+        low: usize,
+        /// The high-water mark in bytes.
+        high: usize,
+    },
+    /// All buffers together could not hold one message of the largest size.
+    BuffersTooSmall {
+        /// `max_buffer_bytes`.
+        buffers: usize,
+        /// Bytes of the largest message: prefix, header and content.
+        message: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero { name } => write!(f, "{name} must be at least 1"),
+            Self::TooLarge { name, value, ceiling } => {
+                write!(f, "{name} ({value}) must be at most {ceiling}")
+            }
+            Self::WaterMarks { low, high } => write!(
+                f,
+                "low_water ({low}) must be below high_water ({high}): \
+                 reading would pause and resume at once"
+            ),
+            Self::BuffersTooSmall { buffers, message } => write!(
+                f,
+                "max_buffer_bytes ({buffers}) must be at least {message}: \
+                 one message of the largest size has to fit"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,252 @@
+//! What is kept for one connection, and the engine that turns its bytes into replies.
+//!
+//! Sans-IO: received bytes go in, encoded replies and a decision come out. The event loop does the
+//! receiving and sending.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use myriapod_sys::Interest;
+
+use crate::buffer::Handle;
+use crate::config::Config;
+use crate::handler::{ConnectionId, Handler, Reply};
+use crate::log::{LogEvent, LogHook};
+use crate::protocol::{Decoded, ExtraHeaders, Framing, Message, ProtocolError};
+use crate::stats::{Cause, Stats};
+use crate::timer::{Tick, TimerLinks};
+
+/// What the engine keeps for one connection, beside its socket.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    pub(crate) timer: TimerLinks,
+    /// The unfinished message, if there is one.
+    pub(crate) recv: Handle,
+    /// The unsent replies, if there are any.
+    pub(crate) send: Handle,
+    /// When the last message arrived or the last queued reply went out; while lingering, when
+    /// that began.
+    pub(crate) last_active: Tick,
+    /// Bytes that may still be read and dropped while lingering.
+    pub(crate) linger_left: u32,
+    /// Which entry of the table of addresses counts this connection.
+    pub(crate) address: u32,
+    /// Set once the connection is to be closed as soon as its replies are sent.
+    pub(crate) closing: Option<Cause>,
+    pub(crate) phase: Phase,
+    /// The peer has shut down its sending side.
+    pub(crate) end_seen: bool,
+    /// Not read from until the queue is below the low-water mark.
+    pub(crate) paused: bool,
+    /// On the ready list: the receive buffer may hold whole messages.
+    pub(crate) ready: bool,
+    /// The handler's own.
+    pub(crate) state: S,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Messages and replies.
+    Open,
+    /// Sending failed: what has arrived is still handled, replies are dropped.
+    Unsendable,
+    /// Our side is shut down; what arrives is dropped.
+    Lingering,
+}
+
+impl<S> Connection<S> {
+    pub(crate) fn new(state: S, address: u32, now: Tick) -> Self {
+        Self {
+            timer: TimerLinks::UNARMED,
+            recv: Handle::NONE,
+            send: Handle::NONE,
+            last_active: now,
+            linger_left: 0,
+            address,
+            closing: None,
+            phase: Phase::Open,
+            end_seen: false,
+            paused: false,
+            ready: false,
+            state,
+        }
+    }
+
+    /// What the socket should be watched for: the one place that decides it.
+    #[inline]
+    pub(crate) fn interest(&self) -> Interest {
+        let mut interest = Interest::NONE;
+        if self.wants_to_read() {
+            interest = Interest::READABLE;
+        }
+        if !self.send.is_none() {
+            interest = interest | Interest::WRITABLE;
+        }
+        interest
+    }
+
+    /// Whether receiving makes sense. A connection on the ready list stays watched, since it will
+    /// be read from again within a turn or two, but is not read from meanwhile.
+    #[inline]
+    pub(crate) fn wants_to_read(&self) -> bool {
+        match self.phase {
+            Phase::Lingering => true,
+            Phase::Open | Phase::Unsendable => {
+                !self.end_seen && !self.paused && self.closing.is_none()
+            }
+        }
+    }
+
+    /// Whether nothing of a message or reply is in flight, as far as we know.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.phase != Phase::Lingering
+            && self.recv.is_none()
+            && self.send.is_none()
+            && !self.ready
+            && self.closing.is_none()
+    }
+}
+
+/// What became of the bytes that were looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// How many bytes at the front are done with.
+    pub(crate) consumed: usize,
+    pub(crate) next: Next,
+}
+
+/// What is to be done with the rest.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// There is no rest.
+    Nothing,
+    /// It begins a message; look again when `needed` bytes are there.
+    Partial { needed: usize, in_content: bool },
+    /// It may hold whole messages, but it is others' turn, or enough replies wait.
+    More,
+    /// Close the connection once its replies are sent, and drop the rest.
+    Close(Cause),
+}
+
+/// Decodes, asks the handler, and gathers the replies. One for each event loop.
+pub(crate) struct Engine<H, F> {
+    pub(crate) handler: H,
+    pub(crate) framing: F,
+    /// The shared send buffer: the replies of the event that is being handled.
+    pub(crate) out: Vec<u8>,
+    pub(crate) extra: ExtraHeaders,
+    pub(crate) config: Config,
+    pub(crate) stats: Stats,
+    pub(crate) log: Option<LogHook>,
+}
+
+impl<H: Handler, F: Framing> Engine<H, F> {
+    /// Handles the whole messages at the front of `bytes`. `queued` is what the connection has
+    /// yet to send already.
+    pub(crate) fn process(
+        &mut self,
+        id: ConnectionId,
+        state: &mut H::State,
+        bytes: &[u8],
+        queued: usize,
+    ) -> Progress {
+        let mut consumed = 0;
+        let mut budget = self.config.limits.messages_per_event;
+        loop {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            if rest.is_empty() {
+                return Progress { consumed, next: Next::Nothing };
+            }
+            if budget == 0 || queued + self.out.len() >= self.config.limits.high_water {
+                return Progress { consumed, next: Next::More };
+            }
+            let next = match self.framing.decode(rest) {
+                Ok(Decoded::Message(frame)) => {
+                    consumed += frame.len();
+                    budget -= 1;
+                    match self.answer(id, state, Message::new(rest, &frame), frame.len()) {
+                        None => continue,
+                        Some(cause) => Next::Close(cause),
+                    }
+                }
+                Ok(Decoded::Incomplete { needed, in_content }) => {
+                    Next::Partial { needed, in_content }
+                }
+                Err(error) => {
+                    self.refuse(id, &error);
+                    Next::Close(Cause::Fault)
+                }
+            };
+            return Progress { consumed, next };
+        }
+    }
+
+    /// Lets the handler answer one message. Returns why the connection is to be closed, if it is.
+    fn answer(
+        &mut self,
+        id: ConnectionId,
+        state: &mut H::State,
+        message: Message<'_>,
+        len: usize,
+    ) -> Option<Cause> {
+        self.stats.messages += 1;
+        if let Some(log) = &mut self.log {
+            log(&LogEvent::Message { id, content_type: message.content_type(), len });
+        }
+        let start = self.out.len();
+        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.extra, id);
+        // A handler that panics may leave its own state half-changed; only its connection, which
+        // is closed, sees that again. The buffer is cut back below.
+        let handler = &mut self.handler;
+        let result =
+            catch_unwind(AssertUnwindSafe(|| handler.on_message(state, message, &mut reply)));
+        let (replied, close) = (reply.is_replied(), reply.wants_close());
+        match result {
+            Ok(Ok(())) => self.stats.replies += u64::from(replied),
+            Ok(Err(error)) => {
+                self.out.truncate(start);
+                let text = error.to_string();
+                match error.fault() {
+                    Some(fault) => {
+                        self.stats.count_fault(fault.kind());
+                        self.tell(&LogEvent::Fault { id, fault: fault.kind(), text: &text });
+                    }
+                    None => {
+                        self.stats.handler_errors += 1;
+                        self.tell(&LogEvent::HandlerError { id, text: &text });
+                    }
+                }
+                self.error_reply(error.kind(), &text);
+            }
+            Err(_panic) => {
+                self.out.truncate(start);
+                self.tell(&LogEvent::HandlerPanic { id });
+                return Some(Cause::Panic);
+            }
+        }
+        (close || self.config.one_shot).then_some(Cause::Handler)
+    }
+
+    /// Answers a fault of the framing.
+    fn refuse(&mut self, id: ConnectionId, error: &ProtocolError) {
+        let text = error.to_string();
+        self.stats.count_fault(error.kind());
+        self.tell(&LogEvent::Fault { id, fault: error.kind(), text: &text });
+        self.error_reply(error.kind().name(), &text);
+    }
+
+    pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
+        let start = self.out.len();
+        match self.framing.error_reply(&mut self.out, kind, text) {
+            Ok(()) => self.stats.replies += 1,
+            // A text that does not fit into a message: the peer learns by the close.
+            Err(_) => self.out.truncate(start),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, event: &LogEvent<'_>) {
+        if let Some(log) = &mut self.log {
+            log(event);
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! When to accept, how many at once, and what to do when the system has no room for more.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use myriapod_sys::{self as sys, Descriptor, Errno, SocketAddr, SpareDescriptor};
+
+use super::{EventLoop, Role, Timers};
+use crate::config::{DEFAULT_PER_ADDRESS, Limits};
+use crate::connection::Connection;
+use crate::handler::Handler;
+use crate::log::LogEvent;
+use crate::protocol::Framing;
+use crate::selector::Interest;
+use crate::slab::{Key, Slab};
+use crate::timer::{self, Tick};
+
+/// How long accepting pauses at most when descriptors or memory run out: 100 milliseconds.
+pub(crate) const PAUSE_TICKS: u32 = 10;
+
+/// At most one line about pauses in this time: a second.
+const LOG_TICKS: u32 = 100;
+
+/// No entry in the table of addresses: the peer is exempt.
+pub(crate) const EXEMPT: u32 = u32::MAX;
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Accepts from the listeners that have peers waiting, a batch at the most.
+    pub(super) fn accept(&mut self) {
+        if self.acceptor.paused_until.is_some_and(|until| timer::until(self.tick, until) == 0) {
+            self.resume_accepting();
+        }
+        if self.acceptor.waiting.is_empty() {
+            return;
+        }
+        let mut left = self.acceptor.batch(self.turn);
+        for listener in std::mem::take(&mut self.acceptor.waiting) {
+            while left > 0 && self.accept_one(listener) {
+                left -= 1;
+            }
+        }
+        if left == 0 {
+            self.acceptor.batch_was_full(self.turn);
+        }
+    }
+
+    /// Accepts one peer. Returns whether it makes sense to go on.
+    pub(super) fn accept_one(&mut self, listener: Key) -> bool {
+        if self.engine.stats.open >= self.acceptor.max_connections as u64 {
+            self.park_listeners();
+            let max_connections = self.acceptor.max_connections;
+            if self.acceptor.may_log(self.tick) {
+                self.tell(&LogEvent::AtLimit { max_connections });
+            }
+            return false;
+        }
+        let Some(source) = self.selector.source(listener) else { return false };
+        let errno = match sys::accept(source) {
+            Ok((socket, peer)) => {
+                self.open(socket, &peer);
+                return true;
+            }
+            Err(errno) => errno,
+        };
+        match classify(errno) {
+            AcceptError::Empty => false,
+            AcceptError::Next => {
+                self.engine.stats.accept_errors += 1;
+                true
+            }
+            AcceptError::Exhausted => {
+                self.pause_accepting(errno);
+                if let Some(spare) = &mut self.acceptor.spare
+                    && let Some(source) = self.selector.source(listener)
+                    && spare.turn_away(source) == Ok(true)
+                {
+                    self.engine.stats.turned_away += 1;
+                }
+                false
+            }
+            AcceptError::Unexpected => {
+                self.engine.stats.accept_errors += 1;
+                self.pause_accepting(errno);
+                false
+            }
+        }
+    }
+
+    fn open(&mut self, socket: Descriptor, peer: &SocketAddr) {
+        let Some(address) = self.acceptor.addresses.enter(peer) else {
+            self.engine.stats.refused_by_address += 1;
+            if self.acceptor.may_log(self.tick) {
+                let limit = self.acceptor.addresses.limit();
+                self.tell(&LogEvent::RefusedByAddress { peer, limit });
+            }
+            return;
+        };
+        // The handler's state comes with the key, so the entry is made first and watched then.
+        let role = Role::Listener;
+        let key = match self.selector.register(socket, Interest::NONE, role) {
+            Ok(key) => key,
+            Err(error) => {
+                self.acceptor.addresses.leave(address);
+                self.tell(&LogEvent::Failed { error: &error });
+                return;
+            }
+        };
+        let id = Self::id(key);
+        let state = self.engine.handler.on_open(id, peer);
+        if let Some(entry) = self.selector.get_mut(key) {
+            *entry = Role::Connection(Connection::new(state, address, self.tick));
+        }
+        self.engine.stats.accepted += 1;
+        self.engine.stats.open += 1;
+        self.tell(&LogEvent::Opened { id, peer });
+        if let Err(error) = self.selector.modify(key, Interest::READABLE) {
+            self.tell(&LogEvent::Failed { error: &error });
+            self.close(key, crate::stats::Cause::Error);
+            return;
+        }
+        if !self.engine.config.limits.idle_timeout.is_zero() {
+            let due = self.deadline(self.tick, self.engine.config.limits.idle_timeout);
+            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
+        }
+    }
+
+    fn pause_accepting(&mut self, errno: Errno) {
+        self.engine.stats.accept_pauses += 1;
+        self.acceptor.paused_until = Some(self.tick.wrapping_add(PAUSE_TICKS));
+        self.park_listeners();
+        if self.acceptor.may_log(self.tick) {
+            let open = self.engine.stats.open;
+            self.tell(&LogEvent::AcceptPaused { errno, open });
+        }
+    }
+
+    fn park_listeners(&mut self) {
+        if !std::mem::replace(&mut self.acceptor.parked, true) {
+            self.watch_listeners(Interest::NONE);
+        }
+    }
+
+    /// Lets peers in again, where anything had stopped them.
+    pub(super) fn resume_accepting(&mut self) {
+        self.acceptor.paused_until = None;
+        if std::mem::take(&mut self.acceptor.parked) {
+            self.watch_listeners(Interest::READABLE);
+        }
+    }
+
+    fn watch_listeners(&mut self, interest: Interest) {
+        for at in 0..self.acceptor.listeners.len() {
+            let Some(key) = self.acceptor.listeners.get(at).copied() else { return };
+            if let Err(error) = self.selector.modify(key, interest) {
+                self.tell(&LogEvent::Failed { error: &error });
+            }
+        }
+    }
+}
+
+/// The listeners of one loop and the state of accepting.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) listeners: Vec<Key>,
+    /// Listeners that have peers waiting, as far as the last wait said.
+    pub(crate) waiting: Vec<Key>,
+    /// How many to accept in one turn.
+    batch: usize,
+    full_in_turn: Option<u64>,
+    max_batch: usize,
+    pub(crate) max_connections: usize,
+    /// The listeners are out of the poller.
+    pub(crate) parked: bool,
+    /// Accepting pauses until then for want of descriptors or memory.
+    pub(crate) paused_until: Option<Tick>,
+    pub(crate) spare: Option<SpareDescriptor>,
+    last_line: Option<Tick>,
+    pub(crate) addresses: AddressTable,
+}
+
+/// What to do about an error of accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptError {
+    /// Nobody waits.
+    Empty,
+    /// That peer is gone, or its network: go on with the next.
+    Next,
+    /// The system lacks descriptors or memory.
+    Exhausted,
+    /// Nothing that accept(2) lists for a listening socket.
+    Unexpected,
+}
+
+/// Sorts the errors of accept(2).
+pub(crate) fn classify(errno: Errno) -> AcceptError {
+    if errno.would_block() {
+        return AcceptError::Empty;
+    }
+    match errno {
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => AcceptError::Exhausted,
+        // Linux hands a new connection's pending network errors to accept.
+        Errno::ECONNABORTED
+        | Errno::EPROTO
+        | Errno::EINTR
+        | Errno::ENETDOWN
+        | Errno::ENOPROTOOPT
+        | Errno::EHOSTDOWN
+        | Errno::EHOSTUNREACH
+        | Errno::EOPNOTSUPP
+        | Errno::ENETUNREACH
+        | Errno::ETIMEDOUT
+        | Errno::EPERM => AcceptError::Next,
+        _ => AcceptError::Unexpected,
+    }
+}
+
+impl Acceptor {
+    pub(crate) fn new(limits: &Limits, max_connections: usize) -> Self {
+        Self {
+            listeners: Vec::new(),
+            waiting: Vec::new(),
+            batch: 1,
+            full_in_turn: None,
+            max_batch: limits.accept_batch,
+            max_connections,
+            parked: false,
+            paused_until: None,
+            spare: SpareDescriptor::open().ok(),
+            last_line: None,
+            addresses: AddressTable::new(limits.max_connections_per_address),
+        }
+    }
+
+    /// How many peers to accept in this turn. Doubles while the backlog outlasts one turn after the
+    /// other, so that a trickle never pays for an accept that finds nobody.
+    pub(crate) fn batch(&mut self, turn: u64) -> usize {
+        let in_a_row = self.full_in_turn.is_some_and(|full| full + 1 == turn);
+        self.batch = if in_a_row { (self.batch * 2).min(self.max_batch) } else { 1 };
+        self.batch
+    }
+
+    /// Notes that a turn's batch was used up, so that more peers may be waiting.
+    pub(crate) fn batch_was_full(&mut self, turn: u64) {
+        self.full_in_turn = Some(turn);
+    }
+
+    /// Whether a line may be logged now; if so, the next one has to wait.
+    pub(crate) fn may_log(&mut self, now: Tick) -> bool {
+        let may = self.last_line.is_none_or(|last| now.wrapping_sub(last) >= LOG_TICKS);
+        if may {
+            self.last_line = Some(now);
+        }
+        may
+    }
+}
+
+/// How many connections each peer's address has open.
+///
+/// A tree and not a hash table: peers choose their addresses, and a hash without a random seed
+/// would let them choose collisions.
+#[derive(Debug)]
+pub(crate) struct AddressTable {
+    limit: Option<usize>,
+    by_network: BTreeMap<IpAddr, Key>,
+    entries: Slab<(IpAddr, usize)>,
+}
+
+impl AddressTable {
+    fn new(limit: Option<usize>) -> Self {
+        Self { limit, by_network: BTreeMap::new(), entries: Slab::new() }
+    }
+
+    /// The number of connections that one address may have.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEFAULT_PER_ADDRESS)
+    }
+
+    /// Counts one more connection of `peer`. Returns its entry, [`EXEMPT`] where there is none, or
+    /// `None` where the peer has as many connections as it may.
+    pub(crate) fn enter(&mut self, peer: &SocketAddr) -> Option<u32> {
+        if self.limit.is_none() && (peer.is_loopback() || peer.is_unix()) {
+            return Some(EXEMPT);
+        }
+        let limit = self.limit();
+        // All peers of Unix sockets are one: they have no address of their own.
+        let network = network(peer.ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        let key = match self.by_network.get(&network) {
+            Some(key) => *key,
+            None => {
+                let key = self.entries.insert((network, 0)).ok()?;
+                self.by_network.insert(network, key);
+                key
+            }
+        };
+        let (_, count) = self.entries.get_mut(key)?;
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(key.index())
+    }
+
+    /// Counts one connection less for an entry.
+    pub(crate) fn leave(&mut self, entry: u32) {
+        let Some((key, (network, count))) = self.entries.at_mut(entry) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.by_network.remove(network);
+            self.entries.remove(key);
+        }
+    }
+}
+
+/// What counts as one address: an IPv4 address, mapped or not, or an IPv6 /64 network.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let prefix = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(prefix))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> SocketAddr {
+        text.parse::<std::net::SocketAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn does_an_address_get_its_number_of_connections_and_no_more() {
+        let mut table = AddressTable::new(Some(2));
+        let first = table.enter(&peer("192.0.2.1:1")).unwrap();
+        assert_eq!(table.enter(&peer("192.0.2.1:2")), Some(first));
+        assert_eq!(table.enter(&peer("192.0.2.1:3")), None);
+        assert!(table.enter(&peer("192.0.2.2:3")).is_some());
+        table.leave(first);
+        assert_eq!(table.enter(&peer("[::ffff:192.0.2.1]:4")), Some(first), "mapped is the same");
+        table.leave(first);
+        table.leave(first);
+        assert_eq!(table.by_network.len(), 1, "an address without connections is forgotten");
+    }
+
+    #[test]
+    fn is_an_ipv6_network_one_address() {
+        let mut table = AddressTable::new(Some(1));
+        assert!(table.enter(&peer("[2001:db8::1]:1")).is_some());
+        assert_eq!(table.enter(&peer("[2001:db8::2]:1")), None);
+        assert!(table.enter(&peer("[2001:db8:0:1::1]:1")).is_some());
+    }
+
+    #[test]
+    fn are_loopback_and_unix_exempt_unless_a_limit_is_set() {
+        let mut table = AddressTable::new(None);
+        assert_eq!(table.enter(&peer("127.0.0.1:1")), Some(EXEMPT));
+        assert_eq!(table.enter(&peer("[::1]:1")), Some(EXEMPT));
+        let mut table = AddressTable::new(Some(1));
+        assert!(table.enter(&peer("127.0.0.1:1")).is_some());
+        assert_eq!(table.enter(&peer("127.0.0.1:2")), None);
+    }
+
+    #[test]
+    fn does_the_batch_grow_in_a_ramp_and_fall_in_a_trickle() {
+        let limits = Limits { accept_batch: 16, ..Limits::default() };
+        let mut acceptor = Acceptor::new(&limits, 1000);
+        let mut ramp = Vec::new();
+        for turn in 1..=6 {
+            ramp.push(acceptor.batch(turn));
+            acceptor.batch_was_full(turn);
+        }
+        assert_eq!(ramp, [1, 2, 4, 8, 16, 16]);
+        for turn in [8, 10, 12] {
+            assert_eq!(acceptor.batch(turn), 1, "a turn without waiting peers lay in between");
+            acceptor.batch_was_full(turn);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Deadlines, and the ways a connection ends.
+
+use std::time::Duration;
+
+use myriapod_sys::{self as sys, Shutdown};
+
+use super::{EventLoop, Role, TIMER_BUDGET, Timers};
+use crate::connection::{Connection, Phase};
+use crate::event_loop::receive::Socket;
+use crate::handler::Handler;
+use crate::log::LogEvent;
+use crate::protocol::Framing;
+use crate::slab::Key;
+use crate::stats::Cause;
+use crate::timer::{self, Tick};
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Brings a connection into order after a step: closes it if it is done, and watches its
+    /// socket for what it wants now.
+    pub(super) fn settle(&mut self, key: Key, socket: Socket) {
+        let draining = self.drain.is_some();
+        let Some(connection) = self.connection(key) else { return };
+        if connection.send.is_none() && connection.phase != Phase::Lingering {
+            match connection.closing {
+                Some(cause) if connection.end_seen || connection.phase == Phase::Unsendable => {
+                    return self.close(key, cause);
+                }
+                Some(_) => return self.begin_linger(key),
+                None if connection.end_seen && !connection.ready => {
+                    if !connection.recv.is_none() {
+                        // Whole messages are answered before receiving on, so this one is not.
+                        self.engine.stats.truncated += 1;
+                    }
+                    return self.close(key, Cause::Peer);
+                }
+                None if draining && connection.is_quiet() => match socket {
+                    Socket::Empty => {
+                        connection.closing = Some(Cause::Drained);
+                        return self.begin_linger(key);
+                    }
+                    Socket::MayHoldMore => self.look_again(key),
+                },
+                None => {}
+            }
+        }
+        let Some(connection) = self.connection(key) else { return };
+        let interest = connection.interest();
+        if let Err(error) = self.selector.modify(key, interest) {
+            self.tell(&LogEvent::Failed { error: &error });
+            self.close(key, Cause::Error);
+        }
+    }
+
+    /// From now on the connection only gets its replies; [`settle`](Self::settle) does the rest.
+    pub(super) fn begin_close(&mut self, key: Key, cause: Cause) {
+        if let Some(connection) = self.connection(key) {
+            connection.closing = connection.closing.or(Some(cause));
+            connection.paused = false;
+            self.release_own(key);
+        }
+    }
+
+    /// All replies are sent: shuts down our side and reads on for a while, since closing with
+    /// unread input would reset the connection and may destroy the last reply.
+    fn begin_linger(&mut self, key: Key) {
+        let (tick, bytes) = (self.tick, self.engine.config.limits.linger_bytes);
+        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return;
+        };
+        if sys::shutdown(socket, Shutdown::Write).is_err() {
+            return self.finish_close(key);
+        }
+        connection.phase = Phase::Lingering;
+        connection.last_active = tick;
+        connection.linger_left = bytes;
+        let interest = connection.interest();
+        if self.selector.modify(key, interest).is_err() {
+            return self.finish_close(key);
+        }
+        self.rearm(key);
+    }
+
+    /// Closes a connection that was to be closed.
+    pub(super) fn finish_close(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else { return };
+        let cause = connection.closing.unwrap_or(Cause::Peer);
+        self.close(key, cause);
+    }
+
+    /// Closes a connection at once, and takes back all that it held.
+    pub(super) fn close(&mut self, key: Key, cause: Cause) {
+        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        self.release_own(key);
+        let Some(Role::Connection(connection)) = self.selector.close(key) else { return };
+        self.engine.stats.discarded_out += self.pool.return_send(connection.send) as u64;
+        self.acceptor.addresses.leave(connection.address);
+        self.engine.stats.open -= 1;
+        self.engine.stats.count_closed(cause);
+        self.engine.handler.on_close(connection.state, cause);
+        self.tell(&LogEvent::Closed { id: Self::id(key), cause });
+        if self.acceptor.parked {
+            self.resume_accepting();
+        }
+    }
+
+    /// Fires what has expired: closes a connection whose deadline has come, and arms the timer
+    /// anew where the connection has been active since.
+    pub(super) fn expire(&mut self) {
+        let mut budget = TIMER_BUDGET;
+        loop {
+            let mut entries = Timers(&mut self.selector);
+            let Some(index) = self.wheel.expire(&mut entries, self.tick, &mut budget) else {
+                return;
+            };
+            let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) else {
+                continue;
+            };
+            let Some((due, cause)) = self.deadline(key) else { continue };
+            if timer::until(self.tick, due) > 0 {
+                self.wheel.arm(&mut Timers(&mut self.selector), index, due);
+            } else {
+                self.close(key, cause);
+            }
+        }
+    }
+
+    /// Sees to it that the connection's timer fires no later than its deadline.
+    pub(super) fn rearm(&mut self, key: Key) {
+        let Some((due, _)) = self.deadline(key) else { return };
+        let Some(connection) = self.connection(key) else { return };
+        let armed = connection.timer.expires();
+        let now = self.tick;
+        if armed.is_none_or(|armed| timer::until(now, due) < timer::until(now, armed)) {
+            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
+        }
+    }
+
+    /// The connection's next deadline, and the cause of its close should that come.
+    fn deadline(&self, key: Key) -> Option<(Tick, Cause)> {
+        let Some(Role::Connection(connection)) = self.selector.get(key) else { return None };
+        let limits = &self.engine.config.limits;
+        let after = |start: Tick, timeout: Duration, cause: Cause| {
+            // The start lies within its tick, so the count begins with the next.
+            let due = start.wrapping_add(timer::ticks(timeout).saturating_add(1));
+            (!timeout.is_zero()).then_some((due, cause))
+        };
+        if connection.phase == Phase::Lingering {
+            let cause = connection.closing.unwrap_or(Cause::Peer);
+            return after(connection.last_active, limits.linger_timeout, cause);
+        }
+        let sending = self.pool.send(connection.send);
+        let receiving = self.pool.recv(connection.recv);
+        let write = sending
+            .and_then(|queue| after(queue.stalled_since, limits.write_timeout, Cause::WriteTimeout));
+        // While it is we who do not read, the peer is not late.
+        let message = receiving.filter(|_| !connection.paused && !connection.ready);
+        let message = message.and_then(|buffer| {
+            if buffer.in_content {
+                after(buffer.since, limits.content_timeout, Cause::ContentTimeout)
+            } else {
+                after(buffer.since, limits.header_timeout, Cause::HeaderTimeout)
+            }
+        });
+        if sending.is_none() && receiving.is_none() {
+            return after(connection.last_active, limits.idle_timeout, Cause::Idle);
+        }
+        let now = self.tick;
+        write.into_iter().chain(message).min_by_key(|(due, _)| timer::until(now, *due))
+    }
+
+    /// The stamp that a deadline of this connection's unfinished message begins with: now, or
+    /// nothing used up while reading is paused.
+    pub(super) fn clock_of(&mut self, key: Key) -> Tick {
+        let tick = self.tick;
+        self.connection(key).map_or(tick, |connection| if connection.paused { 0 } else { tick })
+    }
+}
+
+#[expect(dead_code, reason = "a compile-time assertion")]
+const ENTRY: () = assert!(size_of::<Connection<()>>() <= 44, "see the table in ARCHITECTURE.md");

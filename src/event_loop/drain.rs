@@ -1,0 +1,111 @@
+//! A graceful stop: accept what already waits, finish what is in flight, within a deadline.
+
+use std::collections::VecDeque;
+
+use super::{EventLoop, Role};
+use crate::connection::Phase;
+use crate::handler::Handler;
+use crate::log::LogEvent;
+use crate::protocol::Framing;
+use crate::slab::Key;
+use crate::stats::Cause;
+use crate::timer::{self, Tick};
+
+/// Connections that are looked at in one turn.
+const BUDGET: usize = 1024;
+
+/// A graceful stop under way.
+#[derive(Debug)]
+pub(super) struct Drain {
+    /// When what is in flight is cut off; `None` for never.
+    pub(super) deadline: Option<Tick>,
+    /// The first place in the slab that has not been looked at, and the end of those to look at.
+    next: u32,
+    end: u32,
+    /// Connections to look at again, since their sockets may hold more.
+    again: VecDeque<Key>,
+}
+
+impl Drain {
+    /// Whether there are connections to look at without waiting for any event.
+    pub(super) fn has_work(&self) -> bool {
+        self.next < self.end || !self.again.is_empty()
+    }
+}
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Begins a graceful stop; a second call changes nothing.
+    ///
+    /// Peers that already wait in the backlog are accepted, then the listeners are closed.
+    /// Requests that were received before this are answered; then each connection is shut down
+    /// and closed. [`run_once`](Self::run_once) must go on being called until it says that the
+    /// loop has finished, `drain_timeout` later at the latest.
+    pub fn begin_drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        for listener in std::mem::take(&mut self.acceptor.listeners) {
+            while self.accept_one(listener) {}
+            self.selector.close(listener);
+        }
+        let open = self.engine.stats.open;
+        self.tell(&LogEvent::Draining { open });
+        let timeout = self.engine.config.limits.drain_timeout;
+        let deadline = self.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
+        self.drain = Some(Drain {
+            deadline: (!timeout.is_zero()).then_some(deadline),
+            next: 0,
+            end: self.selector.end(),
+            again: VecDeque::new(),
+        });
+    }
+
+    /// Closes what is still open, whatever is in flight.
+    pub fn cut_off(&mut self) {
+        self.begin_drain();
+        for index in 0..self.selector.end() {
+            if let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) {
+                // One that lingers has had all its replies.
+                match connection.phase {
+                    Phase::Lingering => self.finish_close(key),
+                    Phase::Open | Phase::Unsendable => self.close(key, Cause::CutOff),
+                }
+            }
+        }
+    }
+
+    /// Whether the loop was stopped and has nothing left to do.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.drain.is_some() && self.engine.stats.open == 0
+    }
+
+    /// Looks at some connections: what their sockets still hold is received and answered.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..BUDGET {
+            let Some(drain) = &mut self.drain else { return };
+            if drain.next < drain.end {
+                let index = drain.next;
+                drain.next += 1;
+                if let Some((key, Role::Connection(_))) = self.selector.at_mut(index) {
+                    self.receive(key);
+                }
+            } else if let Some(key) = drain.again.pop_front() {
+                self.receive(key);
+            } else {
+                break;
+            }
+        }
+        let deadline = self.drain.as_ref().and_then(|drain| drain.deadline);
+        if deadline.is_some_and(|deadline| timer::until(self.tick, deadline) == 0) {
+            self.cut_off();
+        }
+    }
+
+    /// The connection's socket may hold more than was received.
+    pub(super) fn look_again(&mut self, key: Key) {
+        if let Some(drain) = &mut self.drain {
+            drain.again.push_back(key);
+        }
+    }
+}

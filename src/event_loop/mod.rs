@@ -1,0 +1,342 @@
+//! [`EventLoop`]: wait, receive, answer, send, accept, expire, close.
+//!
+//! One turn is [`EventLoop::run_once`]; each of its steps has a file of its own.
+
+mod accept;
+mod close;
+mod drain;
+mod receive;
+mod send;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use myriapod_sys::{self as sys, BorrowedFd, Listener, Signals, Time, Waker};
+
+use self::accept::Acceptor;
+use self::drain::Drain;
+use crate::buffer::Pool;
+use crate::connection::{Connection, Engine};
+use crate::handler::{ConnectionId, Handler};
+use crate::log::LogEvent;
+use crate::protocol::{Framing, JsonHeader};
+use crate::selector::{Interest, Ready, Selector};
+use crate::slab::Key;
+use crate::stats::{Cause, Stats};
+use crate::timer::{self, TICK, Tick, TimerEntries, TimerLinks, Wheel};
+
+/// Capacity of the receive buffer that all connections of a loop share.
+const SHARED_RECV: usize = 64 << 10;
+
+/// The shared send buffer gives back what it grew beyond this.
+const SHARED_SEND: usize = 256 << 10;
+
+/// Timers that are fired or moved in one turn.
+const TIMER_BUDGET: u32 = 1024;
+
+/// One thread's server: its sockets, its timers, its buffers and its handler.
+///
+/// [`run`](Self::run) serves until it is stopped. [`run_once`](Self::run_once) does one turn, so
+/// that it can live in a loop of somebody else's; [`as_fd`](Self::as_fd) is readable when a turn
+/// has something to do, and [`timeout`](Self::timeout) says when one is due in any case.
+///
+/// Made by [`ServerBuilder`](crate::ServerBuilder).
+pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
+    selector: Selector<Role<H::State>>,
+    wheel: Wheel,
+    pool: Pool,
+    engine: Engine<H, F>,
+    acceptor: Acceptor,
+    signals: Option<Signals>,
+    stop: Arc<Stop>,
+    /// The shared receive buffer.
+    shared: Vec<u8>,
+    /// Connections whose buffers may hold whole messages.
+    ready: VecDeque<Key>,
+    /// The clock as it was read after the last wait.
+    now: Time,
+    /// The same in ticks, and when that tick began.
+    tick: Tick,
+    tick_began: Time,
+    turn: u64,
+    drain: Option<Drain>,
+}
+
+/// What a registered descriptor is for.
+#[derive(Debug)]
+enum Role<S> {
+    Connection(Connection<S>),
+    Listener,
+    Signals,
+}
+
+/// What other threads may touch.
+pub(crate) struct Stop {
+    waker: Waker,
+    requested: AtomicBool,
+}
+
+/// Stops an event loop from any thread. Clones are the same handle.
+#[derive(Clone)]
+pub struct Handle(Arc<Stop>);
+
+impl Handle {
+    /// Begins a graceful stop: what is in flight is finished, within `drain_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to the wake-up.
+    pub fn shutdown(&self) -> sys::Result<()> {
+        self.0.requested.store(true, Ordering::Release);
+        self.0.waker.wake()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// What one turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// Events that the system reported.
+    pub events: usize,
+    /// Whether the loop was stopped and has nothing left to do.
+    pub finished: bool,
+}
+
+/// The timers run through the entries of the selector.
+struct Timers<'a, S>(&'a mut Selector<Role<S>>);
+
+impl<S> TimerEntries for Timers<'_, S> {
+    fn links(&mut self, index: u32) -> Option<&mut TimerLinks> {
+        match self.0.at_mut(index) {
+            Some((_, Role::Connection(connection))) => Some(&mut connection.timer),
+            _ => None,
+        }
+    }
+}
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Bytes of memory that one idle connection takes, the handler's own state included.
+    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<H::State>>::ENTRY_SIZE;
+
+    pub(crate) fn new(
+        backend: sys::Backend,
+        engine: Engine<H, F>,
+        max_connections: usize,
+    ) -> sys::Result<Self> {
+        let mut selector = Selector::with_backend(backend)?;
+        let stop = Stop { waker: selector.waker()?, requested: AtomicBool::new(false) };
+        let limits = &engine.config.limits;
+        let now = sys::now();
+        Ok(Self {
+            selector,
+            wheel: Wheel::new(),
+            pool: Pool::new(limits.max_buffer_bytes),
+            acceptor: Acceptor::new(limits, max_connections),
+            engine,
+            signals: None,
+            stop: Arc::new(stop),
+            shared: Vec::with_capacity(SHARED_RECV),
+            ready: VecDeque::new(),
+            now,
+            tick: 0,
+            tick_began: now,
+            turn: 0,
+            drain: None,
+        })
+    }
+
+    /// Adds a listening socket.
+    pub(crate) fn add_listener(&mut self, listener: Listener) -> sys::Result<()> {
+        let key = self.selector.register(listener, Interest::READABLE, Role::Listener)?;
+        self.acceptor.listeners.push(key);
+        Ok(())
+    }
+
+    /// Stops gracefully at the first of these signals, and at once at the second.
+    pub(crate) fn add_signals(&mut self, signals: Signals) -> sys::Result<()> {
+        let watched = signals.try_clone_descriptor()?;
+        self.selector.register(watched, Interest::READABLE, Role::Signals)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// A handle that stops this loop from another thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.stop))
+    }
+
+    /// The handler.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.engine.handler
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.engine.stats.clone();
+        stats.stale_events = self.selector.stale_events();
+        stats.pool_bytes = self.pool.lent() as u64;
+        stats.pool_buffers = self.pool.held() as u64;
+        stats
+    }
+
+    /// The descriptor that becomes readable when a turn has something to do, for use inside
+    /// another loop; the backends `poll` and `select` have none.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.selector.as_fd()
+    }
+
+    /// How long from now until a turn is due even if nothing is ready; `None` for never.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout_from(sys::now())
+    }
+
+    fn timeout_from(&self, now: Time) -> Option<Duration> {
+        if !self.ready.is_empty() || self.drain.as_ref().is_some_and(Drain::has_work) {
+            return Some(Duration::ZERO);
+        }
+        let moments = [
+            self.wheel.next(),
+            self.acceptor.paused_until,
+            self.drain.as_ref().and_then(|drain| drain.deadline),
+        ];
+        let ahead = moments.into_iter().flatten().map(|at| timer::until(self.tick, at)).min()?;
+        Some((self.tick_began + TICK * ahead).saturating_since(now))
+    }
+
+    /// Serves until it is stopped. Returns whether all that was in flight was finished.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to a wait, which nothing can be done about.
+    pub fn run(&mut self) -> sys::Result<bool> {
+        while !self.run_once(None)?.finished {}
+        Ok(self.engine.stats.closed_for(Cause::CutOff) == 0)
+    }
+
+    /// Does one turn: waits at most for `timeout` (`None`: until there is something to do), then
+    /// does what there is to do. After the loop has finished, it returns at once.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to a wait, which nothing can be done about.
+    pub fn run_once(&mut self, timeout: Option<Duration>) -> sys::Result<Turn> {
+        if self.is_finished() {
+            return Ok(Turn { events: 0, finished: true });
+        }
+        let due = self.timeout_from(self.now);
+        let timeout = match (timeout, due) {
+            (Some(timeout), Some(due)) => Some(timeout.min(due)),
+            (timeout, due) => timeout.or(due),
+        };
+        let events = self.selector.select(timeout)?;
+        self.turn += 1;
+        self.read_clock();
+        self.engine.stats.wakeups += 1;
+        self.engine.stats.events += events as u64;
+
+        // Those that were waiting for their turn before this one; new ones wait for the next.
+        let leftovers = self.ready.len();
+        while let Some(ready) = self.selector.next_ready() {
+            self.dispatch(ready);
+        }
+        for _ in 0..leftovers {
+            self.resume_next();
+        }
+        self.accept();
+        self.expire();
+        if self.selector.take_woken() {
+            // Reset first: what is asked for from now on wakes again.
+            self.stop.waker.reset();
+            if self.stop.requested.swap(false, Ordering::Acquire) {
+                self.begin_drain();
+            }
+        }
+        self.drain();
+        Ok(Turn { events, finished: self.is_finished() })
+    }
+
+    fn read_clock(&mut self) {
+        self.now = sys::now();
+        let elapsed = self.now.saturating_since(self.tick_began);
+        if elapsed >= TICK {
+            let ticks = u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
+            self.tick = self.tick.wrapping_add(ticks);
+            self.tick_began = self.tick_began + TICK * ticks;
+        }
+    }
+
+    fn dispatch(&mut self, ready: Ready) {
+        match self.selector.get(ready.key) {
+            Some(Role::Connection(_)) => {
+                // Reading comes first: what the peer sent before it went is not lost.
+                if ready.is_readable() {
+                    self.receive(ready.key);
+                }
+                if ready.is_writable() {
+                    self.flush(ready.key);
+                }
+            }
+            Some(Role::Listener) => self.acceptor.waiting.push(ready.key),
+            Some(Role::Signals) => self.take_signals(),
+            None => {}
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while self.signals.as_mut().and_then(Signals::take).is_some() {
+            match self.drain {
+                None => self.begin_drain(),
+                Some(_) => self.cut_off(),
+            }
+        }
+    }
+
+    /// The connection that `key` names.
+    fn connection(&mut self, key: Key) -> Option<&mut Connection<H::State>> {
+        match self.selector.get_mut(key) {
+            Some(Role::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    fn id(key: Key) -> ConnectionId {
+        ConnectionId { event_loop: 0, key }
+    }
+
+    /// Arms the connection's timer for `due`, unless it will fire before that anyway.
+    fn arm_by(&mut self, key: Key, due: Tick) {
+        let Some(connection) = self.connection(key) else { return };
+        let armed = connection.timer.expires();
+        let now = self.tick;
+        if armed.is_none_or(|armed| timer::until(now, due) < timer::until(now, armed)) {
+            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
+        }
+    }
+
+    fn tell(&mut self, event: &LogEvent<'_>) {
+        self.engine.tell(event);
+    }
+}
+
+impl<H: Handler, F: Framing> fmt::Debug for EventLoop<H, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("selector", &self.selector)
+            .field("open", &self.engine.stats.open)
+            .field("draining", &self.drain.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+//! Receiving, and handing what was received to the engine.
+
+use myriapod_sys as sys;
+
+use super::{EventLoop, Role};
+use crate::buffer::{Handle, SendQueue};
+use crate::connection::{Next, Phase, Progress};
+use crate::handler::Handler;
+use crate::protocol::Framing;
+use crate::slab::Key;
+use crate::stats::Cause;
+
+/// What is known of a socket after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Socket {
+    /// It holds nothing more: a receive came short, or would have blocked.
+    Empty,
+    /// It may hold more.
+    MayHoldMore,
+}
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Receives once, and answers whatever whole messages are there then.
+    pub(super) fn receive(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.ready || !connection.wants_to_read() {
+            return;
+        }
+        let (phase, own) = (connection.phase, connection.recv);
+        if phase == Phase::Lingering {
+            self.discard(key);
+        } else if own.is_none() {
+            self.receive_shared(key);
+        } else {
+            self.receive_own(key, own);
+        }
+    }
+
+    /// Receives into the buffer that all connections share.
+    fn receive_shared(&mut self, key: Key) {
+        let mut buffer = std::mem::take(&mut self.shared);
+        buffer.clear();
+        let socket = self.recv_into(key, &mut buffer);
+        if socket.is_some() && !buffer.is_empty() {
+            self.digest_shared(key, &buffer);
+        }
+        self.shared = buffer;
+        if let Some(socket) = socket {
+            self.settle(key, socket);
+        }
+    }
+
+    /// Receives behind the unfinished message in the connection's own buffer.
+    fn receive_own(&mut self, key: Key, own: Handle) {
+        if self.pool.make_room(own).is_err() {
+            self.begin_close(key, Cause::BufferLimit);
+            return self.settle(key, Socket::MayHoldMore);
+        }
+        let mut buffer = self.pool.take_bytes(own);
+        let socket = self.recv_into(key, &mut buffer);
+        self.pool.put_bytes(own, buffer);
+        if let Some(socket) = socket {
+            self.digest_own(key, own);
+            self.settle(key, socket);
+        }
+    }
+
+    /// One `recv` into the free end of `buffer`. `None` where it failed and the connection is
+    /// closed; the end of the stream is noted in the connection.
+    fn recv_into(&mut self, key: Key, buffer: &mut Vec<u8>) -> Option<Socket> {
+        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return None;
+        };
+        let room = buffer.capacity() - buffer.len();
+        match sys::recv_append(source, buffer) {
+            Ok(0) => {
+                connection.end_seen = true;
+                Some(Socket::Empty)
+            }
+            Ok(received) => {
+                self.engine.stats.bytes_in += received as u64;
+                Some(if received < room { Socket::Empty } else { Socket::MayHoldMore })
+            }
+            Err(errno) if errno.would_block() => Some(Socket::Empty),
+            Err(_) => {
+                self.close(key, Cause::Error);
+                None
+            }
+        }
+    }
+
+    /// Answers what stands in the shared receive buffer, and moves a rest to a buffer of the
+    /// connection's own.
+    fn digest_shared(&mut self, key: Key, bytes: &[u8]) {
+        let Some(Progress { consumed, next }) = self.process(key, bytes) else { return };
+        let rest = bytes.get(consumed..).unwrap_or_default();
+        let (needed, in_content) = match next {
+            Next::Nothing => return,
+            Next::Partial { needed, in_content } => (needed, in_content),
+            Next::More => (0, false),
+            Next::Close(cause) => {
+                self.engine.stats.discarded_in += rest.len() as u64;
+                return self.begin_close(key, cause);
+            }
+        };
+        let since = self.clock_of(key);
+        let Ok(own) = self.pool.lend_recv(rest, needed, in_content, since) else {
+            self.engine.stats.discarded_in += rest.len() as u64;
+            return self.begin_close(key, Cause::BufferLimit);
+        };
+        if let Some(connection) = self.connection(key) {
+            connection.recv = own;
+        }
+        self.wait_for_rest(key);
+    }
+
+    /// Answers what stands in the connection's own buffer, if it is worth looking.
+    fn digest_own(&mut self, key: Key, own: Handle) {
+        let Some(buffer) = self.pool.recv(own) else { return };
+        if buffer.unread().len() < buffer.needed {
+            return;
+        }
+        let (start, was_in_content) = (buffer.start, buffer.in_content);
+        let bytes = self.pool.take_bytes(own);
+        let progress = self.process(key, bytes.get(start..).unwrap_or_default());
+        self.pool.put_bytes(own, bytes);
+        let Some(Progress { consumed, next }) = progress else { return };
+        let since = self.clock_of(key);
+        let Some(buffer) = self.pool.recv_mut(own) else { return };
+        buffer.start += consumed;
+        (buffer.needed, buffer.in_content) = match next {
+            Next::Nothing => return self.release_own(key),
+            Next::Partial { needed, in_content } => (needed, in_content),
+            Next::More => (0, false),
+            Next::Close(cause) => return self.begin_close(key, cause),
+        };
+        // A new message, or a new part of it, has a deadline of its own.
+        if consumed > 0 || buffer.in_content != was_in_content {
+            buffer.since = since;
+        }
+        self.wait_for_rest(key);
+    }
+
+    /// Has the engine answer `bytes`, and sends the replies.
+    fn process(&mut self, key: Key, bytes: &[u8]) -> Option<Progress> {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return None };
+        let queued = self.pool.send(connection.send).map_or(0, SendQueue::len);
+        connection.last_active = self.tick;
+        let progress = self.engine.process(Self::id(key), &mut connection.state, bytes, queued);
+        self.send_replies(key);
+        Some(progress)
+    }
+
+    /// A rest stays in the connection's own buffer: either it waits for the next turn, or the
+    /// deadline for what is missing runs.
+    fn wait_for_rest(&mut self, key: Key) {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        let whole = self.pool.recv(connection.recv).is_some_and(|buffer| buffer.needed == 0);
+        if connection.paused {
+            return;
+        }
+        if whole {
+            connection.ready = true;
+            self.ready.push_back(key);
+        } else {
+            self.rearm(key);
+        }
+    }
+
+    /// Reading goes on after a pause: the deadline of an unfinished message runs again, and whole
+    /// messages in the buffer get their turn.
+    pub(super) fn resume_reading(&mut self, key: Key) {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        connection.paused = false;
+        if let Some(buffer) = self.pool.recv_mut(connection.recv) {
+            buffer.since = self.tick.wrapping_sub(buffer.since);
+            self.wait_for_rest(key);
+        }
+    }
+
+    /// Gives the next connection on the ready list its turn.
+    pub(super) fn resume_next(&mut self) {
+        let Some(key) = self.ready.pop_front() else { return };
+        let Some(connection) = self.connection(key) else { return };
+        if !std::mem::take(&mut connection.ready) || connection.closing.is_some() {
+            return;
+        }
+        let own = connection.recv;
+        self.digest_own(key, own);
+        self.settle(key, Socket::MayHoldMore);
+    }
+
+    /// While lingering: reads and drops what still comes.
+    fn discard(&mut self, key: Key) {
+        let mut buffer = std::mem::take(&mut self.shared);
+        buffer.clear();
+        let socket = self.recv_into(key, &mut buffer);
+        let received = buffer.len();
+        self.shared = buffer;
+        self.engine.stats.discarded_in += received as u64;
+        let Some(connection) = self.connection(key) else { return };
+        let received = u32::try_from(received).unwrap_or(u32::MAX);
+        connection.linger_left = connection.linger_left.saturating_sub(received);
+        if socket.is_some() && (connection.end_seen || connection.linger_left == 0) {
+            self.finish_close(key);
+        }
+    }
+
+    /// Gives the connection's receive buffer back, and counts what it still held.
+    pub(super) fn release_own(&mut self, key: Key) {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        connection.ready = false;
+        let own = std::mem::replace(&mut connection.recv, Handle::NONE);
+        let unread = self.pool.recv(own).map_or(0, |buffer| buffer.unread().len());
+        self.engine.stats.discarded_in += unread as u64;
+        self.pool.return_recv(own);
+    }
+}

@@ -1,0 +1,135 @@
+//! Sending: at once where the socket takes it, from a queue where it does not.
+
+use std::io::IoSlice;
+
+use myriapod_sys as sys;
+
+use super::{EventLoop, Role, SHARED_SEND};
+use crate::buffer::{Handle, MAX_SLICES, PoolFull, SendQueue};
+use crate::connection::Phase;
+use crate::event_loop::receive::Socket;
+use crate::handler::Handler;
+use crate::protocol::Framing;
+use crate::slab::Key;
+use crate::stats::Cause;
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Sends the replies of one event with one `send`; what the socket does not take is queued.
+    pub(super) fn send_replies(&mut self, key: Key) {
+        if self.engine.out.is_empty() {
+            return;
+        }
+        let out = std::mem::take(&mut self.engine.out);
+        self.send_or_queue(key, &out);
+        self.engine.out = out;
+        self.engine.out.clear();
+        if self.engine.out.capacity() > SHARED_SEND {
+            self.engine.out.shrink_to(SHARED_SEND);
+        }
+    }
+
+    fn send_or_queue(&mut self, key: Key, bytes: &[u8]) {
+        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return;
+        };
+        if connection.phase != Phase::Open {
+            self.engine.stats.discarded_out += bytes.len() as u64;
+            return;
+        }
+        let mut rest = bytes;
+        if connection.send.is_none() {
+            match sys::send(socket, bytes) {
+                Ok(sent) => {
+                    self.engine.stats.bytes_out += sent as u64;
+                    rest = bytes.get(sent..).unwrap_or_default();
+                }
+                Err(errno) if errno.would_block() => {}
+                Err(_) => {
+                    self.engine.stats.discarded_out += bytes.len() as u64;
+                    return self.stop_sending(key);
+                }
+            }
+            if rest.is_empty() {
+                return;
+            }
+            self.engine.stats.short_writes += 1;
+        }
+        if self.queue(key, rest) == Err(PoolFull) {
+            // Half a reply must not be followed by another: nothing more is sent.
+            self.engine.stats.discarded_out += rest.len() as u64;
+            self.stop_sending(key);
+            self.begin_close(key, Cause::BufferLimit);
+        }
+    }
+
+    /// Appends to the connection's send queue, and pauses reading above the high-water mark.
+    fn queue(&mut self, key: Key, bytes: &[u8]) -> Result<(), PoolFull> {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return Ok(()) };
+        let first = connection.send.is_none();
+        if first {
+            connection.send = self.pool.lend_send(self.tick)?;
+        }
+        self.pool.queue(connection.send, bytes)?;
+        let queued = self.pool.send(connection.send).map_or(0, SendQueue::len);
+        if !connection.paused && queued >= self.engine.config.limits.high_water {
+            connection.paused = true;
+            self.engine.stats.paused_reads += 1;
+            if let Some(buffer) = self.pool.recv_mut(connection.recv) {
+                buffer.since = self.tick.wrapping_sub(buffer.since);
+            }
+        }
+        if first {
+            self.rearm(key);
+        }
+        Ok(())
+    }
+
+    /// Sends from the queue once, since the socket has room.
+    pub(super) fn flush(&mut self, key: Key) {
+        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return;
+        };
+        let handle = connection.send;
+        let Some(queue) = self.pool.send_mut(handle) else { return };
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        for (slot, bytes) in slices.iter_mut().zip(queue.slices()) {
+            *slot = IoSlice::new(bytes);
+            count += 1;
+        }
+        match sys::send_vectored(socket, slices.get(..count).unwrap_or_default()) {
+            Ok(sent) => {
+                self.engine.stats.bytes_out += sent as u64;
+                connection.last_active = self.tick;
+                self.pool.advance(handle, sent, self.tick);
+            }
+            Err(errno) if errno.would_block() => {}
+            Err(_) => {
+                self.stop_sending(key);
+                return self.settle(key, Socket::MayHoldMore);
+            }
+        }
+        let left = self.pool.send(handle).map_or(0, SendQueue::len);
+        if left == 0 {
+            self.pool.return_send(handle);
+            connection.send = Handle::NONE;
+            self.engine.handler.on_drained(&mut connection.state);
+        }
+        if connection.paused && left <= self.engine.config.limits.low_water {
+            self.resume_reading(key);
+        }
+        self.settle(key, Socket::MayHoldMore);
+    }
+
+    /// The peer takes no more replies. What it sent before is still read and handled, since a
+    /// message may want no reply.
+    fn stop_sending(&mut self, key: Key) {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        connection.phase = Phase::Unsendable;
+        let handle = std::mem::replace(&mut connection.send, Handle::NONE);
+        self.engine.stats.discarded_out += self.pool.return_send(handle) as u64;
+        if connection.paused {
+            self.resume_reading(key);
+        }
+    }
+}

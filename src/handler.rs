@@ -1,0 +1,366 @@
+//! [`Handler`]: what is done with a message; [`Reply`]: what is sent back.
+
+use std::any::Any;
+use std::fmt;
+
+use myriapod_sys::SocketAddr;
+use serde::Serialize;
+
+use crate::protocol::{
+    EncodeError, ExtraHeaders, Framing, Head, Message, ProtocolError, write_json,
+};
+use crate::slab::Key;
+use crate::stats::Cause;
+
+/// Names one connection for as long as it is open, and no other afterwards.
+///
+/// Opaque: which event loop, which place, which generation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub(crate) event_loop: u16,
+    pub(crate) key: Key,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}.{:?}", self.event_loop, self.key)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a handler returns for a message.
+pub type HandlerResult = Result<(), HandlerError>;
+
+/// What is done with connections and messages. One handler serves all connections of one loop.
+///
+/// A closure `FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult` is a handler without state.
+///
+/// ```
+/// use myriapod::{Cause, ConnectionId, Handler, HandlerResult, Message, Reply, SocketAddr};
+///
+/// /// Numbers the messages of each connection.
+/// struct Counting;
+///
+/// impl Handler for Counting {
+///     type State = u64;
+///
+///     fn on_open(&mut self, _id: ConnectionId, _peer: &SocketAddr) -> u64 {
+///         0
+///     }
+///
+///     fn on_message(
+///         &mut self,
+///         count: &mut u64,
+///         _message: Message<'_>,
+///         reply: &mut Reply<'_>,
+///     ) -> HandlerResult {
+///         *count += 1;
+///         reply.json(&serde_json::json!({ "result": *count }))?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Handler {
+    /// What is kept beside each connection. Its size is paid once for each.
+    type State;
+
+    /// A connection was accepted from `peer`; returns what to keep beside it.
+    fn on_open(&mut self, id: ConnectionId, peer: &SocketAddr) -> Self::State;
+
+    /// A whole message arrived. At most one reply may be made of it; making none is fine.
+    ///
+    /// # Errors
+    ///
+    /// What is returned becomes an error reply, in place of whatever was encoded, and the
+    /// connection goes on.
+    fn on_message(
+        &mut self,
+        state: &mut Self::State,
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult;
+
+    /// Replies had to be queued, and now all of them are sent.
+    fn on_drained(&mut self, _state: &mut Self::State) {}
+
+    /// A connection is closed.
+    fn on_close(&mut self, _state: Self::State, _cause: Cause) {}
+}
+
+impl<C> Handler for C
+where
+    C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult,
+{
+    type State = ();
+
+    fn on_open(&mut self, _id: ConnectionId, _peer: &SocketAddr) {}
+
+    fn on_message(
+        &mut self,
+        _state: &mut (),
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        self(message, reply)
+    }
+}
+
+/// Why a handler could not answer. Made from any error with `?`.
+///
+/// The peer is told: an error reply carries the text as `{"result": "Error: …"}` and the kind in
+/// its `error` header.
+#[derive(Debug)]
+pub struct HandlerError {
+    kind: HandlerErrorKind,
+    text: String,
+}
+
+#[derive(Debug)]
+enum HandlerErrorKind {
+    Content(ProtocolError),
+    Named(&'static str),
+}
+
+impl HandlerError {
+    /// An error with a kind of one's own, such as `NotFound`, and a text for people.
+    pub fn new(kind: &'static str, text: impl fmt::Display) -> Self {
+        Self { kind: HandlerErrorKind::Named(kind), text: text.to_string() }
+    }
+
+    /// The kind, as the error reply's `error` header says it.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match &self.kind {
+            HandlerErrorKind::Content(error) => error.kind().name(),
+            HandlerErrorKind::Named(name) => name,
+        }
+    }
+
+    /// The fault of the peer's content, where that was the reason.
+    #[must_use]
+    pub fn fault(&self) -> Option<&ProtocolError> {
+        match &self.kind {
+            HandlerErrorKind::Content(error) => Some(error),
+            HandlerErrorKind::Named(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+// `HandlerError` is no `std::error::Error` itself: only so can it be made from all that are.
+impl<E: std::error::Error + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        let text = error.to_string();
+        let kind = match (&error as &dyn Any).downcast_ref::<ProtocolError>() {
+            Some(fault) => HandlerErrorKind::Content(fault.clone()),
+            None => HandlerErrorKind::Named("HandlerError"),
+        };
+        Self { kind, text }
+    }
+}
+
+/// Why a reply could not be made. The buffer is as it was before.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// There is a reply to this message already.
+    AlreadyReplied,
+    /// It could not be encoded.
+    Encode(EncodeError),
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyReplied => f.write_str("there is a reply to this message already"),
+            Self::Encode(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReplyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::AlreadyReplied => None,
+            Self::Encode(error) => Some(error),
+        }
+    }
+}
+
+impl From<EncodeError> for ReplyError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+/// The answer to one message, encoded straight into the loop's send buffer.
+///
+/// ```no_run
+/// use myriapod::{HandlerResult, Message, Reply};
+///
+/// fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+///     if let Some(number) = message.header("request-id") {
+///         reply.header("request-id", &number)?;
+///     }
+///     reply.json(&serde_json::json!({ "result": message.content().len() }))?;
+///     Ok(())
+/// }
+/// ```
+pub struct Reply<'a> {
+    framing: &'a mut dyn Framing,
+    out: &'a mut Vec<u8>,
+    extra: &'a mut ExtraHeaders,
+    start: usize,
+    id: ConnectionId,
+    replied: bool,
+    close: bool,
+}
+
+impl<'a> Reply<'a> {
+    pub(crate) fn new(
+        framing: &'a mut dyn Framing,
+        out: &'a mut Vec<u8>,
+        extra: &'a mut ExtraHeaders,
+        id: ConnectionId,
+    ) -> Self {
+        extra.clear();
+        let start = out.len();
+        Self { framing, out, extra, start, id, replied: false, close: false }
+    }
+
+    /// The connection that the message came from.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Adds a header of one's own to the reply that will be made, behind the four that every
+    /// message has.
+    ///
+    /// # Errors
+    ///
+    /// A key that is one of the four or was added before, or a value that is no JSON.
+    pub fn header<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), ReplyError> {
+        Ok(self.extra.push(key, value)?)
+    }
+
+    /// Replies with JSON content (`text/json`, `utf-8`).
+    ///
+    /// # Errors
+    ///
+    /// A second reply, a NaN or infinity, a value that refuses to be serialized.
+    pub fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ReplyError> {
+        let head = Head::json();
+        self.encode(head, |out| write_json(out, value))
+    }
+
+    /// Replies with bytes (`content-encoding` is `binary`).
+    ///
+    /// # Errors
+    ///
+    /// A second reply, or a content type that makes the header too long.
+    pub fn binary(&mut self, content_type: &str, content: &[u8]) -> Result<(), ReplyError> {
+        self.binary_with(content_type, |out| out.extend_from_slice(content))
+    }
+
+    /// Replies with bytes that `write` appends to the send buffer, without a copy in between.
+    ///
+    /// # Errors
+    ///
+    /// A second reply, or a content type that makes the header too long.
+    pub fn binary_with(
+        &mut self,
+        content_type: &str,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ReplyError> {
+        self.encode(Head::binary(content_type), |out| {
+            write(out);
+            Ok(())
+        })
+    }
+
+    /// Replies with the message's own content, under its own header keys: its `byteorder` and
+    /// further keys included.
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
+        self.extra.push_raw_from(message)?;
+        let head = Head {
+            byteorder: message.byteorder(),
+            content_type: message.content_type(),
+            content_encoding: message.content_encoding(),
+            ..Head::json()
+        };
+        self.encode(head, |out| {
+            out.extend_from_slice(message.content());
+            Ok(())
+        })
+    }
+
+    /// Closes the connection once this reply, and all before it, is sent.
+    pub fn close(&mut self) {
+        self.close = true;
+    }
+
+    /// The reply as it will be sent, prefix and header included; empty where there is none yet.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        self.out.get(self.start..).unwrap_or_default()
+    }
+
+    pub(crate) fn wants_close(&self) -> bool {
+        self.close
+    }
+
+    pub(crate) fn is_replied(&self) -> bool {
+        self.replied
+    }
+
+    fn encode(
+        &mut self,
+        head: Head<'_>,
+        content: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), ReplyError> {
+        if self.replied {
+            return Err(ReplyError::AlreadyReplied);
+        }
+        let head = Head { extra: self.extra, ..head };
+        let encoded = match self.framing.begin(self.out, &head) {
+            Ok(mark) => content(self.out)
+                .and_then(|()| self.framing.finish(self.out, mark, &head)),
+            Err(error) => Err(error),
+        };
+        match encoded {
+            Ok(()) => {
+                self.replied = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.out.truncate(self.start);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("connection", &self.id)
+            .field("replied", &self.replied)
+            .field("close", &self.close)
+            .finish_non_exhaustive()
+    }
+}

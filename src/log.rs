@@ -1,0 +1,146 @@
+//! [`LogEvent`]: what the engine tells its owner, through a closure and no logging crate.
+
+use std::fmt;
+
+use myriapod_sys::{Errno, Error, SocketAddr};
+
+use crate::handler::ConnectionId;
+use crate::protocol::Fault;
+use crate::stats::Cause;
+
+/// Takes what the engine has to tell.
+pub(crate) type LogHook = Box<dyn FnMut(&LogEvent<'_>)>;
+
+/// Something an operator may want to know. Its `Display` is one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LogEvent<'a> {
+    /// A connection was accepted.
+    Opened {
+        /// Which.
+        id: ConnectionId,
+        /// Who is at the other end.
+        peer: &'a SocketAddr,
+    },
+    /// A whole message arrived.
+    Message {
+        /// On which connection.
+        id: ConnectionId,
+        /// The `content-type` of its header.
+        content_type: &'a str,
+        /// Bytes of the whole message.
+        len: usize,
+    },
+    /// A peer sent something malformed.
+    Fault {
+        /// On which connection.
+        id: ConnectionId,
+        /// What was wrong.
+        fault: Fault,
+        /// The same in words.
+        text: &'a str,
+    },
+    /// A handler returned an error.
+    HandlerError {
+        /// On which connection.
+        id: ConnectionId,
+        /// What it said.
+        text: &'a str,
+    },
+    /// A handler panicked; the connection is being closed.
+    HandlerPanic {
+        /// On which connection.
+        id: ConnectionId,
+    },
+    /// A connection was closed.
+    Closed {
+        /// Which.
+        id: ConnectionId,
+        /// Why.
+        cause: Cause,
+    },
+    /// Accepting stops for a while: the system lacks something. At most once a second.
+    AcceptPaused {
+        /// What it lacks.
+        errno: Errno,
+        /// Connections open at this moment.
+        open: u64,
+    },
+    /// The limit on connections is reached; peers wait in the backlog. At most once a second.
+    AtLimit {
+        /// The limit.
+        max_connections: usize,
+    },
+    /// A peer was refused because its address has as many connections as it may.
+    RefusedByAddress {
+        /// Who.
+        peer: &'a SocketAddr,
+        /// The limit.
+        limit: usize,
+    },
+    /// A limit is lower than what was asked for.
+    LimitLowered {
+        /// What was asked for.
+        asked: usize,
+        /// What it is.
+        lowered: usize,
+        /// The limit of the system behind it.
+        because: &'a str,
+    },
+    /// A graceful stop begins.
+    Draining {
+        /// Connections open at this moment.
+        open: u64,
+    },
+    /// A call failed that is not supposed to.
+    Failed {
+        /// Which, and why.
+        error: &'a Error,
+    },
+}
+
+impl LogEvent<'_> {
+    /// Whether this is of the kind that happens for every connection or message.
+    #[must_use]
+    pub const fn is_routine(&self) -> bool {
+        matches!(
+            self,
+            Self::Opened { .. }
+                | Self::Message { .. }
+                | Self::Fault { .. }
+                | Self::HandlerError { .. }
+                | Self::Closed { .. }
+        )
+    }
+}
+
+impl fmt::Display for LogEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened { id, peer } => write!(f, "{id}: opened by {peer}"),
+            Self::Message { id, content_type, len } => {
+                write!(f, "{id}: message of {len} bytes, {content_type}")
+            }
+            Self::Fault { id, fault, text } => write!(f, "{id}: {}: {text}", fault.name()),
+            Self::HandlerError { id, text } => write!(f, "{id}: handler error: {text}"),
+            Self::HandlerPanic { id } => write!(f, "{id}: the handler panicked; closing"),
+            Self::Closed { id, cause } => write!(f, "{id}: closed: {cause}"),
+            Self::AcceptPaused { errno, open } => {
+                write!(f, "accept: {errno}; pausing, {open} connections are open")
+            }
+            Self::AtLimit { max_connections } => write!(
+                f,
+                "max_connections ({max_connections}) reached; further peers wait in the backlog"
+            ),
+            Self::RefusedByAddress { peer, limit } => write!(
+                f,
+                "{peer}: refused, its address has max_connections_per_address ({limit}) open"
+            ),
+            Self::LimitLowered { asked, lowered, because } => {
+                write!(f, "max_connections lowered from {asked} to {lowered}: {because}")
+            }
+            Self::Draining { open } => write!(f, "stopping; {open} connections are open"),
+            Self::Failed { error } => write!(f, "{error}"),
+        }
+    }
+}

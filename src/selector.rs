@@ -1,0 +1,337 @@
+//! [`Selector`]: sockets, what they are watched for, and the data kept beside them.
+
+use std::fmt;
+use std::time::Duration;
+
+use myriapod_sys::{
+    AsFd, Backend, BorrowedFd, Descriptor, Error, Events, Interest, Mode, Poller, Result, Token,
+    Waker,
+};
+
+use crate::slab::{Key, Slab};
+
+/// Events that one wait takes from the system.
+const EVENTS_PER_WAIT: usize = 1024;
+
+/// The token of the waker; no key has it, since a slab ends at 2^31 entries.
+const WAKER: Token = Token(u64::MAX);
+
+/// Watches sockets and keeps data beside each, in the shape of Python's `selectors` module.
+///
+/// The selector owns what is registered, so that nothing is closed while it is watched: the
+/// number of a closed descriptor is given to the next one at once, and events would go to the
+/// wrong connection. A key carries a generation, so an event that was already under way when its
+/// socket went is counted ([`stale_events`](Self::stale_events)) and never delivered.
+///
+/// Anything that is a descriptor may be registered: a socket, a listener, a pipe, a timerfd.
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+/// use myriapod::{Interest, Selector};
+///
+/// let (mut ours, theirs) = UnixStream::pair()?;
+/// let mut selector = Selector::new()?;
+/// let key = selector.register(theirs, Interest::READABLE, "the data beside it")?;
+///
+/// ours.write_all(b"hello")?;
+/// selector.select(Some(Duration::from_secs(5)))?;
+/// let ready = selector.next_ready().expect("it is readable");
+/// assert_eq!(ready.key, key);
+/// assert!(ready.is_readable());
+/// assert_eq!(selector.get(key), Some(&"the data beside it"));
+///
+/// let (socket, data) = selector.unregister(key).expect("it is registered");
+/// # let _ = (socket, data);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Selector<T> {
+    // Before the entries: the poller goes first, so that nothing is closed under its eyes.
+    poller: Poller,
+    entries: Slab<Entry<T>>,
+    events: Events,
+    next: usize,
+    stale: u64,
+    woken: bool,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    source: Descriptor,
+    interest: Interest,
+    data: T,
+}
+
+/// A registered socket that is ready for something it is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The key that `register` returned.
+    pub key: Key,
+    /// What it is ready for, of what it is watched for.
+    pub readiness: Interest,
+    /// A hint: the peer is gone in both directions, or an error waits to be collected.
+    pub is_closing: bool,
+}
+
+impl Ready {
+    /// Whether receiving (or accepting) will not block.
+    #[must_use]
+    pub const fn is_readable(&self) -> bool {
+        self.readiness.is_readable()
+    }
+
+    /// Whether sending will not block, or a connect has finished.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        self.readiness.is_writable()
+    }
+}
+
+impl<T> Selector<T> {
+    /// Bytes of memory that one registration takes, `T` included.
+    pub const ENTRY_SIZE: usize = Slab::<Entry<T>>::ENTRY_SIZE;
+
+    /// A selector over the system's own readiness API.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no descriptor or memory left for one.
+    pub fn new() -> Result<Self> {
+        Self::with_backend(Backend::native())
+    }
+
+    /// A selector over `backend`.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not have it, or no descriptor or memory left for it.
+    pub fn with_backend(backend: Backend) -> Result<Self> {
+        Ok(Self {
+            poller: Poller::new(backend)?,
+            entries: Slab::new(),
+            events: Events::with_capacity(EVENTS_PER_WAIT),
+            next: 0,
+            stale: 0,
+            woken: false,
+        })
+    }
+
+    /// Which readiness API this selector uses.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.poller.backend()
+    }
+
+    /// Takes `source` over and watches it for `interest`, level-triggered. With
+    /// [`Interest::NONE`] it is only kept.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, or [`Error::DescriptorTooLarge`] from `select`; `source` is closed.
+    pub fn register(
+        &mut self,
+        source: impl Into<Descriptor>,
+        interest: Interest,
+        data: T,
+    ) -> Result<Key> {
+        let entry = Entry { source: source.into(), interest, data };
+        let Ok(key) = self.entries.insert(entry) else {
+            return Err(Error::call("register", myriapod_sys::Errno::ENOMEM, "a full slab"));
+        };
+        if interest.is_empty() {
+            return Ok(key);
+        }
+        let Some(entry) = self.entries.get(key) else { return Ok(key) };
+        let token = Token(key.to_bits());
+        if let Err(error) = self.poller.add(entry.source.as_fd(), token, interest, Mode::LEVEL) {
+            self.entries.remove(key);
+            return Err(error);
+        }
+        Ok(key)
+    }
+
+    /// Watches for `interest` from now on. With [`Interest::NONE`] the socket leaves the poller
+    /// and stays registered, so that not even a hang-up is reported. Where nothing changes, no
+    /// system call is made; a key that is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    #[inline]
+    pub fn modify(&mut self, key: Key, interest: Interest) -> Result<()> {
+        match self.entries.get_mut(key) {
+            Some(entry) if entry.interest != interest => {
+                let was = std::mem::replace(&mut entry.interest, interest);
+                let (source, token) = (entry.source.as_fd(), Token(key.to_bits()));
+                if was.is_empty() {
+                    self.poller.add(source, token, interest, Mode::LEVEL)
+                } else if interest.is_empty() {
+                    self.poller.delete(source)
+                } else {
+                    self.poller.modify(source, token, interest, Mode::LEVEL)
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops watching and gives socket and data back; `None` where the key is gone.
+    ///
+    /// The caller may go on using the socket, so the poller is told at once. To close it, use
+    /// [`close`](Self::close), which saves the call where closing is enough.
+    pub fn unregister(&mut self, key: Key) -> Option<(Descriptor, T)> {
+        let entry = self.entries.remove(key)?;
+        if !entry.interest.is_empty() {
+            // It is watched, so this cannot fail; and if it did, there would be nothing to do.
+            let _ = self.poller.delete(entry.source.as_fd());
+        }
+        Some((entry.source, entry.data))
+    }
+
+    /// Closes the socket and gives the data back; `None` where the key is gone.
+    pub fn close(&mut self, key: Key) -> Option<T> {
+        let entry = self.entries.remove(key)?;
+        if !entry.interest.is_empty() {
+            self.poller.forget(entry.source.as_fd());
+        }
+        Some(entry.data)
+    }
+
+    /// Waits until something is ready, at most for `timeout` (`None`: for ever), and returns how
+    /// many events there are to take with [`next_ready`](Self::next_ready). What was not taken of
+    /// the last wait is dropped; it is reported again, since all is level-triggered.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. Signals are no error: the wait goes on.
+    pub fn select(&mut self, timeout: Option<Duration>) -> Result<usize> {
+        self.events.clear();
+        self.next = 0;
+        self.poller.wait(&mut self.events, timeout)
+    }
+
+    /// The next socket of the last [`select`](Self::select) that is ready for something it is
+    /// watched for *now*: a socket that was closed or is no longer watched since is left out.
+    #[inline]
+    pub fn next_ready(&mut self) -> Option<Ready> {
+        while let Some(event) = self.events.as_slice().get(self.next) {
+            self.next += 1;
+            if event.token() == WAKER {
+                self.woken = true;
+                continue;
+            }
+            let key = Key::from_bits(event.token().0);
+            let Some(entry) = self.entries.get(key) else {
+                self.stale += 1;
+                continue;
+            };
+            let readiness = entry.interest & event.readiness();
+            if !readiness.is_empty() {
+                let is_closing = event.is_hangup() || event.is_error();
+                return Some(Ready { key, readiness, is_closing });
+            }
+        }
+        None
+    }
+
+    /// Makes a handle that ends a wait from another thread. One for each selector.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no descriptor left, or there is a waker already.
+    pub fn waker(&mut self) -> Result<Waker> {
+        Waker::new(&mut self.poller, WAKER)
+    }
+
+    /// Whether the waker was seen since this was last asked.
+    pub fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// The data beside a socket.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        self.entries.get(key).map(|entry| &entry.data)
+    }
+
+    /// The data beside a socket, to be changed.
+    #[must_use]
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.entries.get_mut(key).map(|entry| &mut entry.data)
+    }
+
+    /// A socket and the data beside it.
+    #[must_use]
+    #[inline]
+    pub fn entry_mut(&mut self, key: Key) -> Option<(BorrowedFd<'_>, &mut T)> {
+        self.entries.get_mut(key).map(|entry| (entry.source.as_fd(), &mut entry.data))
+    }
+
+    /// Whatever is registered at a place in the slab, for lists that run through the entries.
+    #[must_use]
+    #[inline]
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+        self.entries.at_mut(index).map(|(key, entry)| (key, &mut entry.data))
+    }
+
+    /// The socket that `key` names.
+    #[must_use]
+    pub fn source(&self, key: Key) -> Option<BorrowedFd<'_>> {
+        self.entries.get(key).map(|entry| entry.source.as_fd())
+    }
+
+    /// What the socket is watched for.
+    #[must_use]
+    pub fn interest(&self, key: Key) -> Option<Interest> {
+        self.entries.get(key).map(|entry| entry.interest)
+    }
+
+    /// All keys and the data beside their sockets.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.entries.iter().map(|(key, entry)| (key, &entry.data))
+    }
+
+    /// How many sockets are registered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// One more than the highest place in use so far.
+    #[must_use]
+    pub(crate) fn end(&self) -> u32 {
+        self.entries.end()
+    }
+
+    /// Events that came for sockets which were closed in the meantime.
+    #[must_use]
+    pub fn stale_events(&self) -> u64 {
+        self.stale
+    }
+
+    /// The descriptor that is readable while events wait, for use inside another loop; `poll` and
+    /// `select` have none.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.poller.as_fd()
+    }
+}
+
+impl<T> fmt::Debug for Selector<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Selector")
+            .field("backend", &self.backend())
+            .field("len", &self.len())
+            .field("stale_events", &self.stale)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+//! [`Stats`]: everything that happened, counted; and [`Cause`]: why a connection ended.
+
+use std::fmt;
+
+use crate::protocol::Fault;
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The peer shut down its sending side and has all its replies.
+    Peer,
+    /// The connection failed: reset, timed out in the kernel, unreachable.
+    Error,
+    /// The peer broke the framing; it got one error reply.
+    Fault,
+    /// A handler asked for it, or every connection is closed after its first reply.
+    Handler,
+    /// A handler panicked.
+    Panic,
+    /// The header of a message did not arrive in time.
+    HeaderTimeout,
+    /// The content of a message did not arrive in time.
+    ContentTimeout,
+    /// Nothing happened for too long.
+    Idle,
+    /// The peer did not read its replies.
+    WriteTimeout,
+    /// The connection needed a buffer, and all buffers together hold as much as they may.
+    BufferLimit,
+    /// The server stopped; what was in flight was finished.
+    Drained,
+    /// The server stopped, and what was in flight was cut off.
+    CutOff,
+}
+
+impl Cause {
+    /// All causes, in the order of their counts in [`Stats`].
+    pub const ALL: [Self; 12] = [
+        Self::Peer,
+        Self::Error,
+        Self::Fault,
+        Self::Handler,
+        Self::Panic,
+        Self::HeaderTimeout,
+        Self::ContentTimeout,
+        Self::Idle,
+        Self::WriteTimeout,
+        Self::BufferLimit,
+        Self::Drained,
+        Self::CutOff,
+    ];
+
+    /// The name in counters: `peer`, `header_timeout`, …
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Error => "error",
+            Self::Fault => "fault",
+            Self::Handler => "handler",
+            Self::Panic => "panic",
+            Self::HeaderTimeout => "header_timeout",
+            Self::ContentTimeout => "content_timeout",
+            Self::Idle => "idle",
+            Self::WriteTimeout => "write_timeout",
+            Self::BufferLimit => "buffer_limit",
+            Self::Drained => "drained",
+            Self::CutOff => "cut_off",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What one event loop has done since it was made.
+///
+/// `accepted` is always `open` and all of `closed` together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections accepted and served.
+    pub accepted: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections closed, by [`Cause`] in the order of [`Cause::ALL`].
+    pub closed: [u64; Cause::ALL.len()],
+    /// Whole messages received.
+    pub messages: u64,
+    /// Replies encoded, error replies included.
+    pub replies: u64,
+    /// Bytes received, lingering included.
+    pub bytes_in: u64,
+    /// Bytes handed to the system for sending.
+    pub bytes_out: u64,
+    /// Faults in what peers sent, by [`Fault`] in the order of [`Fault::ALL`].
+    pub faults: [u64; Fault::ALL.len()],
+    /// Messages for which the handler returned an error that was not a fault of the content.
+    pub handler_errors: u64,
+    /// Messages cut short by the end of their connection.
+    pub truncated: u64,
+    /// Bytes received and dropped: behind a fault, cut short, or while lingering.
+    pub discarded_in: u64,
+    /// Bytes of replies that could not be delivered.
+    pub discarded_out: u64,
+    /// Sends that the system took only a part of.
+    pub short_writes: u64,
+    /// Times that reading paused at the high-water mark.
+    pub paused_reads: u64,
+    /// Events for connections that were gone.
+    pub stale_events: u64,
+    /// Waits that returned.
+    pub wakeups: u64,
+    /// Events that they returned.
+    pub events: u64,
+    /// Peers that were gone before they were accepted, and other passing errors of accept.
+    pub accept_errors: u64,
+    /// Times that accepting paused for want of descriptors or memory.
+    pub accept_pauses: u64,
+    /// Peers accepted and closed at once while no descriptors were left.
+    pub turned_away: u64,
+    /// Peers closed at once because their address had its number of connections.
+    pub refused_by_address: u64,
+}
+
+impl Stats {
+    /// Connections closed for `cause`.
+    #[must_use]
+    pub fn closed_for(&self, cause: Cause) -> u64 {
+        self.closed.get(cause as usize).copied().unwrap_or(0)
+    }
+
+    /// Faults of one kind.
+    #[must_use]
+    pub fn faults_of(&self, fault: Fault) -> u64 {
+        self.faults.get(fault as usize).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn count_fault(&mut self, fault: Fault) {
+        if let Some(count) = self.faults.get_mut(fault as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn count_closed(&mut self, cause: Cause) {
+        if let Some(count) = self.closed.get_mut(cause as usize) {
+            *count += 1;
+        }
+    }
+}
+
+/// One line of `name=count`, every count that is always of interest and every other that is not 0.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "accepted={} open={} messages={} replies={} bytes_in={} bytes_out={}",
+            self.accepted, self.open, self.messages, self.replies, self.bytes_in, self.bytes_out
+        )?;
+        for (cause, count) in Cause::ALL.iter().zip(self.closed) {
+            write!(f, " closed_{cause}={count}")?;
+        }
+        for (fault, count) in Fault::ALL.iter().zip(self.faults) {
+            if count > 0 {
+                write!(f, " fault_{}={count}", fault.name())?;
+            }
+        }
+        let others = [
+            ("handler_errors", self.handler_errors),
+            ("truncated", self.truncated),
+            ("discarded_in", self.discarded_in),
+            ("discarded_out", self.discarded_out),
+            ("short_writes", self.short_writes),
+            ("paused_reads", self.paused_reads),
+            ("stale_events", self.stale_events),
+            ("accept_errors", self.accept_errors),
+            ("accept_pauses", self.accept_pauses),
+            ("turned_away", self.turned_away),
+            ("refused_by_address", self.refused_by_address),
+        ];
+        for (name, count) in others {
+            if count > 0 {
+                write!(f, " {name}={count}")?;
+            }
+        }
+        write!(f, " wakeups={} events={}", self.wakeups, self.events)
+    }
+}
