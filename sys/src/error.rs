@@ -24,9 +24,10 @@ macro_rules! errnos {
 }
 
 errnos! {
-    EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EBADF ECONNABORTED ECONNREFUSED ECONNRESET
-    EEXIST EHOSTUNREACH EINPROGRESS EINTR EINVAL EMFILE ENETDOWN ENETUNREACH ENFILE ENOBUFS ENOENT
-    ENOMEM ENOTCONN ENOTSOCK EOPNOTSUPP EPERM EPIPE EPROTO ETIMEDOUT
+    EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF ECONNABORTED ECONNREFUSED
+    ECONNRESET EEXIST EHOSTDOWN EHOSTUNREACH EINPROGRESS EINTR EINVAL EIO EISCONN EMFILE EMSGSIZE
+    ENETDOWN ENETUNREACH ENFILE ENOBUFS ENOENT ENOMEM ENOPROTOOPT ENOTCONN ENOTSOCK EOPNOTSUPP EPERM
+    EPIPE EPROTO EPROTOTYPE ETIMEDOUT
 }
 
 impl Errno {
@@ -117,6 +118,13 @@ pub enum Error {
         /// The first number that does not fit: `FD_SETSIZE`.
         limit: usize,
     },
+    /// The descriptor has an owner within this process already.
+    DescriptorOwned {
+        /// The descriptor's number.
+        descriptor: i32,
+    },
+    /// Signals are caught already; they belong to the whole process.
+    SignalsInstalled,
     /// A host name has no address.
     Resolve {
         /// The name as it was given.
@@ -161,6 +169,10 @@ impl fmt::Display for Error {
                 "select cannot watch descriptor {descriptor}: it must be below FD_SETSIZE ({limit}); \
                  poll and epoll have no such limit"
             ),
+            Self::DescriptorOwned { descriptor } => {
+                write!(f, "descriptor {descriptor} has an owner in this process already")
+            }
+            Self::SignalsInstalled => f.write_str("signals are caught already in this process"),
             Self::Resolve { host, reason } => write!(f, "getaddrinfo {host}: {reason}"),
             Self::InvalidAddress { given, reason } => write!(f, "address {given:?}: {reason}"),
         }

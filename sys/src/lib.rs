@@ -43,8 +43,46 @@
 //! One file for each family of system calls; each wrapper opens with the C
 //! signature. All unsafe code of myriapod is in this crate.
 
+mod address;
+mod clock;
+mod descriptor;
 mod error;
 mod event;
+mod listener;
+mod options;
+mod process;
+mod resolve;
+mod signal;
+mod sockaddr;
+mod socket;
+mod spare;
 
+pub use std::net::Shutdown;
+pub use std::os::fd::{AsFd, BorrowedFd};
+
+pub use address::{SocketAddr, UnixAddr};
+pub use clock::{Time, now};
 pub use error::{Errno, Error, Result};
 pub use event::{Event, Events, Interest, Mode, Token};
+pub use listener::{ListenOptions, Listener, accept};
+pub use options::{
+    Keepalive, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size, reuse_address,
+    reuse_port, send_buffer_size, set_keepalive, set_linger, set_nodelay, set_recv_buffer_size,
+    set_reuse_address, set_reuse_port, set_send_buffer_size, set_tcp_user_timeout, set_v6_only,
+    tcp_info, v6_only,
+};
+pub use process::{
+    CpuTime, DescriptorLimit, adopt_descriptor, cpu_time, descriptor_limit, inherited_listeners,
+    open_descriptors, pid, raise_descriptor_limit, rss_bytes,
+};
+pub use resolve::resolve;
+pub use signal::{Signal, Signals};
+pub use socket::{
+    Connecting, Socket, local_address, peer_address, recv, recv_append, send, send_vectored,
+    shutdown, take_error,
+};
+pub use spare::SpareDescriptor;
+
+/// An open descriptor and the duty to close it. The rest of the project says this name, so that
+/// a simulated system can stand in for the real one.
+pub type Descriptor = std::os::fd::OwnedFd;
