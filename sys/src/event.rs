@@ -1,7 +1,9 @@
 //! What is watched for, and what comes back: the same words for every backend.
 
 use std::fmt;
-use std::ops::BitOr;
+use std::ops::{BitAnd, BitOr};
+
+use crate::{Error, Result};
 
 /// What the caller calls a watched descriptor; it comes back in every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +43,12 @@ impl Interest {
         self.0 & Self::READABLE.0 != 0
     }
 
+    /// What is here and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether writability is asked for.
     #[must_use]
     pub const fn is_writable(self) -> bool {
@@ -53,6 +61,14 @@ impl BitOr for Interest {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Interest {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 }
 
@@ -99,6 +115,20 @@ impl Mode {
     #[must_use]
     pub const fn is_exclusive(self) -> bool {
         self.0 & Self::EXCLUSIVE.0 != 0
+    }
+
+    /// Refuses everything else.
+    pub(crate) const fn level_only(self, by: &'static str) -> Result<()> {
+        let what = if self.is_edge() {
+            "edge-triggered mode"
+        } else if self.is_one_shot() {
+            "one-shot mode"
+        } else if self.is_exclusive() {
+            "exclusive mode"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported { what, by })
     }
 }
 
@@ -195,8 +225,8 @@ impl fmt::Debug for Event {
 
 /// Room for events, filled by `wait` and reused.
 ///
-/// Its capacity is the most that one `wait` reports; what it leaves out is reported by the next,
-/// and no descriptor is left out twice while others are reported.
+/// Its capacity is the most that one `wait` reports. What it leaves out comes first in the next:
+/// nothing is reported twice while something else that stays ready is not reported at all.
 #[derive(Debug)]
 pub struct Events {
     list: Vec<Event>,
@@ -221,7 +251,7 @@ impl Events {
         self.capacity
     }
 
-    /// How much of that is free.
+    /// How much of that is free; a wait without any is `EINVAL`.
     #[must_use]
     pub fn free(&self) -> usize {
         self.capacity - self.list.len()

@@ -2,8 +2,9 @@
 //!
 //! # The backend contract
 //!
-//! [`epoll`], [`kqueue`], [`poll`], [`select`] and [`portable`] each hold one
-//! type with the same functions; [`Poller`] chooses one of them at run time.
+//! The modules `epoll`, `kqueue`, [`mod@poll`], [`select`] and [`portable`] each
+//! hold one type with the same functions; [`Poller`] chooses one of them at run
+//! time, out of those that the system has ([`Backend`]).
 //! There is no trait: this text is the contract, and one test suite
 //! (`tests/contract.rs`) runs over every backend.
 //!
@@ -31,10 +32,14 @@
 //! - One event for a descriptor and wait, whatever became ready.
 //! - **An empty interest is refused** (`EINVAL`): a descriptor that nobody wants
 //!   to hear of leaves the poller with `delete`, so that a hang-up cannot spin.
-//! - While any interest is held, **a hang-up or an error is reported**, always
-//!   as readable *and* writable, so that whoever acts on either finds out from
-//!   `recv` or `send`. [`Event::is_hangup`], [`Event::is_error`] and
-//!   [`Event::is_read_closed`] say more where the system does; they are hints.
+//! - While any interest is held, **a hang-up or an error is reported**, as ready
+//!   for all of that interest, so that whoever acts on it finds out from `recv`
+//!   or `send`. Where the system says that it is one ([`Event::is_hangup`],
+//!   [`Event::is_error`]), the event is readable *and* writable, whatever the
+//!   interest. These and [`Event::is_read_closed`] are hints: epoll and poll give
+//!   all of them, kqueue takes a hang-up for a half-close where only reading is
+//!   asked for, and select gives none.
+//! - So an event may be ready for more than was asked for, never for nothing of it.
 //! - Modes that a backend cannot honour are refused with
 //!   [`Error::Unsupported`], never silently weakened.
 //!
@@ -56,6 +61,19 @@ mod signal;
 mod sockaddr;
 mod socket;
 mod spare;
+#[cfg(has_epoll)]
+pub mod epoll;
+mod error;
+mod event;
+#[cfg(has_kqueue)]
+pub mod kqueue;
+pub mod poll;
+mod poller;
+pub mod portable;
+pub mod select;
+mod table;
+mod timeout;
+mod waker;
 
 pub use std::net::Shutdown;
 pub use std::os::fd::{AsFd, BorrowedFd};
@@ -86,3 +104,5 @@ pub use spare::SpareDescriptor;
 /// An open descriptor and the duty to close it. The rest of the project says this name, so that
 /// a simulated system can stand in for the real one.
 pub type Descriptor = std::os::fd::OwnedFd;
+pub use poller::{Backend, Poller, UnknownBackend};
+pub use waker::Waker;

@@ -1,0 +1,299 @@
+//! [`Poller`]: one of the backends, chosen at run time.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::str::FromStr;
+use std::time::Duration;
+
+#[cfg(has_epoll)]
+use crate::epoll::Epoll;
+#[cfg(has_kqueue)]
+use crate::kqueue::Kqueue;
+use crate::poll::Poll;
+use crate::portable::Portable;
+use crate::select::Select;
+use crate::{Events, Interest, Mode, Result, Token};
+
+/// A readiness API.
+///
+/// ```
+/// use myriapod_sys::Backend;
+///
+/// assert!(Backend::available().contains(&Backend::native()));
+/// assert_eq!("poll".parse(), Ok(Backend::Poll));
+/// assert_eq!(Backend::Poll.to_string(), "poll");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Linux's.
+    Epoll,
+    /// That of macOS and the BSDs.
+    Kqueue,
+    /// POSIX's; every system has it.
+    Poll,
+    /// The granddaddy: every system has it, for descriptors below `FD_SETSIZE`.
+    Select,
+    /// Whatever the crate `polling` finds, for systems with neither epoll nor kqueue.
+    Portable,
+}
+
+impl Backend {
+    const ALL: [Self; 5] = [Self::Epoll, Self::Kqueue, Self::Poll, Self::Select, Self::Portable];
+
+    /// The best that this system has.
+    #[must_use]
+    pub const fn native() -> Self {
+        if cfg!(has_epoll) {
+            Self::Epoll
+        } else if cfg!(has_kqueue) {
+            Self::Kqueue
+        } else {
+            Self::Portable
+        }
+    }
+
+    /// All that this system has.
+    #[must_use]
+    pub const fn available() -> &'static [Self] {
+        &[
+            #[cfg(has_epoll)]
+            Self::Epoll,
+            #[cfg(has_kqueue)]
+            Self::Kqueue,
+            Self::Poll,
+            Self::Select,
+            Self::Portable,
+        ]
+    }
+
+    /// The name, such as `epoll`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Epoll => "epoll",
+            Self::Kqueue => "kqueue",
+            Self::Poll => "poll",
+            Self::Select => "select",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+impl Default for Backend {
+    /// The [native](Self::native) one.
+    fn default() -> Self {
+        Self::native()
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = UnknownBackend;
+
+    /// Finds a backend that this system has by its name.
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        let found = Self::available().iter().find(|backend| backend.name() == name);
+        found.copied().ok_or_else(|| UnknownBackend {
+            name: name.into(),
+            elsewhere: Self::ALL.iter().any(|backend| backend.name() == name),
+        })
+    }
+}
+
+/// A name that is no backend of this system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownBackend {
+    name: Box<str>,
+    /// Whether other systems have it.
+    elsewhere: bool,
+}
+
+impl fmt::Display for UnknownBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.elsewhere {
+            write!(f, "this system has no {}; it has", self.name)?;
+        } else {
+            write!(f, "unknown backend {:?}; this system has", self.name)?;
+        }
+        for (nth, backend) in Backend::available().iter().enumerate() {
+            f.write_str(if nth == 0 { " " } else { ", " })?;
+            f.write_str(backend.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownBackend {}
+
+/// A poller over any backend that the system has. See the
+/// [contract](crate#the-backend-contract).
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::fd::AsFd;
+/// use myriapod_sys::{Backend, Events, Interest, Mode, Poller, Token};
+///
+/// let (reader, mut writer) = std::io::pipe()?;
+/// let mut poller = Poller::new(Backend::native())?;
+/// poller.add(reader.as_fd(), Token(7), Interest::READABLE, Mode::LEVEL)?;
+/// writer.write_all(b"x")?;
+/// let mut events = Events::with_capacity(64);
+/// poller.wait(&mut events, None)?;
+/// assert_eq!(events.as_slice()[0].token(), Token(7));
+/// poller.forget(reader.as_fd());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Poller(pub(crate) Inner);
+
+#[derive(Debug)]
+pub(crate) enum Inner {
+    #[cfg(has_epoll)]
+    Epoll(Epoll),
+    #[cfg(has_kqueue)]
+    Kqueue(Kqueue),
+    Poll(Poll),
+    Select(Box<Select>),
+    Portable(Portable),
+}
+
+/// Calls the same function of whichever backend it is.
+macro_rules! dispatch {
+    ($poller:expr, $backend:ident => $call:expr) => {
+        match $poller {
+            #[cfg(has_epoll)]
+            Inner::Epoll($backend) => $call,
+            #[cfg(has_kqueue)]
+            Inner::Kqueue($backend) => $call,
+            Inner::Poll($backend) => $call,
+            Inner::Select($backend) => $call,
+            Inner::Portable($backend) => $call,
+        }
+    };
+}
+
+impl Poller {
+    /// A new poller over `backend`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where this system does not have it; `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new(backend: Backend) -> Result<Self> {
+        Ok(Self(match backend {
+            #[cfg(has_epoll)]
+            Backend::Epoll => Inner::Epoll(Epoll::new()?),
+            #[cfg(has_kqueue)]
+            Backend::Kqueue => Inner::Kqueue(Kqueue::new()?),
+            Backend::Poll => Inner::Poll(Poll::new()?),
+            Backend::Select => Inner::Select(Box::new(Select::new()?)),
+            Backend::Portable => Inner::Portable(Portable::new()?),
+            #[cfg(not(all(has_epoll, has_kqueue)))]
+            absent => {
+                return Err(crate::Error::Unsupported { what: absent.name(), by: "this system" });
+            }
+        }))
+    }
+
+    /// The backend it was made of.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        match &self.0 {
+            #[cfg(has_epoll)]
+            Inner::Epoll(_) => Backend::Epoll,
+            #[cfg(has_kqueue)]
+            Inner::Kqueue(_) => Backend::Kqueue,
+            Inner::Poll(_) => Backend::Poll,
+            Inner::Select(_) => Backend::Select,
+            Inner::Portable(_) => Backend::Portable,
+        }
+    }
+
+    /// A descriptor that is readable while there are events, so that the poller can live inside
+    /// another loop. Poll and select have none.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            #[cfg(has_epoll)]
+            Inner::Epoll(epoll) => Some(epoll.as_fd()),
+            #[cfg(has_kqueue)]
+            Inner::Kqueue(kqueue) => Some(kqueue.as_fd()),
+            Inner::Poll(_) | Inner::Select(_) => None,
+            Inner::Portable(portable) => Some(portable.as_fd()),
+        }
+    }
+
+    /// Starts watching `fd`, whose events will carry `token`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` where it is watched already, `EINVAL` for an empty interest,
+    /// [`Error::Unsupported`] for a mode that the backend does not have,
+    /// [`Error::DescriptorTooLarge`] from select.
+    pub fn add(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> Result<()> {
+        dispatch!(&mut self.0, backend => backend.add(fd, token, interest, mode))
+    }
+
+    /// Replaces token, interest and mode, and arms a one-shot again.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where `fd` is not watched, `EINVAL` for an empty interest,
+    /// [`Error::Unsupported`] for a mode that the backend does not have.
+    pub fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> Result<()> {
+        dispatch!(&mut self.0, backend => backend.modify(fd, token, interest, mode))
+    }
+
+    /// Stops watching `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where it is not watched.
+    pub fn delete(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
+        dispatch!(&mut self.0, backend => backend.delete(fd))
+    }
+
+    /// Stops watching `fd`, which is about to be closed: call it before each close of a watched
+    /// descriptor.
+    pub fn forget(&mut self, fd: BorrowedFd<'_>) {
+        dispatch!(&mut self.0, backend => backend.forget(fd));
+    }
+
+    /// Waits until something is ready or `timeout` is over, appends at most `events`'
+    /// [free](Events::free) room of events, and returns how many.
+    ///
+    /// `None` waits for ever, zero does not block, anything else is rounded up.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where `events` is full.
+    #[inline]
+    pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
+        dispatch!(&mut self.0, backend => backend.wait(events, timeout))
+    }
+}
+
+/// A loop may be built on one thread and run on another, and a waker used from many.
+const _: fn() = || {
+    const fn is_send<T: Send>() {}
+    const fn is_send_and_sync<T: Send + Sync>() {}
+    is_send::<Poller>();
+    is_send_and_sync::<crate::Waker>();
+};
