@@ -1,0 +1,181 @@
+//! Text in the encodings that a `content-encoding` header can name.
+//!
+//! Python's names come first, because Python programs are the peers: its codecs
+//! `utf_8`, `utf_16`, `utf_32`, `latin_1`, `ascii` and `cp1252` under all their
+//! aliases, ignoring case and taking `-` and `_` as equal. Behind them come the
+//! labels of the WHATWG Encoding Standard (<https://encoding.spec.whatwg.org/>),
+//! except those of `replacement`, which decodes nothing.
+//!
+//! The two disagree on three names. Python's meaning holds: `latin-1` is exactly
+//! U+0000 to U+00FF, `ascii` ends at 0x7f, and `cp1252` (`windows-1252` is the
+//! same codec) has no characters at 0x81, 0x8d, 0x8f, 0x90 and 0x9d. The label
+//! `x-cp1252`, which only WHATWG knows, maps these five to C1 controls.
+//!
+//! Malformed text is an error everywhere, never replaced. A byte order mark
+//! means something under the bare names `utf-16` and `utf-32` only.
+
+use std::borrow::Cow;
+
+use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
+
+use super::error::Fault;
+use super::frame::ByteOrder;
+
+/// The longest of Python's names in `python`.
+const LONGEST_NAME: usize = 21;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Encoding {
+    Utf8,
+    /// Without an order: the mark's, else the sender's.
+    Utf16(Option<ByteOrder>),
+    /// Without an order: the mark's, else the sender's.
+    Utf32(Option<ByteOrder>),
+    Latin1,
+    Ascii,
+    Cp1252,
+    Whatwg(&'static encoding_rs::Encoding),
+}
+
+impl Encoding {
+    /// The encoding that `name` means; `None` for `binary` and unknown names.
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        Self::python(name).or_else(|| {
+            encoding_rs::Encoding::for_label_no_replacement(name.as_bytes()).map(|encoding| {
+                if encoding == encoding_rs::UTF_8 { Self::Utf8 } else { Self::Whatwg(encoding) }
+            })
+        })
+    }
+
+    /// The names that Python knows for these codecs (`encodings/aliases.py`).
+    fn python(name: &str) -> Option<Self> {
+        let mut normal = [0_u8; LONGEST_NAME];
+        let normal = normal.get_mut(..name.len())?;
+        for (to, from) in normal.iter_mut().zip(name.bytes()) {
+            *to = if from == b'-' { b'_' } else { from.to_ascii_lowercase() };
+        }
+        Some(match &*normal {
+            b"utf_8" | b"utf8" | b"u8" | b"utf" | b"utf8_ucs2" | b"utf8_ucs4" | b"cp65001" => {
+                Self::Utf8
+            }
+            b"utf_16" | b"utf16" | b"u16" => Self::Utf16(None),
+            b"utf_16_le" | b"utf_16le" | b"unicodelittleunmarked" => {
+                Self::Utf16(Some(ByteOrder::Little))
+            }
+            b"utf_16_be" | b"utf_16be" | b"unicodebigunmarked" => Self::Utf16(Some(ByteOrder::Big)),
+            b"utf_32" | b"utf32" | b"u32" => Self::Utf32(None),
+            b"utf_32_le" | b"utf_32le" => Self::Utf32(Some(ByteOrder::Little)),
+            b"utf_32_be" | b"utf_32be" => Self::Utf32(Some(ByteOrder::Big)),
+            b"latin_1" | b"latin1" | b"latin" | b"l1" | b"iso_8859_1" | b"iso8859_1"
+            | b"iso8859" | b"8859" | b"iso_8859_1_1987" | b"iso_8859_1:1987" | b"iso_ir_100"
+            | b"cp819" | b"ibm819" | b"csisolatin1" => Self::Latin1,
+            b"ascii" | b"us_ascii" | b"us" | b"646" | b"iso646_us" | b"iso_646.irv_1991"
+            | b"iso_646.irv:1991" | b"iso_ir_6" | b"ansi_x3.4_1968" | b"ansi_x3_4_1968"
+            | b"ansi_x3.4_1986" | b"cp367" | b"ibm367" | b"csascii" => Self::Ascii,
+            b"cp1252" | b"windows_1252" | b"1252" => Self::Cp1252,
+            _ => return None,
+        })
+    }
+
+    /// `bytes` as text, borrowed where they are UTF-8 already; `None` if they are
+    /// malformed.
+    fn decode(self, bytes: &[u8], sender: ByteOrder) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Utf8 => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Self::Utf16(Some(ByteOrder::Little)) => strict(UTF_16LE, bytes),
+            Self::Utf16(Some(ByteOrder::Big)) => strict(UTF_16BE, bytes),
+            Self::Utf16(None) => match bytes {
+                [0xff, 0xfe, text @ ..] => strict(UTF_16LE, text),
+                [0xfe, 0xff, text @ ..] => strict(UTF_16BE, text),
+                text => Self::Utf16(Some(sender)).decode(text, sender),
+            },
+            Self::Utf32(Some(ByteOrder::Little)) => utf_32(bytes, u32::from_le_bytes),
+            Self::Utf32(Some(ByteOrder::Big)) => utf_32(bytes, u32::from_be_bytes),
+            Self::Utf32(None) => match bytes {
+                [0xff, 0xfe, 0, 0, text @ ..] => utf_32(text, u32::from_le_bytes),
+                [0, 0, 0xfe, 0xff, text @ ..] => utf_32(text, u32::from_be_bytes),
+                text => Self::Utf32(Some(sender)).decode(text, sender),
+            },
+            Self::Latin1 => Some(encoding_rs::mem::decode_latin1(bytes)),
+            Self::Ascii if bytes.is_ascii() => Self::Utf8.decode(bytes, sender),
+            Self::Ascii => None,
+            Self::Cp1252 if bytes.iter().any(|&byte| no_cp1252(byte)) => None,
+            Self::Cp1252 => strict(WINDOWS_1252, bytes),
+            Self::Whatwg(encoding) => strict(encoding, bytes),
+        }
+    }
+}
+
+/// `bytes` as text in the encoding that the header names.
+pub(super) fn decode<'a>(
+    name: &str,
+    bytes: &'a [u8],
+    sender: ByteOrder,
+) -> Result<Cow<'a, str>, Fault> {
+    let encoding = Encoding::by_name(name).ok_or(Fault::UnknownEncoding)?;
+    encoding.decode(bytes, sender).ok_or(Fault::ContentNotText)
+}
+
+fn strict<'a>(encoding: &'static encoding_rs::Encoding, bytes: &'a [u8]) -> Option<Cow<'a, str>> {
+    encoding.decode_without_bom_handling_and_without_replacement(bytes)
+}
+
+fn no_cp1252(byte: u8) -> bool {
+    matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d)
+}
+
+fn utf_32(bytes: &[u8], number: fn([u8; 4]) -> u32) -> Option<Cow<'static, str>> {
+    let (chars, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let text: Option<String> = chars.iter().map(|&bytes| char::from_u32(number(bytes))).collect();
+    text.map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_the_longest_name_within_the_bound() {
+        for name in ["unicodelittleunmarked", "unicodebigunmarked", "iso_646.irv:1991"] {
+            assert!(Encoding::python(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn is_binary_no_encoding_of_text() {
+        for name in ["binary", "", "klingon", "replacement", "iso-2022-kr", "utf-8-sig"] {
+            assert_eq!(Encoding::by_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn do_the_names_of_whatwg_come_second() {
+        assert_eq!(Encoding::by_name("Latin1"), Some(Encoding::Latin1));
+        assert_eq!(Encoding::by_name("windows-1252"), Some(Encoding::Cp1252));
+        assert_eq!(Encoding::by_name("x-cp1252"), Some(Encoding::Whatwg(WINDOWS_1252)));
+        assert_eq!(Encoding::by_name("unicode-1-1-utf-8"), Some(Encoding::Utf8));
+        assert_eq!(Encoding::by_name("Shift_JIS"), Some(Encoding::Whatwg(encoding_rs::SHIFT_JIS)));
+    }
+
+    #[test]
+    fn is_utf_32_strict() {
+        let little = Encoding::Utf32(Some(ByteOrder::Little));
+        assert_eq!(little.decode(b"a\0\0\0", ByteOrder::Big).as_deref(), Some("a"));
+        assert_eq!(little.decode(b"a\0\0", ByteOrder::Big), None);
+        assert_eq!(little.decode(&[0x00, 0xd8, 0, 0], ByteOrder::Big), None);
+        assert_eq!(little.decode(&[0, 0, 0x11, 0], ByteOrder::Big), None);
+    }
+
+    #[test]
+    fn does_a_mark_count_only_without_an_order() {
+        let big_mark = [0xfe, 0xff, 0, b'a'];
+        let decode = |encoding: Encoding| {
+            encoding.decode(&big_mark, ByteOrder::Little).map(std::borrow::Cow::into_owned)
+        };
+        assert_eq!(decode(Encoding::Utf16(None)).as_deref(), Some("a"));
+        assert_eq!(decode(Encoding::Utf16(Some(ByteOrder::Big))).as_deref(), Some("\u{feff}a"));
+    }
+}

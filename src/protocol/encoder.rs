@@ -1,0 +1,416 @@
+//! Writing messages: [`Head`], [`Mark`], and headers from templates.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::error::EncodeError;
+use super::extra::{ExtraHeaders, NO_EXTRA};
+use super::frame::ByteOrder;
+use super::header::TEXT_JSON;
+use super::json_write::{write_json, write_json_string};
+
+/// What a header says, but for the length of the content.
+///
+/// ```
+/// use myriapod::protocol::Head;
+///
+/// let head = Head { content_encoding: "latin-1", ..Head::json() };
+/// assert_eq!(head.content_type, "text/json");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head<'a> {
+    /// How numbers in the content are stored.
+    pub byteorder: ByteOrder,
+    /// The type of the content; `text/json` for JSON text.
+    pub content_type: &'a str,
+    /// The character set of text, or `binary`.
+    pub content_encoding: &'a str,
+    /// Further keys.
+    pub extra: &'a ExtraHeaders,
+}
+
+impl<'a> Head<'a> {
+    /// JSON text in UTF-8, this machine's byte order, no further keys.
+    #[must_use]
+    #[inline]
+    pub fn json() -> Self {
+        Self { content_encoding: "utf-8", ..Self::binary(TEXT_JSON) }
+    }
+
+    /// Bytes of some type, this machine's byte order, no further keys.
+    #[must_use]
+    #[inline]
+    pub fn binary(content_type: &'a str) -> Self {
+        Self {
+            byteorder: ByteOrder::NATIVE,
+            content_type,
+            content_encoding: "binary",
+            extra: &NO_EXTRA,
+        }
+    }
+}
+
+impl Default for Head<'_> {
+    /// [`Head::json`].
+    fn default() -> Self {
+        Self::json()
+    }
+}
+
+/// Where a message begins in a buffer, between
+/// [`begin`](super::Framing::begin) and [`finish`](super::Framing::finish).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    start: usize,
+    content: usize,
+    /// Which template stands in the headroom.
+    template: usize,
+    version: u32,
+}
+
+impl Mark {
+    /// A mark without headroom.
+    #[must_use]
+    pub const fn bare(at: usize) -> Self {
+        Self { start: at, content: at, template: usize::MAX, version: 0 }
+    }
+
+    /// The buffer's length before `begin`: cutting it back to this undoes the message.
+    #[must_use]
+    #[inline]
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Where the content starts in the buffer.
+    #[must_use]
+    #[inline]
+    pub const fn content_start(&self) -> usize {
+        self.content
+    }
+
+    /// The bytes of content so far.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::MarkLost`] if the buffer ends before it.
+    #[inline]
+    pub fn content_len(&self, out: &[u8]) -> Result<usize, EncodeError> {
+        out.len().checked_sub(self.content).ok_or(EncodeError::MarkLost)
+    }
+}
+
+/// Templates kept by one loop.
+const TEMPLATES: usize = 4;
+/// The length of content that is guessed before any is known: two digits.
+const FIRST_GUESS: usize = 10;
+
+/// The headers written lately: the next are mostly the same but for the digits of
+/// `content-length`.
+#[derive(Clone, Default, Debug)]
+pub(super) struct HeaderEncoder {
+    templates: Vec<Template>,
+    /// The one used last.
+    latest: usize,
+    /// The one replaced next.
+    next: usize,
+    /// Counts the templates made, so that a mark can tell its own.
+    version: u32,
+    /// A header that is not yet known to be short enough.
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone, Default, Debug)]
+struct Template {
+    byteorder: ByteOrder,
+    content_type: String,
+    content_encoding: String,
+    extra: Vec<u8>,
+    /// Prefix and header, with the digits of some length.
+    bytes: Vec<u8>,
+    digits: Range<usize>,
+    /// The shortest and longest content with so many digits.
+    shortest: usize,
+    longest: usize,
+    version: u32,
+}
+
+impl Template {
+    #[inline]
+    fn has_lens_of(&self, head: &Head<'_>) -> bool {
+        self.content_type.len() == head.content_type.len()
+            && self.content_encoding.len() == head.content_encoding.len()
+            && self.extra.len() == head.extra.encoded().len()
+    }
+
+    #[inline]
+    fn is_of(&self, head: &Head<'_>) -> bool {
+        self.byteorder == head.byteorder
+            && self.content_type == head.content_type
+            && self.content_encoding == head.content_encoding
+            && (head.extra.is_empty() && self.extra.is_empty()
+                || self.extra == head.extra.encoded())
+    }
+
+    /// Whether the length has as many digits as the template.
+    #[inline]
+    fn fits(&self, content_len: usize) -> bool {
+        self.shortest <= content_len && content_len <= self.longest
+    }
+
+    /// Writes the number into a copy of the template that starts at `start`.
+    #[inline]
+    fn write_number(&self, out: &mut [u8], start: usize, content_len: usize) {
+        let digits = start + self.digits.start..start + self.digits.end;
+        if let Some(digits) = out.get_mut(digits) {
+            write_decimal(digits, content_len);
+        }
+    }
+
+    /// Becomes the template of `head`, whose header `bytes` hold.
+    fn learn(&mut self, head: &Head<'_>, bytes: &[u8], digits: Range<usize>, version: u32) {
+        self.byteorder = head.byteorder;
+        self.content_type.clear();
+        self.content_type.push_str(head.content_type);
+        self.content_encoding.clear();
+        self.content_encoding.push_str(head.content_encoding);
+        self.extra.clear();
+        self.extra.extend_from_slice(head.extra.encoded());
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+        let exponent = u32::try_from(digits.len()).unwrap_or(u32::MAX);
+        self.shortest = if exponent == 1 { 0 } else { 10_usize.saturating_pow(exponent - 1) };
+        self.longest = 10_usize.checked_pow(exponent).map_or(usize::MAX, |power| power - 1);
+        self.digits = digits;
+        self.version = version;
+    }
+}
+
+impl HeaderEncoder {
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+    ) -> Result<Mark, EncodeError> {
+        // Only lengths are compared here: `finish` compares the rest, and where that
+        // differs the room is right all the same.
+        let index = match self.templates.get(self.latest) {
+            Some(template) if template.has_lens_of(head) => self.latest,
+            _ => self.find_room(head)?,
+        };
+        let start = out.len();
+        let mut version = 0;
+        if let Some(template) = self.templates.get(index) {
+            out.extend_from_slice(&template.bytes);
+            version = template.version;
+        }
+        Ok(Mark { start, content: out.len(), template: index, version })
+    }
+
+    #[inline]
+    pub(super) fn finish(
+        &mut self,
+        out: &mut Vec<u8>,
+        mark: Mark,
+        head: &Head<'_>,
+    ) -> Result<(), EncodeError> {
+        let content_len = mark.content_len(out)?;
+        if let Some(template) = self.templates.get(mark.template)
+            && template.version == mark.version
+            && template.fits(content_len)
+            && template.is_of(head)
+        {
+            template.write_number(out, mark.start, content_len);
+            self.latest = mark.template;
+            return Ok(());
+        }
+        self.finish_anew(out, mark, head, content_len)
+    }
+
+    #[inline]
+    pub(super) fn encode(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content: &[u8],
+    ) -> Result<(), EncodeError> {
+        let template = match self.templates.get(self.latest) {
+            Some(template) if template.fits(content.len()) && template.is_of(head) => template,
+            _ => self.find(head, content.len())?,
+        };
+        let start = out.len();
+        out.reserve(template.bytes.len() + content.len());
+        out.extend_from_slice(&template.bytes);
+        template.write_number(out, start, content.len());
+        out.extend_from_slice(content);
+        Ok(())
+    }
+
+    /// Writes the whole header where another one, or none, was expected.
+    #[cold]
+    fn finish_anew(
+        &mut self,
+        out: &mut Vec<u8>,
+        mark: Mark,
+        head: &Head<'_>,
+        content_len: usize,
+    ) -> Result<(), EncodeError> {
+        let template = match self.find(head, content_len) {
+            Ok(template) => template,
+            Err(error) => {
+                out.truncate(mark.start);
+                return Err(error);
+            }
+        };
+        let content_start = mark.start + template.bytes.len();
+        if content_start > mark.content {
+            out.resize(content_start + content_len, 0);
+        }
+        if content_start != mark.content {
+            out.copy_within(mark.content..mark.content + content_len, content_start);
+            out.truncate(content_start + content_len);
+        }
+        if let Some(header) = out.get_mut(mark.start..content_start) {
+            header.copy_from_slice(&template.bytes);
+        }
+        template.write_number(out, mark.start, content_len);
+        Ok(())
+    }
+
+    /// A template as long as the head's.
+    fn find_room(&mut self, head: &Head<'_>) -> Result<usize, EncodeError> {
+        match self.templates.iter().position(|template| template.has_lens_of(head)) {
+            Some(index) => Ok(index),
+            None => self.learn(head, FIRST_GUESS, None),
+        }
+    }
+
+    /// The template of the head for so much content. It becomes the latest.
+    fn find(&mut self, head: &Head<'_>, content_len: usize) -> Result<&Template, EncodeError> {
+        let known = self.templates.iter().position(|template| template.is_of(head));
+        let index = match known {
+            Some(index) if self.templates.get(index).is_some_and(|t| t.fits(content_len)) => index,
+            _ => self.learn(head, content_len, known)?,
+        };
+        self.latest = index;
+        self.templates.get(index).ok_or(EncodeError::MarkLost)
+    }
+
+    /// Makes a template of the head, in place of a certain one or of the oldest.
+    fn learn(
+        &mut self,
+        head: &Head<'_>,
+        content_len: usize,
+        place: Option<usize>,
+    ) -> Result<usize, EncodeError> {
+        self.scratch.clear();
+        let digits = write_header(&mut self.scratch, head, content_len)?;
+        let index = place.unwrap_or(self.next);
+        if place.is_none() {
+            self.next = (self.next + 1) % TEMPLATES;
+        }
+        if index >= self.templates.len() {
+            self.templates.resize_with(index + 1, Template::default);
+        }
+        self.version = self.version.wrapping_add(1);
+        if let Some(template) = self.templates.get_mut(index) {
+            template.learn(head, &self.scratch, digits, self.version);
+        }
+        Ok(index)
+    }
+}
+
+/// Appends prefix and header, and says where the digits of the content's length
+/// are, counted from the prefix.
+fn write_header(
+    out: &mut Vec<u8>,
+    head: &Head<'_>,
+    content_len: usize,
+) -> Result<Range<usize>, EncodeError> {
+    let start = out.len();
+    out.extend_from_slice(b"\0\0{\"byteorder\": \"");
+    out.extend_from_slice(head.byteorder.name().as_bytes());
+    out.extend_from_slice(b"\", \"content-type\": ");
+    write_json_string(out, head.content_type);
+    out.extend_from_slice(b", \"content-encoding\": ");
+    write_json_string(out, head.content_encoding);
+    out.extend_from_slice(b", \"content-length\": ");
+    let digits_start = out.len();
+    out.resize(digits_start + count_digits(content_len), b'0');
+    write_decimal(&mut out[digits_start..], content_len);
+    let digits = digits_start - start..out.len() - start;
+    out.extend_from_slice(head.extra.encoded());
+    out.push(b'}');
+
+    let Ok(header_len) = u16::try_from(out.len() - start - 2) else {
+        out.truncate(start);
+        return Err(EncodeError::HeaderTooLong);
+    };
+    out[start..start + 2].copy_from_slice(&header_len.to_be_bytes());
+    Ok(digits)
+}
+
+fn count_digits(value: usize) -> usize {
+    value.checked_ilog10().unwrap_or_default() as usize + 1
+}
+
+/// Fills `digits` with the last digits of `value`.
+#[inline]
+fn write_decimal(digits: &mut [u8], mut value: usize) {
+    for digit in digits.iter_mut().rev() {
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 10 is a digit")]
+        let last = (value % 10) as u8;
+        *digit = b'0' + last;
+        value /= 10;
+    }
+}
+
+/// Appends one whole message. Who writes many has it cheaper with
+/// [`Framing::encode`](super::Framing::encode), which remembers the header.
+///
+/// # Errors
+///
+/// [`EncodeError::HeaderTooLong`]; `out` is as it was.
+///
+/// ```
+/// use myriapod::protocol::{ByteOrder, Head, encode};
+///
+/// let mut wire = Vec::new();
+/// let head = Head { byteorder: ByteOrder::Big, ..Head::binary("x") };
+/// encode(&mut wire, &head, b"abc")?;
+/// assert_eq!(wire, b"\x00\x5d{\"byteorder\": \"big\", \"content-type\": \"x\", \
+///     \"content-encoding\": \"binary\", \"content-length\": 3}abc");
+/// # Ok::<(), myriapod::protocol::EncodeError>(())
+/// ```
+pub fn encode(out: &mut Vec<u8>, head: &Head<'_>, content: &[u8]) -> Result<(), EncodeError> {
+    write_header(out, head, content.len())?;
+    out.extend_from_slice(content);
+    Ok(())
+}
+
+/// Appends one whole message with `value` as JSON in UTF-8. The head's encoding
+/// should be a name of UTF-8, as in [`Head::json`].
+///
+/// # Errors
+///
+/// [`EncodeError::HeaderTooLong`] and those of [`write_json`]; `out` is as it was.
+///
+/// ```
+/// use myriapod::protocol::{Head, encode_json};
+///
+/// let mut wire = Vec::new();
+/// encode_json(&mut wire, &Head::json(), &["search", "ring"])?;
+/// assert!(wire.ends_with(br#""content-length": 18}["search", "ring"]"#));
+/// # Ok::<(), myriapod::protocol::EncodeError>(())
+/// ```
+pub fn encode_json<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    head: &Head<'_>,
+    value: &T,
+) -> Result<(), EncodeError> {
+    let mut content = Vec::new();
+    write_json(&mut content, value)?;
+    encode(out, head, &content)
+}

@@ -1,0 +1,130 @@
+//! [`Frame`]: where the parts of one message are, as ranges; [`ByteOrder`].
+
+use std::sync::Arc;
+
+/// The `byteorder` header: how the sender stores integers of several bytes.
+///
+/// ```
+/// use myriapod::protocol::ByteOrder;
+///
+/// assert_eq!(ByteOrder::Big.name(), "big");
+/// assert_eq!(ByteOrder::NATIVE, ByteOrder::default());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ByteOrder {
+    /// The least significant byte comes first.
+    Little,
+    /// The most significant byte comes first.
+    Big,
+}
+
+impl ByteOrder {
+    /// The order of the machine that this runs on.
+    pub const NATIVE: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
+
+    /// The name in the header: `little` or `big`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Little => "little",
+            Self::Big => "big",
+        }
+    }
+}
+
+impl Default for ByteOrder {
+    fn default() -> Self {
+        Self::NATIVE
+    }
+}
+
+/// A piece of the header, counted from the header's first byte. A header has at
+/// most 65,535 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Span {
+    pub(super) start: u16,
+    pub(super) len: u16,
+}
+
+/// The strings of a header that writes them with escapes.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Unescaped {
+    pub(super) content_type: Box<str>,
+    pub(super) content_encoding: Box<str>,
+}
+
+/// Which framing a frame comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FrameKind {
+    JsonHeader,
+    Padded,
+    Raw,
+}
+
+/// Where the parts of one message are: ranges, no references, so that it can be
+/// kept while the buffer moves.
+///
+/// Made by [`Framing::decode`](super::Framing::decode);
+/// [`Message::new`](super::Message::new) makes a view from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Content starts here, counted from the first byte of the message.
+    pub(super) content_start: u32,
+    pub(super) content_len: u32,
+    pub(super) header_len: u16,
+    pub(super) content_type: Span,
+    pub(super) content_encoding: Span,
+    pub(super) byteorder: ByteOrder,
+    pub(super) kind: FrameKind,
+    /// `content-type` is exactly `text/json`.
+    pub(super) json: bool,
+    /// `content-encoding` is one of UTF-8's names.
+    pub(super) utf8: bool,
+    /// Shared, so that a predicted header with escapes allocates nothing.
+    pub(super) unescaped: Option<Arc<Unescaped>>,
+}
+
+impl Frame {
+    /// A frame with neither keys nor strings, for the framings without them.
+    pub(super) const fn bare(kind: FrameKind, content_start: u32, content_len: u32) -> Self {
+        Self {
+            content_start,
+            content_len,
+            header_len: 0,
+            content_type: Span { start: 0, len: 0 },
+            content_encoding: Span { start: 0, len: 0 },
+            byteorder: ByteOrder::NATIVE,
+            kind,
+            json: false,
+            utf8: matches!(kind, FrameKind::Padded),
+            unescaped: None,
+        }
+    }
+
+    /// The bytes of the whole message: prefix, header and content.
+    ///
+    /// ```
+    /// use myriapod::protocol::{Decoded, Framing, Raw};
+    ///
+    /// let Ok(Decoded::Message(frame)) = Raw.decode(b"abc") else { panic!() };
+    /// assert_eq!(frame.len(), 3);
+    /// ```
+    #[must_use]
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.content_start as usize + self.content_len as usize
+    }
+
+    /// Whether the message has no bytes at all, which none has that was decoded.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of content.
+    #[must_use]
+    #[inline]
+    pub const fn content_len(&self) -> usize {
+        self.content_len as usize
+    }
+}

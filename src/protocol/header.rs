@@ -1,0 +1,262 @@
+//! [`JsonHeader`]: two bytes of length, a JSON header, content.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::content::Encoding;
+use super::encoder::HeaderEncoder;
+use super::error::{Fault, ProtocolError};
+use super::frame::{ByteOrder, Frame, FrameKind, Span, Unescaped};
+use super::json_text::{Member, Members, first_byte, unescape, validate};
+use super::prediction::Predictor;
+use super::{DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark};
+
+/// Bytes of the header's length in front of it.
+const PREFIX_LEN: usize = 2;
+
+/// The content type whose content is JSON text.
+pub(super) const TEXT_JSON: &str = "text/json";
+
+/// The keys that every header has, in the order in which they are checked and
+/// written.
+pub(super) const REQUIRED: [&str; 4] =
+    ["byteorder", "content-type", "content-encoding", "content-length"];
+
+/// Messages with a JSON header, and the headers seen lately, by which the next
+/// are predicted.
+///
+/// A header is valid if it is a JSON object with no key twice, with `byteorder`
+/// `"little"` or `"big"`, `content-type` and `content-encoding` strings, and
+/// `content-length` an integer without sign, fraction or exponent. Further keys
+/// are kept. Order, space and escapes are the sender's choice.
+///
+/// ```
+/// use myriapod::protocol::{DecodeLimits, Decoded, Fault, Framing, Head, JsonHeader, Message};
+///
+/// let mut framing = JsonHeader::new(DecodeLimits::default());
+/// let mut wire = Vec::new();
+/// let mark = framing.begin(&mut wire, &Head::json())?;
+/// wire.extend_from_slice(b"[true]");
+/// framing.finish(&mut wire, mark, &Head::json())?;
+///
+/// let Decoded::Message(frame) = framing.decode(&wire)? else { panic!() };
+/// assert_eq!(frame.len(), wire.len());
+/// assert_eq!(Message::new(&wire, &frame).content(), b"[true]");
+///
+/// // 4,097 bytes of header would be one too many.
+/// assert_eq!(framing.decode(b"\x10\x01").unwrap_err().kind(), Fault::HeaderTooLong);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default, Debug)]
+pub struct JsonHeader {
+    limits: DecodeLimits,
+    predictor: Predictor,
+    encoder: HeaderEncoder,
+    /// The further keys of error replies, kept for its capacity.
+    error_keys: ExtraHeaders,
+}
+
+impl JsonHeader {
+    /// A framing that has seen no header yet.
+    #[must_use]
+    pub fn new(limits: DecodeLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Decodes a header that was not predicted, and learns from it.
+    fn decode_unpredicted(
+        &mut self,
+        input: &[u8],
+        header: &[u8],
+        header_len: u16,
+    ) -> Result<Decoded, ProtocolError> {
+        let parsed = parse(header, header_len)?;
+        let mut frame = parsed.frame;
+        self.predictor.learn(header, parsed.digits, &frame);
+        let Some(content_len) = self.limits.content_len(parsed.content_len) else {
+            return Err(ProtocolError::new(Fault::ContentTooLong));
+        };
+        frame.content_len = content_len;
+        Ok(whole_or_incomplete(input, frame.len(), || frame))
+    }
+}
+
+/// The message, if `input` holds all `len` bytes of it.
+#[inline]
+fn whole_or_incomplete(input: &[u8], len: usize, frame: impl FnOnce() -> Frame) -> Decoded {
+    if input.len() < len {
+        return Decoded::Incomplete { needed: len, in_content: true };
+    }
+    Decoded::Message(frame())
+}
+
+impl Framing for JsonHeader {
+    #[inline]
+    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+        let Some((&prefix, rest)) = input.split_first_chunk::<PREFIX_LEN>() else {
+            return Ok(Decoded::Incomplete { needed: PREFIX_LEN, in_content: false });
+        };
+        let header_len = u16::from_be_bytes(prefix);
+        if usize::from(header_len) > self.limits.max_header_len {
+            return Err(ProtocolError::new(Fault::HeaderTooLong));
+        }
+        let content_start = PREFIX_LEN + usize::from(header_len);
+        let Some(header) = rest.get(..usize::from(header_len)) else {
+            return Ok(Decoded::Incomplete { needed: content_start, in_content: false });
+        };
+        let Some(prediction) = self.predictor.predict(header, header_len) else {
+            return self.decode_unpredicted(input, header, header_len);
+        };
+        let Some(content_len) = self.limits.content_len(prediction.content_len) else {
+            return Err(ProtocolError::new(Fault::ContentTooLong));
+        };
+        Ok(whole_or_incomplete(input, content_start + content_len as usize, || {
+            prediction.frame(content_len)
+        }))
+    }
+
+    #[inline]
+    fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {
+        self.encoder.begin(out, head)
+    }
+
+    #[inline]
+    fn finish(
+        &mut self,
+        out: &mut Vec<u8>,
+        mark: Mark,
+        head: &Head<'_>,
+    ) -> Result<(), EncodeError> {
+        self.encoder.finish(out, mark, head)
+    }
+
+    fn error_reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+    ) -> Result<(), EncodeError> {
+        let mut content = Vec::new();
+        let result = format!("Error: {text}");
+        super::write_json(&mut content, &std::collections::BTreeMap::from([("result", &result)]))?;
+        self.error_keys.clear();
+        self.error_keys.push("status", "error")?;
+        self.error_keys.push("error", kind)?;
+        let head = Head { extra: &self.error_keys, ..Head::json() };
+        self.encoder.encode(out, &head, &content)
+    }
+
+    #[inline]
+    fn encode(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content: &[u8],
+    ) -> Result<(), EncodeError> {
+        self.encoder.encode(out, head, content)
+    }
+}
+
+/// A header that has been read in full.
+struct Parsed {
+    /// All but the length of the content, which no limit has been asked about.
+    frame: Frame,
+    content_len: u64,
+    /// Where the number is in the header.
+    digits: Range<usize>,
+}
+
+/// The full parse, in the order in which faults are looked for.
+fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolError> {
+    let text = std::str::from_utf8(header).map_err(|_| ProtocolError::new(Fault::HeaderNotUtf8))?;
+    validate(text).map_err(|error| ProtocolError::because(Fault::HeaderNotJson, error))?;
+    if first_byte(header) != b'{' {
+        return Err(ProtocolError::new(Fault::HeaderNotObject));
+    }
+    let [byteorder, content_type, content_encoding, content_length] = find_required(text)?;
+
+    let byteorder = match &*string(text, &byteorder, REQUIRED[0])? {
+        "little" => ByteOrder::Little,
+        "big" => ByteOrder::Big,
+        _ => return Err(ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[0])),
+    };
+    let type_text = string(text, &content_type, REQUIRED[1])?;
+    let encoding_text = string(text, &content_encoding, REQUIRED[2])?;
+    let digits = content_length.value;
+    let content_len = number(text, digits.clone())
+        .ok_or_else(|| ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[3]))?;
+
+    let escaped = content_type.value_escaped || content_encoding.value_escaped;
+    let frame = Frame {
+        content_start: 2 + u32::from(header_len),
+        content_len: 0,
+        header_len,
+        content_type: span(&content_type.value),
+        content_encoding: span(&content_encoding.value),
+        byteorder,
+        kind: FrameKind::JsonHeader,
+        json: type_text == TEXT_JSON,
+        utf8: Encoding::by_name(&encoding_text) == Some(Encoding::Utf8),
+        unescaped: escaped.then(|| {
+            Arc::new(Unescaped {
+                content_type: type_text.into(),
+                content_encoding: encoding_text.into(),
+            })
+        }),
+    };
+    Ok(Parsed { frame, content_len, digits })
+}
+
+/// The four members that a header must have. No key may be there twice.
+fn find_required(text: &str) -> Result<[Member; 4], ProtocolError> {
+    let mut found = [const { None }; 4];
+    let mut keys = BTreeSet::new();
+    for member in Members::of_object(text.as_bytes()) {
+        let quoted = text.get(member.key.clone()).unwrap_or_default();
+        let key = unescape(quoted, member.key_escaped);
+        if let Some(place) = REQUIRED.iter().position(|required| *required == key) {
+            found[place] = Some(member);
+        }
+        if let Some(key) = keys.replace(key) {
+            return Err(ProtocolError::of_header(Fault::DuplicateHeader, key.into_owned()));
+        }
+    }
+    match found {
+        [Some(byteorder), Some(content_type), Some(content_encoding), Some(content_length)] => {
+            Ok([byteorder, content_type, content_encoding, content_length])
+        }
+        found => {
+            let missing = found.iter().position(Option::is_none).unwrap_or_default();
+            Err(ProtocolError::of_header(Fault::MissingHeader, REQUIRED[missing]))
+        }
+    }
+}
+
+/// The member's value, which must be a string.
+fn string<'a>(
+    text: &'a str,
+    member: &Member,
+    key: &'static str,
+) -> Result<Cow<'a, str>, ProtocolError> {
+    match text.get(member.value.clone()) {
+        Some(quoted) if quoted.starts_with('"') => Ok(unescape(quoted, member.value_escaped)),
+        _ => Err(ProtocolError::of_header(Fault::InvalidHeader, key)),
+    }
+}
+
+/// The number that `digits` are, if they are nothing but digits.
+fn number(text: &str, digits: Range<usize>) -> Option<u64> {
+    let digits = text.get(digits)?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// A string's place without its quotes. Within a header, so within 16 bits.
+fn span(quoted: &Range<usize>) -> Span {
+    let small = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
+    Span { start: small(quoted.start + 1), len: small(quoted.len().saturating_sub(2)) }
+}

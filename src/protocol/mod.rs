@@ -1,0 +1,199 @@
+//! Messages: bytes in, messages out, and back. No sockets and no clock.
+//!
+//! Three framings say where a message ends:
+//!
+//! - [`JsonHeader`]: two bytes with the length of a JSON header, the header,
+//!   and as many bytes of content as the header says;
+//! - [`Padded`]: 64 bytes with a decimal length and spaces, then UTF-8 text;
+//! - [`Raw`]: whatever has been received is a message.
+//!
+//! [`Decoder`] and [`Framing::encode`] are the simple way in:
+//!
+//! ```
+//! use myriapod::protocol::{Decoder, Framing, Head, JsonHeader};
+//!
+//! let mut wire = Vec::new();
+//! JsonHeader::default().encode(&mut wire, &Head::json(), br#"{"action": "search"}"#)?;
+//!
+//! let mut decoder = Decoder::new(JsonHeader::default());
+//! decoder.feed(&wire[..50]);
+//! assert!(decoder.next_message()?.is_none());
+//! decoder.feed(&wire[50..]);
+//! let message = decoder.next_message()?.expect("the message is whole");
+//! assert_eq!(message.content_type(), "text/json");
+//! assert_eq!(message.json()?["action"], "search");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod content;
+mod decoder;
+mod encoder;
+mod error;
+mod extra;
+mod frame;
+mod header;
+mod json_text;
+mod json_write;
+mod message;
+mod padded;
+mod prediction;
+mod raw;
+
+pub use decoder::Decoder;
+pub use encoder::{Head, Mark, encode, encode_json};
+pub use error::{EncodeError, Fault, ProtocolError};
+pub use extra::ExtraHeaders;
+pub use frame::{ByteOrder, Frame};
+pub use header::JsonHeader;
+pub use json_write::write_json;
+pub use message::{Message, OwnedMessage};
+pub use padded::{Padded, encode_padded};
+pub use raw::Raw;
+
+/// How long the parts of a message may be.
+///
+/// ```
+/// use myriapod::protocol::DecodeLimits;
+///
+/// let limits = DecodeLimits::default();
+/// assert_eq!((limits.max_header_len, limits.max_content_len), (4096, 1 << 20));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DecodeLimits {
+    /// Bytes of the JSON header, 4,096 unless set. Two bytes say its length, so
+    /// more than 65,535 is the same as 65,535.
+    pub max_header_len: usize,
+    /// Bytes of content, 1 MiB unless set. More than [`DecodeLimits::MAX_CONTENT_LEN`]
+    /// is the same as that.
+    pub max_content_len: usize,
+}
+
+impl DecodeLimits {
+    /// The largest content that can be allowed, in bytes: 4 GiB less 128 KiB, so
+    /// that every position in a message fits 32 bits.
+    pub const MAX_CONTENT_LEN: usize = (u32::MAX - 0x1_ffff) as usize;
+
+    /// `len` as the length of content, if it is within the limit.
+    #[inline]
+    pub(super) fn content_len(&self, len: u64) -> Option<u32> {
+        let len = u32::try_from(len).ok()?;
+        let allowed = self.max_content_len.min(Self::MAX_CONTENT_LEN);
+        (len as usize <= allowed).then_some(len)
+    }
+}
+
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        Self { max_header_len: 4096, max_content_len: 1 << 20 }
+    }
+}
+
+/// What [`Framing::decode`] finds at the start of its input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decoded {
+    /// A whole message.
+    Message(Frame),
+    /// The start of a message. Not an error.
+    Incomplete {
+        /// The bytes, counted from the start of this message, that must be there
+        /// before decoding again makes sense. More than the input had.
+        needed: usize,
+        /// The header is whole, only content is missing.
+        in_content: bool,
+    },
+}
+
+/// A way to find messages in a stream of bytes, and to write them into one.
+///
+/// What it learns from the messages it sees (the headers to predict) is its
+/// state: one value serves all connections of a loop.
+pub trait Framing {
+    /// Looks at the message that `input` starts with, and at nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// A fault of the framing, at offset 0. Faults of the content are found
+    /// when [`Message::text`] or [`Message::json`] reads it.
+    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError>;
+
+    /// Leaves room for a header at the end of `out`. The caller then appends the
+    /// content and calls [`finish`](Self::finish). The closer `head` is to the
+    /// one given then, the less has to be moved.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::HeaderTooLong`]; `out` is as it was.
+    fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError>;
+
+    /// Writes the header in front of the content: all that stands in `out` behind
+    /// the room that [`begin`](Self::begin) left.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::HeaderTooLong`]; `out` is cut back to what it was before
+    /// `begin`. [`EncodeError::MarkLost`] if `out` is shorter than `begin` left it.
+    fn finish(&mut self, out: &mut Vec<u8>, mark: Mark, head: &Head<'_>)
+    -> Result<(), EncodeError>;
+
+    /// Appends the reply that tells a peer of an error: its kind, for programs,
+    /// and a text, for people. A framing without such a reply appends nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::HeaderTooLong`] for an absurdly long `kind`.
+    fn error_reply(&mut self, out: &mut Vec<u8>, kind: &str, text: &str)
+    -> Result<(), EncodeError>;
+
+    /// Appends one whole message whose content is there already.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish).
+    fn encode(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content: &[u8],
+    ) -> Result<(), EncodeError> {
+        let mark = self.begin(out, head)?;
+        out.extend_from_slice(content);
+        self.finish(out, mark, head)
+    }
+}
+
+impl<F: Framing + ?Sized> Framing for Box<F> {
+    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+        (**self).decode(input)
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {
+        (**self).begin(out, head)
+    }
+
+    fn finish(
+        &mut self,
+        out: &mut Vec<u8>,
+        mark: Mark,
+        head: &Head<'_>,
+    ) -> Result<(), EncodeError> {
+        (**self).finish(out, mark, head)
+    }
+
+    fn error_reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+    ) -> Result<(), EncodeError> {
+        (**self).error_reply(out, kind, text)
+    }
+
+    fn encode(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content: &[u8],
+    ) -> Result<(), EncodeError> {
+        (**self).encode(out, head, content)
+    }
+}

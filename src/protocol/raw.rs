@@ -1,0 +1,41 @@
+//! [`Raw`]: no framing at all.
+
+use super::frame::FrameKind;
+use super::{Decoded, EncodeError, Frame, Framing, Head, Mark, ProtocolError};
+
+/// No framing: all bytes that have been received are at once one message, and a
+/// reply is its content alone. For an echo server.
+///
+/// A message's type is `application/octet-stream`, its encoding `binary`.
+///
+/// ```
+/// use myriapod::protocol::{Decoded, Framing, Message, Raw};
+///
+/// let Ok(Decoded::Message(frame)) = Raw.decode(b"abc") else { panic!() };
+/// assert_eq!(Message::new(b"abc", &frame).content(), b"abc");
+/// assert_eq!(Raw.decode(b""), Ok(Decoded::Incomplete { needed: 1, in_content: false }));
+/// ```
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Raw;
+
+impl Framing for Raw {
+    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+        if input.is_empty() {
+            return Ok(Decoded::Incomplete { needed: 1, in_content: false });
+        }
+        let len = u32::try_from(input.len()).unwrap_or(u32::MAX);
+        Ok(Decoded::Message(Frame::bare(FrameKind::Raw, 0, len)))
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>, _: &Head<'_>) -> Result<Mark, EncodeError> {
+        Ok(Mark::bare(out.len()))
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>, mark: Mark, _: &Head<'_>) -> Result<(), EncodeError> {
+        mark.content_len(out).map(drop)
+    }
+
+    fn error_reply(&mut self, _: &mut Vec<u8>, _: &str, _: &str) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
