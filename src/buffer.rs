@@ -186,6 +186,18 @@ impl Pool {
         Ok(())
     }
 
+    /// The bytes of a receive buffer, to be put back with [`put_bytes`](Self::put_bytes).
+    pub(crate) fn take_bytes(&mut self, handle: Handle) -> Vec<u8> {
+        self.recv_mut(handle).map(|buffer| std::mem::take(&mut buffer.bytes)).unwrap_or_default()
+    }
+
+    /// Puts back what [`take_bytes`](Self::take_bytes) took; its capacity must not have changed.
+    pub(crate) fn put_bytes(&mut self, handle: Handle, bytes: Vec<u8>) {
+        if let Some(buffer) = self.recv_mut(handle) {
+            buffer.bytes = bytes;
+        }
+    }
+
     /// Takes a receive buffer back.
     pub(crate) fn return_recv(&mut self, handle: Handle) {
         if let Some(key) = self.recv.at_mut(handle.0).map(|(key, _)| key)
@@ -223,9 +235,12 @@ impl Pool {
         Ok(())
     }
 
-    /// Marks `sent` bytes of a queue as sent and takes back the segments that are done with.
-    pub(crate) fn advance(&mut self, handle: Handle, sent: usize) {
+    /// Marks `sent` bytes of a queue as sent `now` and takes back the segments that are done with.
+    pub(crate) fn advance(&mut self, handle: Handle, sent: usize, now: Tick) {
         let Some((_, queue)) = self.send.at_mut(handle.0) else { return };
+        if sent > 0 {
+            queue.stalled_since = now;
+        }
         queue.len -= sent.min(queue.len);
         queue.sent += sent;
         let mut done = Vec::new();

@@ -140,10 +140,7 @@ impl Limits {
     /// The part of the limits that concerns decoding.
     #[must_use]
     pub fn decode(&self) -> DecodeLimits {
-        DecodeLimits {
-            max_header_len: self.max_header_len,
-            max_content_len: self.max_content_len,
-        }
+        DecodeLimits { max_header_len: self.max_header_len, max_content_len: self.max_content_len }
     }
 }
 

@@ -250,7 +250,11 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// A key that is one of the four or was added before, or a value that is no JSON.
-    pub fn header<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), ReplyError> {
+    pub fn header<T: Serialize + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+    ) -> Result<(), ReplyError> {
         Ok(self.extra.push(key, value)?)
     }
 
@@ -338,8 +342,7 @@ impl<'a> Reply<'a> {
         }
         let head = Head { extra: self.extra, ..head };
         let encoded = match self.framing.begin(self.out, &head) {
-            Ok(mark) => content(self.out)
-                .and_then(|()| self.framing.finish(self.out, mark, &head)),
+            Ok(mark) => content(self.out).and_then(|()| self.framing.finish(self.out, mark, &head)),
             Err(error) => Err(error),
         };
         match encoded {

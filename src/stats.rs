@@ -126,6 +126,10 @@ pub struct Stats {
     pub turned_away: u64,
     /// Peers closed at once because their address had its number of connections.
     pub refused_by_address: u64,
+    /// Capacity of the buffers that connections hold now, in bytes.
+    pub pool_bytes: u64,
+    /// How many buffers and queues that is.
+    pub pool_buffers: u64,
 }
 
 impl Stats {

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use myriapod_sys::{self as sys, Descriptor, Errno, SocketAddr, SpareDescriptor};
+use myriapod_sys::{self as sys, Descriptor, Errno, Interest, SocketAddr, SpareDescriptor};
 
-use super::{EventLoop, Role, Timers};
+use super::{EventLoop, Role};
 use crate::config::{DEFAULT_PER_ADDRESS, Limits};
 use crate::connection::Connection;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
-use crate::selector::Interest;
 use crate::slab::{Key, Slab};
+use crate::stats::Cause;
 use crate::timer::{self, Tick};
 
 /// How long accepting pauses at most when descriptors or memory run out: 100 milliseconds.
@@ -115,13 +115,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.tell(&LogEvent::Opened { id, peer });
         if let Err(error) = self.selector.modify(key, Interest::READABLE) {
             self.tell(&LogEvent::Failed { error: &error });
-            self.close(key, crate::stats::Cause::Error);
+            self.close(key, Cause::Error);
             return;
         }
-        if !self.engine.config.limits.idle_timeout.is_zero() {
-            let due = self.deadline(self.tick, self.engine.config.limits.idle_timeout);
-            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
-        }
+        self.rearm(key);
     }
 
     fn pause_accepting(&mut self, errno: Errno) {

@@ -112,9 +112,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             let Some(index) = self.wheel.expire(&mut entries, self.tick, &mut budget) else {
                 return;
             };
-            let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) else {
-                continue;
-            };
+            let Some((key, _)) = self.selector.at_mut(index) else { continue };
             let Some((due, cause)) = self.deadline(key) else { continue };
             if timer::until(self.tick, due) > 0 {
                 self.wheel.arm(&mut Timers(&mut self.selector), index, due);
@@ -150,8 +148,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         let sending = self.pool.send(connection.send);
         let receiving = self.pool.recv(connection.recv);
-        let write = sending
-            .and_then(|queue| after(queue.stalled_since, limits.write_timeout, Cause::WriteTimeout));
+        let write = sending.and_then(|queue| {
+            after(queue.stalled_since, limits.write_timeout, Cause::WriteTimeout)
+        });
         // While it is we who do not read, the peer is not late.
         let message = receiving.filter(|_| !connection.paused && !connection.ready);
         let message = message.and_then(|buffer| {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, BorrowedFd, Listener, Signals, Time, Waker};
+use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Listener, Signals, Time, Waker};
 
 use self::accept::Acceptor;
 use self::drain::Drain;
@@ -23,7 +23,7 @@ use crate::connection::{Connection, Engine};
 use crate::handler::{ConnectionId, Handler};
 use crate::log::LogEvent;
 use crate::protocol::{Framing, JsonHeader};
-use crate::selector::{Interest, Ready, Selector};
+use crate::selector::{Ready, Selector};
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::timer::{self, TICK, Tick, TimerEntries, TimerLinks, Wheel};
@@ -163,7 +163,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Stops gracefully at the first of these signals, and at once at the second.
     pub(crate) fn add_signals(&mut self, signals: Signals) -> sys::Result<()> {
-        let watched = signals.try_clone_descriptor()?;
+        let watched = signals.as_fd().try_clone_to_owned().map_err(|error| {
+            let errno = sys::Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            sys::Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
+        })?;
         self.selector.register(watched, Interest::READABLE, Role::Signals)?;
         self.signals = Some(signals);
         Ok(())
@@ -314,16 +317,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     fn id(key: Key) -> ConnectionId {
         ConnectionId { event_loop: 0, key }
-    }
-
-    /// Arms the connection's timer for `due`, unless it will fire before that anyway.
-    fn arm_by(&mut self, key: Key, due: Tick) {
-        let Some(connection) = self.connection(key) else { return };
-        let armed = connection.timer.expires();
-        let now = self.tick;
-        if armed.is_none_or(|armed| timer::until(now, due) < timer::until(now, armed)) {
-            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
-        }
     }
 
     fn tell(&mut self, event: &LogEvent<'_>) {

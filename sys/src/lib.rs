@@ -51,26 +51,24 @@
 mod address;
 mod clock;
 mod descriptor;
-mod error;
-mod event;
-mod listener;
-mod options;
-mod process;
-mod resolve;
-mod signal;
-mod sockaddr;
-mod socket;
-mod spare;
 #[cfg(has_epoll)]
 pub mod epoll;
 mod error;
 mod event;
 #[cfg(has_kqueue)]
 pub mod kqueue;
+mod listener;
+mod options;
 pub mod poll;
 mod poller;
 pub mod portable;
+mod process;
+mod resolve;
 pub mod select;
+mod signal;
+mod sockaddr;
+mod socket;
+mod spare;
 mod table;
 mod timeout;
 mod waker;
@@ -82,13 +80,14 @@ pub use address::{SocketAddr, UnixAddr};
 pub use clock::{Time, now};
 pub use error::{Errno, Error, Result};
 pub use event::{Event, Events, Interest, Mode, Token};
-pub use listener::{ListenOptions, Listener, accept};
+pub use listener::{ListenOptions, Listener, accept, unlink_unix};
 pub use options::{
     Keepalive, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size, reuse_address,
     reuse_port, send_buffer_size, set_keepalive, set_linger, set_nodelay, set_recv_buffer_size,
     set_reuse_address, set_reuse_port, set_send_buffer_size, set_tcp_user_timeout, set_v6_only,
     tcp_info, v6_only,
 };
+pub use poller::{Backend, Poller, UnknownBackend};
 pub use process::{
     CpuTime, DescriptorLimit, adopt_descriptor, cpu_time, descriptor_limit, inherited_listeners,
     open_descriptors, pid, raise_descriptor_limit, rss_bytes,
@@ -100,9 +99,8 @@ pub use socket::{
     shutdown, take_error,
 };
 pub use spare::SpareDescriptor;
+pub use waker::Waker;
 
 /// An open descriptor and the duty to close it. The rest of the project says this name, so that
 /// a simulated system can stand in for the real one.
 pub type Descriptor = std::os::fd::OwnedFd;
-pub use poller::{Backend, Poller, UnknownBackend};
-pub use waker::Waker;

@@ -54,6 +54,23 @@ impl Default for ListenOptions {
     }
 }
 
+/// `int unlink(const char *path)`
+///
+/// Removes the file of a Unix socket; an address without a file is left alone.
+///
+/// # Errors
+///
+/// [`Error::Call`] with `unlink`: `ENOENT` where somebody was faster.
+///
+/// Source: unlink(2).
+pub fn unlink_unix(address: &SocketAddr) -> Result<()> {
+    match address {
+        SocketAddr::Unix(UnixAddr::Path(path)) => nix::unistd::unlink(path)
+            .map_err(|errno| Error::call("unlink", errno.into(), path.display())),
+        _ => Ok(()),
+    }
+}
+
 /// A listening stream socket: non-blocking, close-on-exec.
 ///
 /// Dropping it closes it; the file of a Unix socket stays.

@@ -14,6 +14,9 @@ use crate::table::{Table, check, failed};
 use crate::timeout::{keep_waiting, timespec};
 use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
 
+/// The first descriptor number that a set cannot hold: `FD_SETSIZE`.
+pub const DESCRIPTORS: usize = libc::FD_SETSIZE;
+
 /// Sets of descriptors for pselect(2). See the [contract](crate#the-backend-contract).
 ///
 /// It has no mode but [`Mode::LEVEL`]. It cannot tell a hang-up or an error from ordinary

@@ -1,0 +1,94 @@
+//! [`Error`]: everything that can go wrong outside a single connection.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::ConfigError;
+use crate::protocol::{EncodeError, ProtocolError};
+
+/// What a server could not be built or run with, or a client could not do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused: which call, why, and on what.
+    System(myriapod_sys::Error),
+    /// A configuration that cannot work.
+    Config(ConfigError),
+    /// The peer sent something malformed.
+    Protocol(ProtocolError),
+    /// A request could not be encoded.
+    Encode(EncodeError),
+    /// The peer took too long.
+    Timeout {
+        /// What was waited for: `connect`, `send` or `recv`.
+        call: &'static str,
+        /// For whom.
+        peer: Box<str>,
+        /// How long.
+        timeout: Duration,
+    },
+    /// The peer closed the connection before a whole reply had arrived.
+    Closed {
+        /// Who.
+        peer: Box<str>,
+        /// Bytes of the unfinished reply.
+        received: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
+            Self::Protocol(error) => error.fmt(f),
+            Self::Encode(error) => error.fmt(f),
+            Self::Timeout { call, peer, timeout } => {
+                write!(f, "{call} {peer}: nothing within {timeout:?}")
+            }
+            Self::Closed { peer, received: 0 } => {
+                write!(f, "recv {peer}: the peer closed the connection without a reply")
+            }
+            Self::Closed { peer, received } => write!(
+                f,
+                "recv {peer}: the peer closed the connection {received} bytes into a reply"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::System(error) => Some(error),
+            Self::Config(error) => Some(error),
+            Self::Protocol(error) => Some(error),
+            Self::Encode(error) => Some(error),
+            Self::Timeout { .. } | Self::Closed { .. } => None,
+        }
+    }
+}
+
+impl From<myriapod_sys::Error> for Error {
+    fn from(error: myriapod_sys::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<ProtocolError> for Error {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
