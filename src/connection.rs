@@ -244,6 +244,20 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         }
     }
 
+    /// Calls the handler; `None` where it panicked, which concerns that connection alone.
+    pub(crate) fn guard<R>(
+        &mut self,
+        id: ConnectionId,
+        call: impl FnOnce(&mut H) -> R,
+    ) -> Option<R> {
+        let handler = &mut self.handler;
+        let result = catch_unwind(AssertUnwindSafe(|| call(handler))).ok();
+        if result.is_none() {
+            self.tell(&LogEvent::HandlerPanic { id });
+        }
+        result
+    }
+
     pub(crate) fn tell(&mut self, event: &LogEvent<'_>) {
         if let Some(log) = &mut self.log {
             log(event);

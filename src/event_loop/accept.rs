@@ -34,7 +34,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return;
         }
         let mut left = self.acceptor.batch(self.turn);
-        for listener in std::mem::take(&mut self.acceptor.waiting) {
+        while let Some(listener) = self.acceptor.waiting.pop() {
             while left > 0 && self.accept_one(listener) {
                 left -= 1;
             }
@@ -95,24 +95,28 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             return;
         };
-        // The handler's state comes with the key, so the entry is made first and watched then.
-        let role = Role::Listener;
-        let key = match self.selector.register(socket, Interest::NONE, role) {
+        // The handler is told the key, and its state belongs beside it: so the entry comes first,
+        // and is watched only when it is complete.
+        let key = match self.selector.register(socket, Interest::NONE, Role::Listener) {
             Ok(key) => key,
             Err(error) => {
                 self.acceptor.addresses.leave(address);
-                self.tell(&LogEvent::Failed { error: &error });
-                return;
+                return self.tell(&LogEvent::Failed { error: &error });
             }
         };
         let id = Self::id(key);
-        let state = self.engine.handler.on_open(id, peer);
-        if let Some(entry) = self.selector.get_mut(key) {
-            *entry = Role::Connection(Connection::new(state, address, self.tick));
-        }
         self.engine.stats.accepted += 1;
         self.engine.stats.open += 1;
         self.tell(&LogEvent::Opened { id, peer });
+        let Some(state) = self.engine.guard(id, |handler| handler.on_open(id, peer)) else {
+            self.selector.close(key);
+            self.acceptor.addresses.leave(address);
+            self.engine.stats.open -= 1;
+            return self.engine.stats.count_closed(Cause::Panic);
+        };
+        if let Some(entry) = self.selector.get_mut(key) {
+            *entry = Role::Connection(Connection::new(state, address, self.tick));
+        }
         if let Err(error) = self.selector.modify(key, Interest::READABLE) {
             self.tell(&LogEvent::Failed { error: &error });
             self.close(key, Cause::Error);

@@ -96,8 +96,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.acceptor.addresses.leave(connection.address);
         self.engine.stats.open -= 1;
         self.engine.stats.count_closed(cause);
-        self.engine.handler.on_close(connection.state, cause);
-        self.tell(&LogEvent::Closed { id: Self::id(key), cause });
+        let id = Self::id(key);
+        self.engine.guard(id, |handler| handler.on_close(connection.state, cause));
+        self.tell(&LogEvent::Closed { id, cause });
         if self.acceptor.parked {
             self.resume_accepting();
         }
@@ -160,11 +161,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 after(buffer.since, limits.header_timeout, Cause::HeaderTimeout)
             }
         });
-        if sending.is_none() && receiving.is_none() {
-            return after(connection.last_active, limits.idle_timeout, Cause::Idle);
-        }
         let now = self.tick;
-        write.into_iter().chain(message).min_by_key(|(due, _)| timer::until(now, *due))
+        let soonest =
+            write.into_iter().chain(message).min_by_key(|(due, _)| timer::until(now, *due));
+        soonest.or_else(|| after(connection.last_active, limits.idle_timeout, Cause::Idle))
     }
 
     /// The stamp that a deadline of this connection's unfinished message begins with: now, or

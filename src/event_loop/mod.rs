@@ -277,7 +277,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if elapsed >= TICK {
             let ticks = u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
             self.tick = self.tick.wrapping_add(ticks);
-            self.tick_began = self.tick_began + TICK * ticks;
+            self.tick_began += TICK * ticks;
         }
     }
 

@@ -113,8 +113,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if left == 0 {
             self.pool.return_send(handle);
             connection.send = Handle::NONE;
-            self.engine.handler.on_drained(&mut connection.state);
+            let state = &mut connection.state;
+            if self.engine.guard(Self::id(key), |handler| handler.on_drained(state)).is_none() {
+                self.begin_close(key, Cause::Panic);
+            }
         }
+        let Some(connection) = self.connection(key) else { return };
         if connection.paused && left <= self.engine.config.limits.low_water {
             self.resume_reading(key);
         }
