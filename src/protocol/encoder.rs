@@ -101,7 +101,7 @@ impl Mark {
     }
 }
 
-/// Templates kept by one loop.
+/// Templates kept by one loop; a power of two, so that an index needs no check.
 const TEMPLATES: usize = 4;
 /// The length of content that is guessed before any is known: two digits.
 const FIRST_GUESS: usize = 10;
@@ -110,7 +110,7 @@ const FIRST_GUESS: usize = 10;
 /// `content-length`.
 #[derive(Clone, Default, Debug)]
 pub(super) struct HeaderEncoder {
-    templates: Vec<Template>,
+    templates: [Template; TEMPLATES],
     /// The one used last.
     latest: usize,
     /// The one replaced next.
@@ -121,7 +121,7 @@ pub(super) struct HeaderEncoder {
     scratch: Vec<u8>,
 }
 
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 struct Template {
     byteorder: ByteOrder,
     content_type: String,
@@ -130,10 +130,27 @@ struct Template {
     /// Prefix and header, with the digits of some length.
     bytes: Vec<u8>,
     digits: Range<usize>,
-    /// The shortest and longest content with so many digits.
+    /// The shortest and longest content with so many digits. In a template that is
+    /// none, `bytes` is empty and no length is between them.
     shortest: usize,
     longest: usize,
     version: u32,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self {
+            byteorder: ByteOrder::NATIVE,
+            content_type: String::new(),
+            content_encoding: String::new(),
+            extra: Vec::new(),
+            bytes: Vec::new(),
+            digits: 0..0,
+            shortest: usize::MAX,
+            longest: 0,
+            version: 0,
+        }
+    }
 }
 
 impl Template {
@@ -147,8 +164,8 @@ impl Template {
     #[inline]
     fn is_of(&self, head: &Head<'_>) -> bool {
         self.byteorder == head.byteorder
-            && self.content_type == head.content_type
-            && self.content_encoding == head.content_encoding
+            && same_name(&self.content_type, head.content_type)
+            && same_name(&self.content_encoding, head.content_encoding)
             && (head.extra.is_empty() && self.extra.is_empty()
                 || self.extra == head.extra.encoded())
     }
@@ -196,17 +213,14 @@ impl HeaderEncoder {
     ) -> Result<Mark, EncodeError> {
         // Only lengths are compared here: `finish` compares the rest, and where that
         // differs the room is right all the same.
-        let index = match self.templates.get(self.latest) {
-            Some(template) if template.has_lens_of(head) => self.latest,
-            _ => self.find_room(head)?,
-        };
-        let start = out.len();
-        let mut version = 0;
-        if let Some(template) = self.templates.get(index) {
-            out.extend_from_slice(&template.bytes);
-            version = template.version;
+        let mut index = self.latest;
+        if !self.templates[index % TEMPLATES].has_lens_of(head) {
+            index = self.find_room(head)?;
         }
-        Ok(Mark { start, content: out.len(), template: index, version })
+        let template = &self.templates[index % TEMPLATES];
+        let start = out.len();
+        out.extend_from_slice(&template.bytes);
+        Ok(Mark { start, content: out.len(), template: index, version: template.version })
     }
 
     #[inline]
@@ -217,11 +231,8 @@ impl HeaderEncoder {
         head: &Head<'_>,
     ) -> Result<(), EncodeError> {
         let content_len = mark.content_len(out)?;
-        if let Some(template) = self.templates.get(mark.template)
-            && template.version == mark.version
-            && template.fits(content_len)
-            && template.is_of(head)
-        {
+        let template = &self.templates[mark.template % TEMPLATES];
+        if template.version == mark.version && template.fits(content_len) && template.is_of(head) {
             template.write_number(out, mark.start, content_len);
             self.latest = mark.template;
             return Ok(());
@@ -236,10 +247,10 @@ impl HeaderEncoder {
         head: &Head<'_>,
         content: &[u8],
     ) -> Result<(), EncodeError> {
-        let template = match self.templates.get(self.latest) {
-            Some(template) if template.fits(content.len()) && template.is_of(head) => template,
-            _ => self.find(head, content.len())?,
-        };
+        let mut template = &self.templates[self.latest % TEMPLATES];
+        if !(template.fits(content.len()) && template.is_of(head)) {
+            template = self.find(head, content.len())?;
+        }
         let start = out.len();
         out.reserve(template.bytes.len() + content.len());
         out.extend_from_slice(&template.bytes);
@@ -250,6 +261,7 @@ impl HeaderEncoder {
 
     /// Writes the whole header where another one, or none, was expected.
     #[cold]
+    #[inline(never)]
     fn finish_anew(
         &mut self,
         out: &mut Vec<u8>,
@@ -280,6 +292,8 @@ impl HeaderEncoder {
     }
 
     /// A template as long as the head's.
+    #[cold]
+    #[inline(never)]
     fn find_room(&mut self, head: &Head<'_>) -> Result<usize, EncodeError> {
         match self.templates.iter().position(|template| template.has_lens_of(head)) {
             Some(index) => Ok(index),
@@ -288,14 +302,16 @@ impl HeaderEncoder {
     }
 
     /// The template of the head for so much content. It becomes the latest.
+    #[cold]
+    #[inline(never)]
     fn find(&mut self, head: &Head<'_>, content_len: usize) -> Result<&Template, EncodeError> {
         let known = self.templates.iter().position(|template| template.is_of(head));
         let index = match known {
-            Some(index) if self.templates.get(index).is_some_and(|t| t.fits(content_len)) => index,
+            Some(index) if self.templates[index].fits(content_len) => index,
             _ => self.learn(head, content_len, known)?,
         };
         self.latest = index;
-        self.templates.get(index).ok_or(EncodeError::MarkLost)
+        Ok(&self.templates[index])
     }
 
     /// Makes a template of the head, in place of a certain one or of the oldest.
@@ -307,18 +323,34 @@ impl HeaderEncoder {
     ) -> Result<usize, EncodeError> {
         self.scratch.clear();
         let digits = write_header(&mut self.scratch, head, content_len)?;
-        let index = place.unwrap_or(self.next);
+        let index = place.unwrap_or(self.next) % TEMPLATES;
         if place.is_none() {
-            self.next = (self.next + 1) % TEMPLATES;
-        }
-        if index >= self.templates.len() {
-            self.templates.resize_with(index + 1, Template::default);
+            self.next = index + 1;
         }
         self.version = self.version.wrapping_add(1);
-        if let Some(template) = self.templates.get_mut(index) {
-            template.learn(head, &self.scratch, digits, self.version);
-        }
+        self.templates[index].learn(head, &self.scratch, digits, self.version);
         Ok(index)
+    }
+}
+
+/// Compares two short strings. Types and encodings mostly have 4 to 16 bytes: two
+/// overlapping comparisons of a constant length are less than a call.
+#[inline]
+fn same_name(left: &str, right: &str) -> bool {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    if left.len() != right.len() {
+        return false;
+    }
+    match left.len() {
+        4..=8 => {
+            left.first_chunk::<4>() == right.first_chunk()
+                && left.last_chunk::<4>() == right.last_chunk()
+        }
+        9..=16 => {
+            left.first_chunk::<8>() == right.first_chunk()
+                && left.last_chunk::<8>() == right.last_chunk()
+        }
+        _ => left == right,
     }
 }
 
@@ -359,10 +391,16 @@ fn count_digits(value: usize) -> usize {
 /// Fills `digits` with the last digits of `value`.
 #[inline]
 fn write_decimal(digits: &mut [u8], mut value: usize) {
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of 10 is a digit")]
+    let last = |value: usize| b'0' + (value % 10) as u8;
+    if let [tens, units] = digits {
+        // Two digits are what short contents have; the loop would take twice as long.
+        *tens = last(value / 10);
+        *units = last(value);
+        return;
+    }
     for digit in digits.iter_mut().rev() {
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder of 10 is a digit")]
-        let last = (value % 10) as u8;
-        *digit = b'0' + last;
+        *digit = last(value);
         value /= 10;
     }
 }
@@ -380,7 +418,7 @@ fn write_decimal(digits: &mut [u8], mut value: usize) {
 /// let mut wire = Vec::new();
 /// let head = Head { byteorder: ByteOrder::Big, ..Head::binary("x") };
 /// encode(&mut wire, &head, b"abc")?;
-/// assert_eq!(wire, b"\x00\x5d{\"byteorder\": \"big\", \"content-type\": \"x\", \
+/// assert_eq!(wire, b"\x00\x5c{\"byteorder\": \"big\", \"content-type\": \"x\", \
 ///     \"content-encoding\": \"binary\", \"content-length\": 3}abc");
 /// # Ok::<(), myriapod::protocol::EncodeError>(())
 /// ```

@@ -61,6 +61,20 @@ pub(super) enum FrameKind {
     Raw,
 }
 
+/// What a header says, but for the length of the content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    pub(super) content_type: Span,
+    pub(super) content_encoding: Span,
+    pub(super) header_len: u16,
+    pub(super) byteorder: ByteOrder,
+    pub(super) kind: FrameKind,
+    /// `content-type` is exactly `text/json`.
+    pub(super) json: bool,
+    /// `content-encoding` is one of UTF-8's names.
+    pub(super) utf8: bool,
+}
+
 /// Where the parts of one message are: ranges, no references, so that it can be
 /// kept while the buffer moves.
 ///
@@ -68,18 +82,10 @@ pub(super) enum FrameKind {
 /// [`Message::new`](super::Message::new) makes a view from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frame {
+    pub(super) layout: Layout,
     /// Content starts here, counted from the first byte of the message.
     pub(super) content_start: u32,
     pub(super) content_len: u32,
-    pub(super) header_len: u16,
-    pub(super) content_type: Span,
-    pub(super) content_encoding: Span,
-    pub(super) byteorder: ByteOrder,
-    pub(super) kind: FrameKind,
-    /// `content-type` is exactly `text/json`.
-    pub(super) json: bool,
-    /// `content-encoding` is one of UTF-8's names.
-    pub(super) utf8: bool,
     /// Shared, so that a predicted header with escapes allocates nothing.
     pub(super) unescaped: Option<Arc<Unescaped>>,
 }
@@ -87,17 +93,26 @@ pub struct Frame {
 impl Frame {
     /// A frame with neither keys nor strings, for the framings without them.
     pub(super) const fn bare(kind: FrameKind, content_start: u32, content_len: u32) -> Self {
-        Self {
-            content_start,
-            content_len,
-            header_len: 0,
+        let layout = Layout {
             content_type: Span { start: 0, len: 0 },
             content_encoding: Span { start: 0, len: 0 },
+            header_len: if matches!(kind, FrameKind::Padded) { 64 } else { 0 },
             byteorder: ByteOrder::NATIVE,
             kind,
             json: false,
             utf8: matches!(kind, FrameKind::Padded),
-            unescaped: None,
+        };
+        Self { layout, content_start, content_len, unescaped: None }
+    }
+
+    /// The same frame around another length of content.
+    #[inline]
+    pub(super) fn with_content_len(&self, content_len: u32) -> Self {
+        Self {
+            layout: self.layout,
+            content_start: self.content_start,
+            content_len,
+            unescaped: self.unescaped.clone(),
         }
     }
 

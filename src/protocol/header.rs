@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::content::Encoding;
 use super::encoder::HeaderEncoder;
 use super::error::{Fault, ProtocolError};
-use super::frame::{ByteOrder, Frame, FrameKind, Span, Unescaped};
+use super::frame::{ByteOrder, Frame, FrameKind, Layout, Span, Unescaped};
 use super::json_text::{Member, Members, first_byte, unescape, validate};
+use super::json_write::write_json_string;
 use super::prediction::Predictor;
 use super::{DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark};
 
@@ -49,9 +50,10 @@ pub(super) const REQUIRED: [&str; 4] =
 /// assert_eq!(framing.decode(b"\x10\x01").unwrap_err().kind(), Fault::HeaderTooLong);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 pub struct JsonHeader {
-    limits: DecodeLimits,
+    max_header_len: usize,
+    max_content_len: u32,
     predictor: Predictor,
     encoder: HeaderEncoder,
     /// The further keys of error replies, kept for its capacity.
@@ -62,59 +64,74 @@ impl JsonHeader {
     /// A framing that has seen no header yet.
     #[must_use]
     pub fn new(limits: DecodeLimits) -> Self {
-        Self { limits, ..Self::default() }
+        Self {
+            max_header_len: limits.max_header_len,
+            max_content_len: limits.content_len_in_32_bits(),
+            predictor: Predictor::default(),
+            encoder: HeaderEncoder::default(),
+            error_keys: ExtraHeaders::new(),
+        }
     }
 
-    /// Decodes a header that was not predicted, and learns from it.
-    fn decode_unpredicted(
-        &mut self,
-        input: &[u8],
-        header: &[u8],
-        header_len: u16,
-    ) -> Result<Decoded, ProtocolError> {
-        let parsed = parse(header, header_len)?;
-        let mut frame = parsed.frame;
-        self.predictor.learn(header, parsed.digits, &frame);
-        let Some(content_len) = self.limits.content_len(parsed.content_len) else {
-            return Err(ProtocolError::new(Fault::ContentTooLong));
+    /// Decodes a message whose header is not the one that was seen last.
+    #[cold]
+    #[inline(never)]
+    fn decode_unpredicted(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+        let Some((&prefix, rest)) = input.split_first_chunk::<PREFIX_LEN>() else {
+            return Ok(Decoded::Incomplete { needed: PREFIX_LEN, in_content: false });
         };
-        frame.content_len = content_len;
-        Ok(whole_or_incomplete(input, frame.len(), || frame))
+        let header_len = u16::from_be_bytes(prefix);
+        if usize::from(header_len) > self.max_header_len {
+            return Err(ProtocolError::new(Fault::HeaderTooLong));
+        }
+        let Some(header) = rest.get(..usize::from(header_len)) else {
+            let needed = PREFIX_LEN + usize::from(header_len);
+            return Ok(Decoded::Incomplete { needed, in_content: false });
+        };
+        if let Some((frame, content_len)) = self.predictor.predict_by_another(input) {
+            return whole_or_incomplete(self.max_content_len, input, frame, content_len);
+        }
+        let parsed = parse(header, header_len)?;
+        self.predictor.learn(header, parsed.digits, &parsed.frame);
+        // A length over 32 bits is over every limit.
+        let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
+        whole_or_incomplete(self.max_content_len, input, &parsed.frame, content_len)
     }
 }
 
-/// The message, if `input` holds all `len` bytes of it.
-#[inline]
-fn whole_or_incomplete(input: &[u8], len: usize, frame: impl FnOnce() -> Frame) -> Decoded {
-    if input.len() < len {
-        return Decoded::Incomplete { needed: len, in_content: true };
+impl Default for JsonHeader {
+    fn default() -> Self {
+        Self::new(DecodeLimits::default())
     }
-    Decoded::Message(frame())
+}
+
+/// The message behind a valid header, if it is within the limit and is all there.
+#[inline]
+fn whole_or_incomplete(
+    max_content_len: u32,
+    input: &[u8],
+    frame: &Frame,
+    content_len: u32,
+) -> Result<Decoded, ProtocolError> {
+    if content_len > max_content_len {
+        return Err(ProtocolError::new(Fault::ContentTooLong));
+    }
+    let needed = frame.content_start as usize + content_len as usize;
+    if input.len() < needed {
+        return Ok(Decoded::Incomplete { needed, in_content: true });
+    }
+    Ok(Decoded::Message(frame.with_content_len(content_len)))
 }
 
 impl Framing for JsonHeader {
     #[inline]
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        let Some((&prefix, rest)) = input.split_first_chunk::<PREFIX_LEN>() else {
-            return Ok(Decoded::Incomplete { needed: PREFIX_LEN, in_content: false });
-        };
-        let header_len = u16::from_be_bytes(prefix);
-        if usize::from(header_len) > self.limits.max_header_len {
-            return Err(ProtocolError::new(Fault::HeaderTooLong));
+        match self.predictor.predict(input) {
+            Some((frame, content_len)) => {
+                whole_or_incomplete(self.max_content_len, input, frame, content_len)
+            }
+            None => self.decode_unpredicted(input),
         }
-        let content_start = PREFIX_LEN + usize::from(header_len);
-        let Some(header) = rest.get(..usize::from(header_len)) else {
-            return Ok(Decoded::Incomplete { needed: content_start, in_content: false });
-        };
-        let Some(prediction) = self.predictor.predict(header, header_len) else {
-            return self.decode_unpredicted(input, header, header_len);
-        };
-        let Some(content_len) = self.limits.content_len(prediction.content_len) else {
-            return Err(ProtocolError::new(Fault::ContentTooLong));
-        };
-        Ok(whole_or_incomplete(input, content_start + content_len as usize, || {
-            prediction.frame(content_len)
-        }))
     }
 
     #[inline]
@@ -138,14 +155,15 @@ impl Framing for JsonHeader {
         kind: &str,
         text: &str,
     ) -> Result<(), EncodeError> {
-        let mut content = Vec::new();
-        let result = format!("Error: {text}");
-        super::write_json(&mut content, &std::collections::BTreeMap::from([("result", &result)]))?;
         self.error_keys.clear();
         self.error_keys.push("status", "error")?;
         self.error_keys.push("error", kind)?;
         let head = Head { extra: &self.error_keys, ..Head::json() };
-        self.encoder.encode(out, &head, &content)
+        let mark = self.encoder.begin(out, &head)?;
+        out.extend_from_slice(b"{\"result\": ");
+        write_json_string(out, &format!("Error: {text}"));
+        out.push(b'}');
+        self.encoder.finish(out, mark, &head)
     }
 
     #[inline]
@@ -189,16 +207,19 @@ fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolError> {
         .ok_or_else(|| ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[3]))?;
 
     let escaped = content_type.value_escaped || content_encoding.value_escaped;
-    let frame = Frame {
-        content_start: 2 + u32::from(header_len),
-        content_len: 0,
-        header_len,
+    let layout = Layout {
         content_type: span(&content_type.value),
         content_encoding: span(&content_encoding.value),
+        header_len,
         byteorder,
         kind: FrameKind::JsonHeader,
         json: type_text == TEXT_JSON,
         utf8: Encoding::by_name(&encoding_text) == Some(Encoding::Utf8),
+    };
+    let frame = Frame {
+        layout,
+        content_start: 2 + u32::from(header_len),
+        content_len: 0,
         unescaped: escaped.then(|| {
             Arc::new(Unescaped {
                 content_type: type_text.into(),

@@ -17,29 +17,15 @@ use super::json_text::{self, Members, unescape};
 /// had one.
 ///
 /// ```
-/// use myriapod::protocol::{Decoded, Framing, JsonHeader, Message};
+/// use myriapod::protocol::{ByteOrder, Decoded, Framing, JsonHeader, Message};
 ///
-/// let wire = b"\x00\x75{\"byteorder\": \"big\", \"content-type\": \"text/json\", \
-///     \"content-encoding\": \"utf-8\", \"content-length\": 7, \"id\": [1, 2]}[1, \"a\"]";
-/// # let mut wire = wire.to_vec();
-/// # wire[1] = u8::try_from(wire.len() - 2 - 7).unwrap();
-/// # wire.pop(); wire.pop(); wire.extend(b"\"]");
-/// # let wire = {
-/// #     let mut out = Vec::new();
-/// #     let mut extra = myriapod::protocol::ExtraHeaders::new();
-/// #     extra.push("id", &[1, 2])?;
-/// #     let head = myriapod::protocol::Head {
-/// #         byteorder: myriapod::protocol::ByteOrder::Big,
-/// #         extra: &extra,
-/// #         ..myriapod::protocol::Head::json()
-/// #     };
-/// #     myriapod::protocol::encode(&mut out, &head, b"[1, \"a\"]")?;
-/// #     out
-/// # };
-/// let Decoded::Message(frame) = JsonHeader::default().decode(&wire)? else { panic!() };
-/// let message = Message::new(&wire, &frame);
+/// let wire = b"\x00\x6e{\"byteorder\": \"big\", \"content-type\": \"text/json\", \
+///     \"content-encoding\": \"utf-8\", \"content-length\": 8, \"id\": [7]}[1, \"a\"]";
+/// let Decoded::Message(frame) = JsonHeader::default().decode(wire)? else { panic!() };
+/// let message = Message::new(wire, &frame);
 /// assert!(message.is_json());
-/// assert_eq!(message.header("id"), Some(serde_json::json!([1, 2])));
+/// assert_eq!(message.byteorder(), ByteOrder::Big);
+/// assert_eq!(message.header("id"), Some(serde_json::json!([7])));
 /// assert_eq!(message.json_as::<(u8, String)>()?, (1, "a".to_owned()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -59,7 +45,7 @@ macro_rules! read_numbers {
             #[must_use]
             pub fn $name(&self, offset: usize) -> Option<$type> {
                 let bytes = self.content().get(offset..)?.first_chunk()?;
-                Some(match self.frame.byteorder {
+                Some(match self.frame.layout.byteorder {
                     ByteOrder::Little => $type::from_le_bytes(*bytes),
                     ByteOrder::Big => $type::from_be_bytes(*bytes),
                 })
@@ -106,14 +92,14 @@ impl<'a> Message<'a> {
     #[must_use]
     #[inline]
     pub const fn byteorder(&self) -> ByteOrder {
-        self.frame.byteorder
+        self.frame.layout.byteorder
     }
 
     /// The `content-type`. Types are compared exactly.
     #[must_use]
     pub fn content_type(&self) -> &'a str {
-        match (self.frame.kind, &self.frame.unescaped) {
-            (FrameKind::JsonHeader, None) => self.span(self.frame.content_type),
+        match (self.frame.layout.kind, &self.frame.unescaped) {
+            (FrameKind::JsonHeader, None) => self.span(self.frame.layout.content_type),
             (FrameKind::JsonHeader, Some(unescaped)) => &unescaped.content_type,
             (FrameKind::Padded, _) => "text/plain",
             (FrameKind::Raw, _) => "application/octet-stream",
@@ -123,8 +109,8 @@ impl<'a> Message<'a> {
     /// The `content-encoding`: the character set of text, or `binary`.
     #[must_use]
     pub fn content_encoding(&self) -> &'a str {
-        match (self.frame.kind, &self.frame.unescaped) {
-            (FrameKind::JsonHeader, None) => self.span(self.frame.content_encoding),
+        match (self.frame.layout.kind, &self.frame.unescaped) {
+            (FrameKind::JsonHeader, None) => self.span(self.frame.layout.content_encoding),
             (FrameKind::JsonHeader, Some(unescaped)) => &unescaped.content_encoding,
             (FrameKind::Padded, _) => "utf-8",
             (FrameKind::Raw, _) => "binary",
@@ -145,7 +131,7 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn header_bytes(&self) -> &'a [u8] {
         let end = self.frame.content_start as usize;
-        let start = end - self.frame.header_len as usize;
+        let start = end - self.frame.layout.header_len as usize;
         self.bytes.get(start..end).unwrap_or_default()
     }
 
@@ -166,7 +152,7 @@ impl<'a> Message<'a> {
     /// Every header key with its value, the four included.
     #[must_use]
     pub fn headers(&self) -> Map<String, Value> {
-        if self.frame.kind == FrameKind::JsonHeader {
+        if self.frame.layout.kind == FrameKind::JsonHeader {
             return serde_json::from_slice(self.header_bytes()).unwrap_or_default();
         }
         let mut headers = Map::new();
@@ -181,7 +167,7 @@ impl<'a> Message<'a> {
     #[must_use]
     #[inline]
     pub const fn is_json(&self) -> bool {
-        self.frame.json
+        self.frame.layout.json
     }
 
     /// The content as text in its `content-encoding`, whatever its type. Borrowed
@@ -191,7 +177,7 @@ impl<'a> Message<'a> {
     ///
     /// [`Fault::UnknownEncoding`] (`binary` is one), [`Fault::ContentNotText`].
     pub fn text(&self) -> Result<Cow<'a, str>, ProtocolError> {
-        if self.frame.utf8 {
+        if self.frame.layout.utf8 {
             return self.utf8().map(Cow::Borrowed);
         }
         content::decode(self.content_encoding(), self.content(), self.byteorder()).map_err(
@@ -284,7 +270,7 @@ impl<'a> Message<'a> {
 
     /// The JSON header, where there is one.
     pub(super) fn json_header(&self) -> Option<&'a str> {
-        if self.frame.kind != FrameKind::JsonHeader {
+        if self.frame.layout.kind != FrameKind::JsonHeader {
             return None;
         }
         std::str::from_utf8(self.header_bytes()).ok()

@@ -73,12 +73,9 @@ impl DecodeLimits {
     /// that every position in a message fits 32 bits.
     pub const MAX_CONTENT_LEN: usize = (u32::MAX - 0x1_ffff) as usize;
 
-    /// `len` as the length of content, if it is within the limit.
-    #[inline]
-    pub(super) fn content_len(&self, len: u64) -> Option<u32> {
-        let len = u32::try_from(len).ok()?;
-        let allowed = self.max_content_len.min(Self::MAX_CONTENT_LEN);
-        (len as usize <= allowed).then_some(len)
+    /// The limit of content as a number that is compared with a length of 32 bits.
+    fn content_len_in_32_bits(&self) -> u32 {
+        u32::try_from(self.max_content_len.min(Self::MAX_CONTENT_LEN)).unwrap_or(u32::MAX)
     }
 }
 

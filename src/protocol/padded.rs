@@ -49,7 +49,8 @@ impl Framing for Padded {
         // A number beyond 64 bits is still decimal, and too long.
         let len = parse_length(header)
             .ok_or_else(|| ProtocolError::new(Fault::LengthNotDecimal))?
-            .and_then(|len| self.limits.content_len(len))
+            .and_then(|len| u32::try_from(len).ok())
+            .filter(|&len| len <= self.limits.content_len_in_32_bits())
             .ok_or_else(|| ProtocolError::new(Fault::TextTooLong))?;
         let Some(text) = rest.get(..len as usize) else {
             let needed = Self::HEADER_LEN + len as usize;

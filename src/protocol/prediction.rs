@@ -2,27 +2,36 @@
 //! one peer are the same bytes but for the digits of `content-length`.
 //!
 //! A template is a header that the full parse has accepted, cut at those digits.
-//! A header with the same bytes before and behind them, and with a canonical
-//! number between, is then valid too, and its parts are where the template's are.
+//! A header of the same length, with the same bytes before and behind them and
+//! with a canonical number between, is then valid too, and its parts are where
+//! the template's are. Headers of another length, be it for one digit more, are
+//! another template: so nothing has to be moved.
 
 use std::ops::Range;
 
-use super::frame::{Frame, Span};
+use super::frame::{Frame, FrameKind};
 
-/// Templates kept by one loop.
-const TEMPLATES: usize = 4;
-/// Hits that a template's score can remember. Small, so that a header nobody
-/// sends any more gives way soon.
-const MAX_SCORE: u8 = 64;
-/// Nineteen digits always fit 64 bits; twenty are left to the full parse.
-const MAX_DIGITS: usize = 19;
+/// Templates kept by one loop; a power of two, so that an index needs no check.
+const TEMPLATES: usize = 8;
+/// What a hit sets a template's score to, for the hand of the clock to halve:
+/// a template in use is replaced after it has missed four rounds of the hand.
+const IN_USE: u8 = 7;
+/// What a template starts with: it must prove itself within one round.
+const NEW: u8 = 1;
+/// More digits than that are left to the full parse: nine always fit 32 bits.
+const MAX_DIGITS: usize = 9;
+/// Bytes of the header's length in front of it.
+const PREFIX_LEN: usize = 2;
 
-/// The templates of one loop. Those in use stay: each header that none of them
-/// predicts halves the score of one (the next, as the hand of a clock moves), and
-/// takes its place once that is used up.
-#[derive(Debug, Default, Clone)]
+/// The templates of one loop.
+///
+/// Each valid header that none of them predicts moves the hand of a clock on by
+/// one. The hand halves the score of the template it stands on, and replaces it
+/// once that is used up. So headers in use stay, and a peer whose headers are all
+/// different makes others miss only where it sends much more than they do.
+#[derive(Debug, Clone)]
 pub(super) struct Predictor {
-    templates: Vec<Template>,
+    templates: [Template; TEMPLATES],
     /// The template that was right last.
     latest: usize,
     hand: usize,
@@ -30,111 +39,106 @@ pub(super) struct Predictor {
 
 #[derive(Debug, Clone)]
 struct Template {
+    /// Prefix and header up to the digits; empty in a template that is none.
     before: Vec<u8>,
+    digits_end: usize,
     behind: Vec<u8>,
-    /// Bytes of both.
-    fixed_len: usize,
-    /// Of the header that was learned.
+    /// Of the header that was learned; `content_len` varies.
     frame: Frame,
     score: u8,
 }
 
-/// What a predicted header says.
-#[derive(Debug)]
-pub(super) struct Prediction<'a> {
-    template: &'a Template,
-    header_len: u16,
-    pub(super) content_len: u64,
-}
-
-impl Prediction<'_> {
-    /// The frame of the message, whose content has been found to be within the limit.
-    #[inline]
-    pub(super) fn frame(&self, content_len: u32) -> Frame {
-        let learned = &self.template.frame;
-        let mut frame = learned.clone();
-        frame.content_len = content_len;
-        if self.header_len != learned.header_len {
-            // Another number of digits moves all that stands behind them.
-            let moved = self.header_len.wrapping_sub(learned.header_len);
-            let digits_at = self.template.before.len();
-            let shift = |span: &mut Span| {
-                if usize::from(span.start) > digits_at {
-                    span.start = span.start.wrapping_add(moved);
-                }
-            };
-            shift(&mut frame.content_type);
-            shift(&mut frame.content_encoding);
-            frame.header_len = self.header_len;
-            frame.content_start = 2 + u32::from(self.header_len);
-        }
-        frame
+impl Default for Predictor {
+    fn default() -> Self {
+        let empty = Template {
+            before: Vec::new(),
+            digits_end: 0,
+            behind: Vec::new(),
+            // No input is as long as that.
+            frame: Frame::bare(FrameKind::JsonHeader, u32::MAX, 0),
+            score: 0,
+        };
+        Self { templates: std::array::from_fn(|_| empty.clone()), latest: 0, hand: 0 }
     }
 }
 
 impl Template {
-    /// The number in `header`, if all else is as in the template.
+    /// The number in the header that `input` starts with, if all else is as in
+    /// the template.
     #[inline]
-    fn content_len(&self, header: &[u8]) -> Option<u64> {
-        let digits = header.len().wrapping_sub(self.fixed_len);
-        if digits.wrapping_sub(1) >= MAX_DIGITS {
-            return None;
-        }
-        let (before, rest) = header.split_at_checked(self.before.len())?;
-        let (number, behind) = rest.split_at_checked(digits)?;
-        if *behind != *self.behind || *before != *self.before {
-            return None;
-        }
+    fn content_len(&self, input: &[u8]) -> Option<u32> {
+        let header = input.get(..self.frame.content_start as usize)?;
+        let (rest, behind) = header.split_at_checked(self.digits_end)?;
+        let (before, number) = rest.split_at_checked(self.before.len())?;
+        let (&first, more) = number.split_first()?;
+        let mut value = u32::from(first.wrapping_sub(b'0'));
         // JSON has no leading zeros.
-        if number.first() == Some(&b'0') && digits > 1 {
+        if value > 9 || (value == 0 && !more.is_empty()) {
             return None;
         }
-        let mut value = 0_u64;
-        for byte in number {
-            let digit = byte.wrapping_sub(b'0');
+        for byte in more {
+            let digit = u32::from(byte.wrapping_sub(b'0'));
             if digit > 9 {
                 return None;
             }
-            value = value * 10 + u64::from(digit);
+            value = value * 10 + digit;
         }
-        Some(value)
+        // The one call comes last, so that little must be kept across it.
+        (same_tail(behind, &self.behind) && *before == *self.before).then_some(value)
     }
 
     fn learn(&mut self, header: &[u8], digits: Range<usize>, frame: &Frame) {
-        // The old vectors are filled again, so that unlearnable headers cost a copy.
+        let (Some(before), Some(behind)) = (header.get(..digits.start), header.get(digits.end..))
+        else {
+            return;
+        };
+        // The old memory is used again: a header that is never seen twice costs a copy.
         self.before.clear();
-        self.before.extend_from_slice(&header[..digits.start]);
+        self.before.extend_from_slice(&frame.layout.header_len.to_be_bytes());
+        self.before.extend_from_slice(before);
         self.behind.clear();
-        self.behind.extend_from_slice(&header[digits.end..]);
-        self.fixed_len = self.before.len() + self.behind.len();
+        self.behind.extend_from_slice(behind);
+        self.digits_end = PREFIX_LEN + digits.end;
         self.frame = frame.clone();
-        self.score = 1;
+        self.score = NEW;
+    }
+}
+
+/// Compares what stands behind the digits: one brace, mostly.
+#[inline]
+fn same_tail(left: &[u8], right: &[u8]) -> bool {
+    match (left, right) {
+        ([left], [right]) => left == right,
+        _ => left == right,
     }
 }
 
 impl Predictor {
-    /// What `header` says, if it is one of the templates.
+    /// The frame and the content's length of the message that `input` starts with,
+    /// if its header is there and is the one that was right last.
     #[inline]
-    pub(super) fn predict(&mut self, header: &[u8], header_len: u16) -> Option<Prediction<'_>> {
-        let content_len = match self.templates.get(self.latest)?.content_len(header) {
-            Some(content_len) => content_len,
-            None => self.predict_by_another(header)?,
-        };
-        let template = self.templates.get_mut(self.latest)?;
-        template.score = (template.score + 1).min(MAX_SCORE);
-        Some(Prediction { template, header_len, content_len })
+    pub(super) fn predict(&mut self, input: &[u8]) -> Option<(&Frame, u32)> {
+        let template = self.templates.get_mut(self.latest % TEMPLATES)?;
+        let content_len = template.content_len(input)?;
+        template.score = IN_USE;
+        Some((&template.frame, content_len))
     }
 
-    fn predict_by_another(&mut self, header: &[u8]) -> Option<u64> {
-        for (index, template) in self.templates.iter().enumerate() {
-            if index != self.latest
-                && let Some(content_len) = template.content_len(header)
-            {
-                self.latest = index;
-                return Some(content_len);
-            }
-        }
-        None
+    /// As [`predict`](Self::predict), by all the other templates.
+    pub(super) fn predict_by_another(&mut self, input: &[u8]) -> Option<(&Frame, u32)> {
+        let prefix = input.first_chunk::<PREFIX_LEN>();
+        let (index, content_len) =
+            self.templates.iter().enumerate().find_map(|(index, template)| {
+                // Most templates have another length.
+                if template.before.first_chunk() != prefix {
+                    return None;
+                }
+                Some((index, template.content_len(input)?))
+            })?;
+        self.latest = index;
+        let template = self.templates.get_mut(index)?;
+        template.score = IN_USE;
+        Some((&template.frame, content_len))
     }
 
     /// Takes a header into account that was not predicted and turned out valid.
@@ -143,18 +147,7 @@ impl Predictor {
         if digits.len() > MAX_DIGITS {
             return;
         }
-        if self.templates.len() < TEMPLATES {
-            self.templates.push(Template {
-                before: Vec::new(),
-                behind: Vec::new(),
-                fixed_len: 0,
-                frame: frame.clone(),
-                score: 0,
-            });
-            self.hand = self.templates.len() - 1;
-        }
-        self.latest = self.latest.min(self.templates.len() - 1);
-        let Some(template) = self.templates.get_mut(self.hand) else { return };
+        let Some(template) = self.templates.get_mut(self.hand % TEMPLATES) else { return };
         if template.score == 0 {
             template.learn(header, digits, frame);
         } else {
