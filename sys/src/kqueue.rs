@@ -130,14 +130,18 @@ impl Kqueue {
         refuse_exclusive(mode)?;
         let watched = self.watched.find(CALL, fd)?;
         let old = std::mem::replace(watched, Watched { token, interest, mode, flags: 0 });
-        self.broken.retain(|broken| *broken != fd.as_raw_fd());
-        // A filter keeps the mode that it was first added with.
-        let (gone, kept) = if old.mode == mode {
-            (old.interest.without(interest), interest)
+        // A filter keeps the mode that it was first added with, and arms and looks again when it is
+        // added anew. Level-triggered it need not.
+        let kept = if old.mode == mode && mode == Mode::LEVEL {
+            old.interest & interest
         } else {
-            (old.interest, interest)
+            Interest::NONE
         };
-        self.apply(fd, gone, kept, mode).map_err(|errno| failed(CALL, errno, fd))
+        if !kept.is_writable() {
+            self.broken.retain(|broken| *broken != fd.as_raw_fd());
+        }
+        let (gone, new) = (old.interest.without(kept), interest.without(kept));
+        self.apply(fd, gone, new, mode).map_err(|errno| failed(CALL, errno, fd))
     }
 
     /// Stops watching `fd`.
@@ -200,7 +204,9 @@ impl Kqueue {
                         watched.flags |= flags(ready);
                     }
                     // Forgotten but not closed: it must not end every wait.
-                    None => change(&self.queue, &[event(ready.ident, ready.filter, EV_DELETE)])?,
+                    None => {
+                        change(&self.queue, &mut [event(ready.ident, ready.filter, EV_DELETE)])?;
+                    }
                 }
             }
         }
@@ -223,9 +229,9 @@ impl Kqueue {
             if watched.mode.is_one_shot() && watched.interest == Interest::BOTH {
                 let fd = fd.unsigned_abs() as usize;
                 if flags & Event::WRITABLE == 0 {
-                    change(&self.queue, &[event(fd, EVFILT_WRITE, EV_DISABLE)])?;
+                    change(&self.queue, &mut [event(fd, EVFILT_WRITE, EV_DISABLE)])?;
                 } else if flags & Event::READABLE == 0 {
-                    change(&self.queue, &[event(fd, EVFILT_READ, EV_DISABLE)])?;
+                    change(&self.queue, &mut [event(fd, EVFILT_READ, EV_DISABLE)])?;
                 }
             }
         }
@@ -236,7 +242,7 @@ impl Kqueue {
     pub(crate) fn add_user(&mut self, token: Token) -> Result<User> {
         let free = self.users.iter().position(Option::is_none);
         let ident = free.unwrap_or(self.users.len());
-        change(&self.queue, &[event(ident, EVFILT_USER, EV_ADD | EV_CLEAR)])
+        change(&self.queue, &mut [event(ident, EVFILT_USER, EV_ADD | EV_CLEAR)])
             .map_err(|errno| Error::call("kevent", errno, "waker"))?;
         match self.users.get_mut(ident) {
             Some(user) => *user = Some(token),
@@ -251,28 +257,26 @@ impl Kqueue {
             Some(token) if Arc::ptr_eq(&self.queue, &user.queue) => *token = None,
             _ => return Err(Error::call("close waker", Errno::ENOENT, "")),
         }
-        change(&self.queue, &[event(user.ident, EVFILT_USER, EV_DELETE)])
-            .map_err(|errno| Error::call("kevent", errno, "waker"))
+        change(&self.queue, &mut [event(user.ident, EVFILT_USER, EV_DELETE)])
+            .map_err(|errno| Error::call("kevent", errno, "waker"))?;
+        Ok(())
     }
 
     /// Says whether it was there.
     fn remove(&mut self, fd: BorrowedFd<'_>) -> bool {
         let Some(watched) = self.watched.remove(fd.as_raw_fd()) else { return false };
         self.broken.retain(|broken| *broken != fd.as_raw_fd());
-        let ident = ident(fd);
-        for filter in filters(watched.interest) {
-            // It may be gone already: the kernel drops a filter whose descriptor was closed.
-            let _ = change(&self.queue, &[event(ident, filter, EV_DELETE)]);
-        }
+        // It may be gone already: the kernel drops the filters of what is closed.
+        let _ = self.apply(fd, watched.interest, Interest::NONE, Mode::LEVEL);
         true
     }
 
-    /// Deletes the filters in `gone`, then adds or arms those in `wanted`.
+    /// Deletes the filters in `gone`, then adds those in `new`, in one call.
     fn apply(
         &mut self,
         fd: BorrowedFd<'_>,
         gone: Interest,
-        wanted: Interest,
+        new: Interest,
         mode: Mode,
     ) -> Result<(), Errno> {
         let mut flags = EV_ADD | EV_ENABLE;
@@ -282,17 +286,17 @@ impl Kqueue {
         if mode.is_one_shot() {
             flags |= EV_DISPATCH;
         }
-        let ident = ident(fd);
-        for filter in filters(gone) {
-            change(&self.queue, &[event(ident, filter, EV_DELETE)])?;
+        let ident = fd.as_raw_fd().unsigned_abs() as usize;
+        let mut changes = [event(ident, EVFILT_READ, 0); 4];
+        let mut count = 0;
+        let gone = filters(gone).map(|filter| event(ident, filter, EV_DELETE));
+        let new = filters(new).map(|filter| event(ident, filter, flags));
+        for (place, change) in changes.iter_mut().zip(gone.chain(new)) {
+            *place = change;
+            count += 1;
         }
-        for filter in filters(wanted) {
-            match change(&self.queue, &[event(ident, filter, flags)]) {
-                // FreeBSD does not watch a pipe that nobody will read: its hang-up is ours to
-                // report.
-                Err(Errno::EPIPE) => self.broken.push(fd.as_raw_fd()),
-                done => done?,
-            }
+        if change(&self.queue, &mut changes[..count])? == Pipe::Broken {
+            self.broken.push(fd.as_raw_fd());
         }
         Ok(())
     }
@@ -317,7 +321,9 @@ impl User {
     pub(crate) fn trigger(&self) -> Result<()> {
         let mut trigger = event(self.ident, EVFILT_USER, 0);
         trigger.fflags = sys::NOTE_TRIGGER;
-        change(&self.queue, &[trigger]).map_err(|errno| Error::call("kevent", errno, "waker"))
+        change(&self.queue, &mut [trigger])
+            .map_err(|errno| Error::call("kevent", errno, "waker"))?;
+        Ok(())
     }
 }
 
@@ -326,11 +332,6 @@ fn refuse_exclusive(mode: Mode) -> Result<()> {
         return Err(Error::Unsupported { what: "exclusive mode", by: "kqueue" });
     }
     Ok(())
-}
-
-/// A descriptor is never negative.
-fn ident(fd: BorrowedFd<'_>) -> usize {
-    fd.as_raw_fd().unsigned_abs() as usize
 }
 
 fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
@@ -364,28 +365,42 @@ fn event(ident: usize, filter: Filter, flags: Flags) -> Kevent {
     event
 }
 
-/// Applies one change; what is to be deleted or disabled may be gone already.
-fn change(queue: &OwnedFd, change: &[Kevent; 1]) -> Result<(), Errno> {
-    let [mut change] = *change;
-    let gone_is_fine = change.flags & (EV_DELETE | EV_DISABLE) != 0;
-    // With it the kernel answers with the outcome of the change, rather than with pending events.
-    change.flags |= EV_RECEIPT;
-    let mut receipt = [change];
-    match call(queue, &[change], &mut receipt, Some(Duration::ZERO)) {
+/// What came of adding a filter.
+#[derive(PartialEq, Eq)]
+enum Pipe {
+    Whole,
+    /// FreeBSD does not watch a pipe that nobody will read: its hang-up is ours to report.
+    Broken,
+}
+
+/// Applies up to four changes, in one call.
+fn change(queue: &OwnedFd, changes: &mut [Kevent]) -> Result<Pipe, Errno> {
+    let mut pipe = Pipe::Whole;
+    if changes.is_empty() {
+        return Ok(pipe);
+    }
+    for change in &mut *changes {
+        // With it the kernel answers with what came of each, rather than with pending events.
+        change.flags |= EV_RECEIPT;
+    }
+    let mut receipts = [changes[0]; 4];
+    let count = match call(queue, changes, &mut receipts[..changes.len()], Some(Duration::ZERO)) {
         // Changes are made before the call can be interrupted.
-        Ok(0) | Err(Errno::EINTR) => return Ok(()),
-        Ok(_) => {}
-        Err(Errno::ENOENT) if gone_is_fine => return Ok(()),
-        Err(errno) => return Err(errno),
+        Err(Errno::EINTR) => 0,
+        count => count?,
+    };
+    for (change, receipt) in changes.iter().zip(&receipts[..count]) {
+        if receipt.flags & EV_ERROR == 0 || receipt.data == 0 {
+            continue;
+        }
+        match Errno::from_raw(i32::try_from(receipt.data).unwrap_or(libc::EINVAL)) {
+            // What is to be deleted or disabled may be gone already.
+            Errno::ENOENT if change.flags & (EV_DELETE | EV_DISABLE) != 0 => {}
+            Errno::EPIPE if change.flags & EV_ADD != 0 => pipe = Pipe::Broken,
+            errno => return Err(errno),
+        }
     }
-    let [receipt] = receipt;
-    if receipt.flags & EV_ERROR == 0 || receipt.data == 0 {
-        return Ok(());
-    }
-    match Errno::from_raw(i32::try_from(receipt.data).unwrap_or(libc::EINVAL)) {
-        Errno::ENOENT if gone_is_fine => Ok(()),
-        errno => Err(errno),
-    }
+    Ok(pipe)
 }
 
 /// Applies changes and collects events: kevent(2).
