@@ -259,6 +259,7 @@ impl From<Listener> for Descriptor {
 }
 
 impl AsFd for Listener {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -84,27 +84,20 @@ pub fn set_keepalive(fd: impl AsFd, keepalive: Option<Keepalive>) -> Result<()> 
     set(fd, sockopt::KeepAlive, &keepalive.is_some(), "setsockopt SO_KEEPALIVE")
 }
 
-#[cfg(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd"
-))]
+#[cfg(not(target_os = "openbsd"))]
 fn set_keepalive_times(fd: BorrowedFd<'_>, idle: u32, interval: u32, count: u32) -> Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    set(fd, sockopt::TcpKeepIdle, &idle, "setsockopt TCP_KEEPIDLE")?;
     #[cfg(target_vendor = "apple")]
     set(fd, sockopt::TcpKeepAlive, &idle, "setsockopt TCP_KEEPALIVE")?;
-    #[cfg(not(target_vendor = "apple"))]
-    set(fd, sockopt::TcpKeepIdle, &idle, "setsockopt TCP_KEEPIDLE")?;
+    #[cfg(any(target_os = "netbsd", target_os = "illumos"))]
+    raw_set_int(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, i32::try_from(idle).unwrap_or(i32::MAX))
+        .map_err(|errno| Error::call("setsockopt TCP_KEEPIDLE", errno, ""))?;
     set(fd, sockopt::TcpKeepInterval, &interval, "setsockopt TCP_KEEPINTVL")?;
     set(fd, sockopt::TcpKeepCount, &count, "setsockopt TCP_KEEPCNT")
 }
 
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_vendor = "apple",
-    target_os = "freebsd"
-)))]
+#[cfg(target_os = "openbsd")]
 fn set_keepalive_times(_: BorrowedFd<'_>, _: u32, _: u32, _: u32) -> Result<()> {
     unsupported("keep-alive times of one socket")
 }
@@ -383,7 +376,7 @@ fn queue_sizes_raw(_: BorrowedFd<'_>) -> Result<(usize, usize)> {
 }
 
 /// An option that nix does not know.
-#[cfg(target_vendor = "apple")]
+#[cfg(any(target_vendor = "apple", target_os = "netbsd", target_os = "illumos"))]
 fn raw_set_int(
     fd: BorrowedFd<'_>,
     level: libc::c_int,

@@ -164,3 +164,18 @@ fn reason(code: libc::c_int, errno: Errno) -> String {
     };
     format!("{name} ({text})")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn does_a_reason_name_the_code_and_what_the_system_says() {
+        let said = |code| reason(code, Errno::EIO);
+        assert_eq!(said(libc::EAI_NONAME), "EAI_NONAME (Name or service not known)");
+        assert_eq!(said(libc::EAI_AGAIN), "EAI_AGAIN (Temporary failure in name resolution)");
+        assert_eq!(said(libc::EAI_SYSTEM), "EAI_SYSTEM (EIO (I/O error))");
+        assert_eq!(said(-9999), "EAI -9999 (Unknown error)");
+    }
+}

@@ -179,6 +179,7 @@ impl Signals {
 }
 
 impl AsFd for Signals {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }

@@ -357,6 +357,7 @@ impl Socket {
     /// # Errors
     ///
     /// Those of [`recv`].
+    #[inline]
     pub fn recv(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         recv(self, buffer)
     }
@@ -366,6 +367,7 @@ impl Socket {
     /// # Errors
     ///
     /// Those of [`recv_append`].
+    #[inline]
     pub fn recv_append(&self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         recv_append(self, buffer)
     }
@@ -375,6 +377,7 @@ impl Socket {
     /// # Errors
     ///
     /// Those of [`send`].
+    #[inline]
     pub fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
         send(self, bytes)
     }
@@ -384,6 +387,7 @@ impl Socket {
     /// # Errors
     ///
     /// Those of [`send_vectored`].
+    #[inline]
     pub fn send_vectored(&self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
         send_vectored(self, slices)
     }
@@ -461,6 +465,7 @@ impl From<Socket> for Descriptor {
 }
 
 impl AsFd for Socket {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

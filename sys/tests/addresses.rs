@@ -1,0 +1,146 @@
+//! How addresses read, and what names resolve to.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by it")]
+
+use std::net::{Ipv4Addr, SocketAddrV6};
+
+use myriapod_sys::{Error, SocketAddr, UnixAddr, resolve};
+
+fn one(host: &str, port: u16) -> SocketAddr {
+    let mut all = resolve(host, port).unwrap();
+    assert_eq!(all.len(), 1, "{host}: {all:?}");
+    all.remove(0)
+}
+
+#[test]
+fn does_each_family_read_as_people_write_it() {
+    for (host, shown) in [
+        ("127.0.0.1", "127.0.0.1:65432"),
+        ("::1", "[::1]:65432"),
+        ("::ffff:192.0.2.1", "[::ffff:192.0.2.1]:65432"),
+        ("fe80::1%7", "[fe80::1%7]:65432"),
+        ("unix:/tmp/x", "unix:/tmp/x"),
+    ] {
+        assert_eq!(one(host, 65432).to_string(), shown);
+    }
+    assert_eq!(SocketAddr::from(UnixAddr::Unnamed).to_string(), "unix:");
+    let name = UnixAddr::Abstract(b"a\0\n\xff".to_vec());
+    assert_eq!(SocketAddr::from(name).to_string(), "unix:@a\\x00\\n\\xff");
+}
+
+#[test]
+fn does_an_address_know_its_parts() {
+    let v4 = one("192.0.2.1", 80);
+    assert_eq!((v4.port(), v4.ip()), (Some(80), Some("192.0.2.1".parse().unwrap())));
+    assert_eq!(v4.to_std(), Some("192.0.2.1:80".parse().unwrap()));
+    let unix = one("unix:/tmp/x", 80);
+    assert_eq!((unix.port(), unix.ip(), unix.to_std()), (None, None, None));
+    assert!(unix.is_unix() && !v4.is_unix());
+    let v6: SocketAddr = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 443, 0, 0).into();
+    assert_eq!((v6.port(), v6.ip()), (Some(443), Some("2001:db8::1".parse().unwrap())));
+    assert_eq!(SocketAddr::from("[2001:db8::1]:443".parse::<std::net::SocketAddr>().unwrap()), v6);
+}
+
+#[test]
+fn is_loopback_told_in_every_notation() {
+    for (host, expected) in [
+        ("127.0.0.1", true),
+        ("127.255.0.9", true),
+        ("128.0.0.1", false),
+        ("0.0.0.0", false),
+        ("::1", true),
+        ("::ffff:127.0.0.1", true),
+        ("::ffff:10.0.0.1", false),
+        ("::127.0.0.1", false),
+        ("unix:/tmp/x", false),
+    ] {
+        assert_eq!(one(host, 1).is_loopback(), expected, "{host}");
+    }
+}
+
+#[test]
+fn does_no_host_mean_every_ipv4_interface() {
+    let any = one("", 65432);
+    assert_eq!(any.ip(), Some(Ipv4Addr::UNSPECIFIED.into()));
+    assert_eq!(any.port(), Some(65432));
+}
+
+#[test]
+fn is_a_scope_taken_by_name_and_by_number() {
+    let SocketAddr::V6(by_number) = one("fe80::1%42", 1) else { panic!("IPv6") };
+    assert_eq!(by_number.scope_id(), 42);
+    let name = if cfg!(target_os = "linux") { "lo" } else { "lo0" };
+    if let Ok(index) = nix::net::if_::if_nametoindex(name) {
+        let SocketAddr::V6(by_name) = one(&format!("fe80::1%{name}"), 1) else { panic!("IPv6") };
+        assert_eq!(by_name.scope_id(), index);
+    }
+    assert_eq!(
+        resolve("fe80::1%nosuchif", 1).unwrap_err().to_string(),
+        "address \"fe80::1%nosuchif\": no network interface has the name behind %"
+    );
+}
+
+#[test]
+fn is_a_unix_path_checked_before_it_is_used() {
+    let longest =
+        format!("unix:/{}", "x".repeat(if cfg!(target_os = "linux") { 106 } else { 102 }));
+    assert_eq!(one(&longest, 0).to_string(), longest);
+    for (host, reason) in [
+        (format!("{longest}x"), "too long for the kernel"),
+        ("unix:".to_owned(), "an empty path names no socket"),
+        ("unix:/a\0b".to_owned(), "a path cannot hold a zero byte"),
+    ] {
+        let given = host.clone().into();
+        assert_eq!(resolve(&host, 0), Err(Error::InvalidAddress { given, reason }));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn is_an_abstract_name_taken_behind_the_at_sign() {
+    let address = one("unix:@myriapod", 0);
+    assert_eq!(address, UnixAddr::Abstract(b"myriapod".to_vec()).into());
+    assert_eq!(address.to_string(), "unix:@myriapod");
+    assert!(resolve(&format!("unix:@{}", "x".repeat(108)), 0).is_err());
+}
+
+#[test]
+fn does_localhost_resolve_to_loopback_with_the_port_and_without_doubles() {
+    let all = resolve("localhost", 65432).unwrap();
+    assert!(!all.is_empty());
+    for (index, address) in all.iter().enumerate() {
+        assert!(address.is_loopback(), "{address}");
+        assert_eq!(address.port(), Some(65432));
+        assert!(!all[..index].contains(address), "{address} twice");
+    }
+}
+
+#[test]
+fn is_the_order_of_getaddrinfo_kept() {
+    use std::net::ToSocketAddrs;
+
+    let mut theirs: Vec<SocketAddr> =
+        ("localhost", 7).to_socket_addrs().unwrap().map(Into::into).collect();
+    theirs.dedup();
+    assert_eq!(resolve("localhost", 7).unwrap(), theirs);
+}
+
+// Names that no name server can be asked for, so that nothing leaves this machine.
+#[test]
+fn does_a_name_without_address_say_what_getaddrinfo_said() {
+    let long_label = "x".repeat(64);
+    for host in [":::", "::1::", &long_label] {
+        let error = resolve(host, 1).unwrap_err();
+        assert!(matches!(error, Error::Resolve { .. }), "{host}: {error:?}");
+        if cfg!(target_env = "gnu") && host != long_label {
+            let reason = "EAI_NONAME (Name or service not known)";
+            assert_eq!(error.to_string(), format!("getaddrinfo {host}: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn is_a_zero_byte_in_a_name_refused() {
+    let error = resolve("local\0host", 1).unwrap_err();
+    assert_eq!(error.to_string(), "address \"local\\0host\": a name cannot hold a zero byte");
+}
