@@ -1,0 +1,100 @@
+//! Does the source keep the rules of the house? ARCHITECTURE.md says what they are and why.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All Rust sources below a folder of the workspace.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+/// The code of a file: without comments, and without the tests at its end.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
+    lines
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn offenders(folder: &str, forbidden: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources(folder) {
+        for (number, line) in code(&text) {
+            for word in forbidden.iter().filter(|word| line.contains(**word)) {
+                found.push(format!("{}:{number}: {word}", path.display()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn is_the_operating_system_only_in_sys() {
+    let forbidden = [
+        "libc",
+        "nix::",
+        "target_os",
+        "std::thread",
+        "std::process",
+        "std::env",
+        "std::fs",
+        "Instant::now",
+        "SystemTime",
+        "RawFd",
+        "TcpStream",
+        "TcpListener",
+        "UnixStream",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+    ];
+    assert!(!sources("src").is_empty());
+    assert_eq!(offenders("src", &forbidden), Vec::<String>::new());
+}
+
+#[test]
+fn is_unsafe_code_only_in_sys() {
+    let forbidden = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+    for folder in ["src", "cli/src", "examples"] {
+        assert_eq!(offenders(folder, &forbidden), Vec::<String>::new());
+    }
+    assert!(!offenders("sys/src", &forbidden).is_empty(), "the words are spelt as rustfmt does");
+}
+
+#[test]
+fn do_the_sans_io_rooms_know_nothing_of_the_system() {
+    for room in ["protocol", "slab.rs", "timer.rs", "buffer.rs"] {
+        let inside = |(path, _): &(PathBuf, String)| path.to_string_lossy().contains(room);
+        let files: Vec<_> = sources("src").into_iter().filter(inside).collect();
+        assert!(!files.is_empty(), "{room}");
+        for (path, text) in files {
+            for (number, line) in code(&text) {
+                let knows = line.contains("myriapod_sys") || line.contains("sys::");
+                assert!(!knows, "{}:{number} knows the system", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn is_every_file_small_enough_to_be_read_in_one_sitting() {
+    for folder in ["src", "sys/src", "cli/src", "examples"] {
+        for (path, text) in sources(folder) {
+            let lines = text.lines().count();
+            assert!(lines <= 700, "{}: {lines} lines", path.display());
+        }
+    }
+}
