@@ -1,0 +1,106 @@
+//! The tutorial's application server: a search service over JSON-header messages.
+//!
+//! ```text
+//! $ cargo run --example app_server -- '' 65432
+//! listening on ('', 65432)
+//! ```
+//!
+//! It prints what the tutorial's `app-server.py` prints, answers one message per connection and
+//! closes. Where that program keeps a `Message` object beside each socket, here the engine keeps
+//! the connection, and the handler below keeps only the peer's address, for the lines it prints.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use myriapod::{Cause, ConnectionId, Handler, HandlerResult, Message, Reply, Server, SocketAddr};
+use serde::Deserialize;
+
+#[path = "support/python_repr.rs"]
+mod python_repr;
+
+/// What a client asks for.
+#[derive(Deserialize)]
+struct Request {
+    action: String,
+    value: String,
+}
+
+fn search(value: &str) -> Option<&'static str> {
+    match value {
+        "morpheus" => Some("Follow the white rabbit. 🐰"),
+        "ring" => Some("In the caves beneath the Misty Mountains. 💍"),
+        "🐶" => Some("🐾 Playing ball! 🏐"),
+        _ => None,
+    }
+}
+
+struct SearchService;
+
+impl Handler for SearchService {
+    /// The peer's address in Python's notation.
+    type State = String;
+
+    fn on_open(&mut self, _id: ConnectionId, peer: &SocketAddr) -> String {
+        let peer = python_repr::address(peer);
+        println!("accepted connection from {peer}");
+        peer
+    }
+
+    fn on_message(
+        &mut self,
+        peer: &mut String,
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        if message.is_json() {
+            let shown: python_repr::Json = message.json_as()?;
+            println!("received request {shown} from {peer}");
+            let request: Request = message.json_as()?;
+            let result = match (request.action.as_str(), search(&request.value)) {
+                ("search", Some(answer)) => answer.to_owned(),
+                ("search", None) => format!("No match for '{}'.", request.value),
+                (action, _) => format!("Error: invalid action '{action}'."),
+            };
+            reply.json(&serde_json::json!({ "result": result }))?;
+        } else {
+            println!("received {} request from {peer}", message.content_type());
+            let first = message.content().get(..10).unwrap_or(message.content());
+            let content = [b"First 10 bytes of request: ", first].concat();
+            reply.binary("binary/custom-server-binary-type", &content)?;
+        }
+        println!("sending {} to {peer}", python_repr::bytes(reply.encoded()));
+        reply.close();
+        Ok(())
+    }
+
+    fn on_close(&mut self, peer: String, _cause: Cause) {
+        println!("closing connection to {peer}");
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, host, port] = arguments.as_slice() else {
+        println!("usage: {} <host> <port>", arguments[0]);
+        return ExitCode::FAILURE;
+    };
+    match serve(host, port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(host: &str, port: &str) -> Result<(), Box<dyn Error>> {
+    let port = port.parse().map_err(|_| format!("port {port:?}: not a number below 65536"))?;
+    let mut server = Server::builder().listen(host, port).build(SearchService)?;
+    // The host as it was given, and the real port where 0 was.
+    let port = server.addresses()[0].port().unwrap_or(port);
+    println!("listening on ({}, {port})", python_repr::text(host));
+    server.run()?;
+    Ok(())
+}
