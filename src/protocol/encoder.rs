@@ -452,3 +452,122 @@ pub fn encode_json<T: Serialize + ?Sized>(
     write_json(&mut content, value)?;
     encode(out, head, &content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Framing, JsonHeader};
+
+    fn plain(head: &Head<'_>, content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, head, content).unwrap();
+        out
+    }
+
+    #[test]
+    fn are_the_bytes_the_same_however_wrong_the_guess_was() {
+        let mut extra = ExtraHeaders::new();
+        extra.push("id", &1).unwrap();
+        let mut other = ExtraHeaders::new();
+        other.push("id", &2).unwrap();
+        let big =
+            if ByteOrder::NATIVE == ByteOrder::Big { ByteOrder::Little } else { ByteOrder::Big };
+        let heads = [
+            Head::json(),
+            Head::binary("text/jsox"),
+            Head::binary("a \"type\"\n é"),
+            Head { byteorder: big, ..Head::json() },
+            Head { extra: &extra, ..Head::json() },
+            Head { extra: &other, ..Head::json() },
+            Head { content_encoding: "latin-1-and-much-longer", ..Head::json() },
+            Head { content_encoding: "", ..Head::binary("") },
+        ];
+        let lens = [0, 1, 9, 10, 11, 99, 100, 999, 1000, 12_345];
+        let mut framing = JsonHeader::default();
+        let mut expected = Vec::new();
+        let mut out = Vec::new();
+        for begun in &heads {
+            for finished in &heads {
+                for len in lens {
+                    let content: Vec<u8> = (0..len).map(|at| b"0123456"[at % 7]).collect();
+                    expected.extend(plain(finished, &content));
+                    let mark = framing.begin(&mut out, begun).unwrap();
+                    assert_eq!(mark.content_start(), out.len());
+                    out.extend(&content);
+                    framing.finish(&mut out, mark, finished).unwrap();
+                    assert!(out == expected, "{begun:?} {finished:?} {len}");
+
+                    expected.extend(plain(begun, &content));
+                    framing.encode(&mut out, begun, &content).unwrap();
+                    assert!(out == expected, "{begun:?} {len}");
+                }
+            }
+            out.clear();
+            expected.clear();
+        }
+    }
+
+    #[test]
+    fn does_a_mark_survive_other_messages_in_between() {
+        let mut framing = JsonHeader::default();
+        let mut first = Vec::new();
+        let mark = framing.begin(&mut first, &Head::json()).unwrap();
+        first.extend_from_slice(b"[1, 2, 3, 4]");
+        for len in 0..10 {
+            let content_type = "x".repeat(len);
+            framing.encode(&mut Vec::new(), &Head::binary(&content_type), b"").unwrap();
+        }
+        framing.finish(&mut first, mark, &Head::json()).unwrap();
+        assert_eq!(first, plain(&Head::json(), b"[1, 2, 3, 4]"));
+    }
+
+    #[test]
+    fn is_a_header_over_two_bytes_of_length_refused_and_cut_back() {
+        let fixed = plain(&Head::binary(""), b"").len() - 2;
+        let fits = "x".repeat(65_535 - fixed);
+        let over = "x".repeat(65_536 - fixed);
+        let mut framing = JsonHeader::default();
+        let mut out = b"before".to_vec();
+        assert!(matches!(
+            framing.begin(&mut out, &Head::binary(&over)),
+            Err(EncodeError::HeaderTooLong)
+        ));
+        assert!(framing.encode(&mut out, &Head::binary(&over), b"").is_err());
+        assert!(encode(&mut out, &Head::binary(&over), b"").is_err());
+        assert_eq!(out, b"before");
+
+        let mark = framing.begin(&mut out, &Head::json()).unwrap();
+        out.extend_from_slice(b"content");
+        assert!(framing.finish(&mut out, mark, &Head::binary(&over)).is_err());
+        assert_eq!(out, b"before");
+        // One digit more than with no content: over again.
+        assert!(framing.encode(&mut out, &Head::binary(&fits), &[0; 10]).is_err());
+        assert_eq!(out, b"before");
+        framing.encode(&mut out, &Head::binary(&fits), &[0; 9]).unwrap();
+        assert_eq!(out.get(6..8), Some(&[0xff, 0xff][..]));
+    }
+
+    #[test]
+    fn is_a_lost_mark_an_error() {
+        let mut framing = JsonHeader::default();
+        let mut out = Vec::new();
+        let mark = framing.begin(&mut out, &Head::json()).unwrap();
+        out.clear();
+        assert!(matches!(
+            framing.finish(&mut out, mark, &Head::json()),
+            Err(EncodeError::MarkLost)
+        ));
+    }
+
+    #[test]
+    fn are_digits_counted_at_every_power_of_ten() {
+        for exponent in 0..usize::MAX.ilog10() {
+            let power = 10_usize.pow(exponent);
+            for value in [power - 1, power, power + 1, usize::MAX] {
+                let mut digits = vec![b'?'; count_digits(value)];
+                write_decimal(&mut digits, value);
+                assert_eq!(digits, value.to_string().as_bytes());
+            }
+        }
+    }
+}

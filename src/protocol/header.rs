@@ -281,3 +281,79 @@ fn span(quoted: &Range<usize>) -> Span {
     let small = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
     Span { start: small(quoted.start + 1), len: small(quoted.len().saturating_sub(2)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Message, encode};
+
+    fn wire(content_type: &str, content_len: usize) -> Vec<u8> {
+        let mut wire = Vec::new();
+        encode(&mut wire, &Head::binary(content_type), &vec![b'x'; content_len]).unwrap();
+        wire
+    }
+
+    fn is_predicted(framing: &mut JsonHeader, wire: &[u8]) -> bool {
+        framing.predictor.predict(wire).is_some()
+            || framing.predictor.predict_by_another(wire).is_some()
+    }
+
+    #[test]
+    fn is_a_header_predicted_once_it_was_seen() {
+        let mut framing = JsonHeader::default();
+        assert!(!is_predicted(&mut framing, &wire("a", 10)));
+        framing.decode(&wire("a", 10)).unwrap();
+        for len in [10, 42, 99] {
+            assert!(is_predicted(&mut framing, &wire("a", len)), "{len}");
+        }
+        for len in [0, 9, 100] {
+            assert!(!is_predicted(&mut framing, &wire("a", len)), "{len}");
+        }
+        assert!(!is_predicted(&mut framing, &wire("b", 10)));
+    }
+
+    #[test]
+    fn does_a_peer_with_ever_new_headers_push_out_one_in_use() {
+        let mut framing = JsonHeader::default();
+        framing.decode(&wire("used", 10)).unwrap();
+        framing.decode(&wire("used", 10)).unwrap();
+        for round in 0..500 {
+            framing.decode(&wire(&format!("new {round}"), 10)).unwrap();
+            if round % 20 == 0 {
+                assert!(is_predicted(&mut framing, &wire("used", 10)), "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn do_headers_nobody_sends_any_more_give_way() {
+        let mut framing = JsonHeader::default();
+        for round in 0..100 {
+            framing.decode(&wire(&format!("old {}", round % 8), 10)).unwrap();
+        }
+        // Two that alternate must not keep each other out.
+        for round in 0..100 {
+            framing.decode(&wire(&format!("now {}", round % 2), 10)).unwrap();
+        }
+        assert!(is_predicted(&mut framing, &wire("now 0", 10)));
+        assert!(is_predicted(&mut framing, &wire("now 1", 10)));
+    }
+
+    #[test]
+    fn is_the_error_reply_what_clients_expect() {
+        let mut framing = JsonHeader::default();
+        let mut out = b"before".to_vec();
+        framing.error_reply(&mut out, "HeaderNotJson", "no \"JSON\"\n").unwrap();
+        let reply = out.strip_prefix(b"before").unwrap();
+        let order = ByteOrder::NATIVE.name();
+        let header = format!(
+            r#"{{"byteorder": "{order}", "content-type": "text/json", "content-encoding": "utf-8", "content-length": 34, "status": "error", "error": "HeaderNotJson"}}"#
+        );
+        assert_eq!(reply.get(2..2 + header.len()), Some(header.as_bytes()));
+        assert!(reply.ends_with(br#"{"result": "Error: no \"JSON\"\n"}"#));
+
+        let Ok(Decoded::Message(frame)) = framing.decode(reply) else { panic!() };
+        assert_eq!(frame.len(), reply.len());
+        assert_eq!(Message::new(reply, &frame).json().unwrap()["result"], "Error: no \"JSON\"\n");
+    }
+}

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::Serialize;
 use serde::ser::{self, Serializer};
-use serde_json::ser::Formatter;
+use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::error::EncodeError;
 
@@ -54,11 +54,15 @@ struct PythonFormatter;
 
 impl Formatter for PythonFormatter {
     fn write_f32<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
-        write_float(writer, format_args!("{value:e}"))
+        let mut shortest = ShortText::default();
+        CompactFormatter.write_f32(&mut shortest, value)?;
+        write_float(writer, shortest.as_str())
     }
 
     fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        write_float(writer, format_args!("{value:e}"))
+        let mut shortest = ShortText::default();
+        CompactFormatter.write_f64(&mut shortest, value)?;
+        write_float(writer, shortest.as_str())
     }
 
     fn begin_array_value<W: io::Write + ?Sized>(
@@ -82,44 +86,68 @@ impl Formatter for PythonFormatter {
     }
 }
 
-/// The longest `{:e}` of an `f64`: a sign, 17 digits, a point, `e-`, three digits.
-const FLOAT_LEN: usize = 24;
+/// A little text on the stack, written through [`io::Write`].
+#[derive(Default)]
+struct ShortText {
+    bytes: [u8; 32],
+    len: usize,
+}
 
-/// Writes a number, given as `digits[.digits]e[-]exponent` with the fewest digits
-/// that tell it apart, as Python's `repr` does: with an exponent, of two digits at
-/// least, below 1e-4 and from 1e16 on.
-fn write_float<W: io::Write + ?Sized>(
-    writer: &mut W,
-    scientific: std::fmt::Arguments<'_>,
-) -> io::Result<()> {
-    use io::Write as _;
+impl ShortText {
+    fn as_str(&self) -> &str {
+        self.bytes.get(..self.len).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
 
-    let mut buffer = [0_u8; FLOAT_LEN];
-    let mut free = buffer.as_mut_slice();
-    free.write_fmt(scientific)?;
-    let len = FLOAT_LEN - free.len();
-    let text = std::str::from_utf8(&buffer[..len]).unwrap_or_default();
+impl io::Write for ShortText {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let mut free = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let written = free.write(text)?;
+        self.len += written;
+        Ok(written)
+    }
 
-    let (sign, text) = text.strip_prefix('-').map_or(("", text), |text| ("-", text));
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes a finite number as Python's `repr` does: without exponent from 1e-4 to
+/// below 1e16, else with one of two digits at least.
+///
+/// `shortest` is the number in any notation, with the fewest digits that tell it
+/// apart and of these the nearest, ties to even. `serde_json` finds these digits;
+/// `format!` rounds some ties up (1263631121512675.25).
+fn write_float<W: io::Write + ?Sized>(writer: &mut W, shortest: &str) -> io::Result<()> {
+    let (sign, text) = shortest.strip_prefix('-').map_or(("", shortest), |text| ("-", text));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    match exponent {
-        -4..0 => {
-            let zeros = &"0000"[..exponent.unsigned_abs() as usize - 1];
-            write!(writer, "{sign}0.{zeros}{whole}{fraction}")
-        }
-        0..16 => {
-            let behind = exponent.unsigned_abs() as usize;
-            match fraction.split_at_checked(behind) {
-                Some((more, "")) => write!(writer, "{sign}{whole}{more}.0"),
-                Some((more, rest)) => write!(writer, "{sign}{whole}{more}.{rest}"),
-                None => write!(writer, "{sign}{whole}{fraction:0<behind$}.0"),
-            }
-        }
+
+    let mut joined = ShortText::default();
+    io::Write::write_all(&mut joined, whole.as_bytes())?;
+    io::Write::write_all(&mut joined, fraction.as_bytes())?;
+    let all = joined.as_str();
+    let digits = all.trim_start_matches('0');
+    let leading_zeros = all.len() - digits.len();
+    let digits = digits.trim_end_matches('0');
+    if digits.is_empty() {
+        return write!(writer, "{sign}0.0");
+    }
+
+    // Where the point is, counted from the first digit that is not 0.
+    let exponent: isize = exponent.parse().unwrap_or_default();
+    let point = whole.len().cast_signed() - leading_zeros.cast_signed() + exponent;
+    match point {
+        -3..=0 => write!(writer, "{sign}0.{:0<1$}{digits}", "", point.unsigned_abs()),
+        1..=16 => match digits.split_at_checked(point.unsigned_abs()) {
+            Some((whole, "")) => write!(writer, "{sign}{whole}.0"),
+            Some((whole, fraction)) => write!(writer, "{sign}{whole}.{fraction}"),
+            None => write!(writer, "{sign}{digits:0<0$}.0", point.unsigned_abs()),
+        },
         _ => {
-            let point = if fraction.is_empty() { "" } else { "." };
-            write!(writer, "{sign}{whole}{point}{fraction}e{exponent:+03}")
+            let (first, more) = digits.split_at_checked(1).unwrap_or((digits, ""));
+            let dot = if more.is_empty() { "" } else { "." };
+            write!(writer, "{sign}{first}{dot}{more}e{:+03}", point - 1)
         }
     }
 }
@@ -388,5 +416,86 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Finite<'_, S> {
     #[inline]
     fn end(self) -> Result<S::Ok, S::Error> {
         self.inner.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn written<T: Serialize>(value: &T) -> String {
+        let mut out = b"before ".to_vec();
+        write_json(&mut out, value).unwrap();
+        String::from_utf8(out).unwrap().split_off("before ".len())
+    }
+
+    #[test]
+    fn is_a_number_that_is_not_finite_refused_wherever_it_is() {
+        #[derive(Serialize)]
+        enum Any {
+            Newtype(f64),
+            Tuple(u8, f32),
+            Struct { x: Option<f64> },
+        }
+        #[derive(Serialize)]
+        struct Newtype(f64);
+        #[derive(Serialize)]
+        struct Tuple(u8, f64);
+        #[derive(Serialize)]
+        struct Struct {
+            a: [f64; 1],
+        }
+
+        fn refused(value: &impl Serialize) {
+            let mut out = b"before".to_vec();
+            let result = write_json(&mut out, value);
+            assert!(matches!(result, Err(EncodeError::NotFinite)), "{result:?}");
+            assert_eq!(out, b"before");
+        }
+
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            refused(&bad);
+            refused(&Some(bad));
+            refused(&vec![1.0, bad]);
+            refused(&(1, bad));
+            refused(&BTreeMap::from([("a", bad)]));
+            refused(&Newtype(bad));
+            refused(&Tuple(1, bad));
+            refused(&Struct { a: [bad] });
+            refused(&Any::Newtype(bad));
+            refused(&Any::Struct { x: Some(bad) });
+        }
+        refused(&f32::NAN);
+        refused(&Any::Tuple(1, f32::INFINITY));
+    }
+
+    #[test]
+    fn is_a_value_that_json_cannot_say_cut_back() {
+        let mut out = b"before".to_vec();
+        let map = BTreeMap::from([(vec![1], 2)]);
+        assert!(matches!(write_json(&mut out, &map), Err(EncodeError::Json(_))));
+        assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn are_the_separators_those_of_python() {
+        #[derive(Serialize)]
+        enum Any {
+            Unit,
+            Tuple(u8, f32),
+            Struct { x: Option<f64>, y: () },
+        }
+        assert_eq!(written(&[Any::Unit]), r#"["Unit"]"#);
+        assert_eq!(written(&Any::Tuple(1, 0.1)), r#"{"Tuple": [1, 0.1]}"#);
+        assert_eq!(
+            written(&Any::Struct { x: None, y: () }),
+            r#"{"Struct": {"x": null, "y": null}}"#
+        );
+        assert_eq!(written(&BTreeMap::from([(1, 'a'), (2, '"')])), r#"{"1": "a", "2": "\""}"#);
+        assert_eq!(written(&f32::MAX), "3.4028235e+38");
+        assert_eq!(written(&16_777_216_f32), "16777216.0");
+        assert_eq!(written(&(u128::MAX, i64::MIN)), format!("[{}, {}]", u128::MAX, i64::MIN));
     }
 }

@@ -1,0 +1,328 @@
+//! Do predicted headers mean what the full parse says they mean?
+
+use std::collections::HashSet;
+use std::fmt;
+
+use myriapod::protocol::{
+    ByteOrder, DecodeLimits, Decoded, Fault, Framing, JsonHeader, Message, ProtocolError,
+};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+const LIMITS: DecodeLimits = DecodeLimits { max_header_len: 600, max_content_len: 300 };
+
+/// A million headers where that takes seconds, fewer without optimisation.
+const HEADERS: usize = if cfg!(debug_assertions) { 300_000 } else { 1_000_000 };
+
+/// What decoding says, in a form that two ways of decoding can be compared in.
+#[derive(PartialEq, Debug)]
+enum Said {
+    Message { len: usize, header: Map<String, Value>, strings: [String; 2], order: ByteOrder },
+    Incomplete { needed: usize, in_content: bool },
+    Fault { kind: Fault, header: Option<String> },
+}
+
+fn said(input: &[u8], result: Result<Decoded, ProtocolError>) -> Said {
+    match result {
+        Ok(Decoded::Message(frame)) => {
+            let message = Message::new(input, &frame);
+            assert_eq!(message.is_json(), message.content_type() == "text/json");
+            assert_eq!(message.bytes().len(), frame.len());
+            Said::Message {
+                len: frame.len(),
+                header: message.headers(),
+                strings: [message.content_type().into(), message.content_encoding().into()],
+                order: message.byteorder(),
+            }
+        }
+        Ok(Decoded::Incomplete { needed, in_content }) => Said::Incomplete { needed, in_content },
+        Err(error) => Said::Fault { kind: error.kind(), header: error.header().map(str::to_owned) },
+    }
+}
+
+/// The keys at the top level, in order.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeysVisitor;
+
+        impl<'de> Visitor<'de> for KeysVisitor {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+/// The rules once more, in the plainest words, over `serde_json`'s own tree.
+fn plainly(input: &[u8]) -> Said {
+    const KEYS: [&str; 4] = ["byteorder", "content-type", "content-encoding", "content-length"];
+    let fault =
+        |kind, header: Option<&str>| Said::Fault { kind, header: header.map(str::to_owned) };
+
+    if input.len() < 2 {
+        return Said::Incomplete { needed: 2, in_content: false };
+    }
+    let header_len = usize::from(input[0]) * 256 + usize::from(input[1]);
+    if header_len > LIMITS.max_header_len {
+        return fault(Fault::HeaderTooLong, None);
+    }
+    let content_start = 2 + header_len;
+    if input.len() < content_start {
+        return Said::Incomplete { needed: content_start, in_content: false };
+    }
+    let Ok(text) = std::str::from_utf8(&input[2..content_start]) else {
+        return fault(Fault::HeaderNotUtf8, None);
+    };
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return fault(Fault::HeaderNotJson, None);
+    };
+    let Value::Object(header) = value else {
+        return fault(Fault::HeaderNotObject, None);
+    };
+    let mut seen = HashSet::new();
+    for key in serde_json::from_str::<Keys>(text).unwrap().0 {
+        if !seen.insert(key.clone()) {
+            return fault(Fault::DuplicateHeader, Some(&key));
+        }
+    }
+    if let Some(missing) = KEYS.into_iter().find(|key| !header.contains_key(*key)) {
+        return fault(Fault::MissingHeader, Some(missing));
+    }
+    let order = match header["byteorder"].as_str() {
+        Some("little") => ByteOrder::Little,
+        Some("big") => ByteOrder::Big,
+        _ => return fault(Fault::InvalidHeader, Some("byteorder")),
+    };
+    let mut strings = [String::new(), String::new()];
+    for (string, key) in strings.iter_mut().zip(&KEYS[1..3]) {
+        match header[*key].as_str() {
+            Some(value) => value.clone_into(string),
+            None => return fault(Fault::InvalidHeader, Some(key)),
+        }
+    }
+    let Some(content_len) = header["content-length"].as_u64() else {
+        return fault(Fault::InvalidHeader, Some("content-length"));
+    };
+    if content_len > LIMITS.max_content_len as u64 {
+        return fault(Fault::ContentTooLong, None);
+    }
+    let len = content_start + usize::try_from(content_len).unwrap();
+    if input.len() < len {
+        return Said::Incomplete { needed: len, in_content: true };
+    }
+    Said::Message { len, header, strings, order }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
+
+    fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+}
+
+const LENGTHS: &[&str] = &[
+    "0",
+    "1",
+    "5",
+    "9",
+    "10",
+    "41",
+    "99",
+    "100",
+    "299",
+    "300",
+    "301",
+    "999",
+    "00",
+    "007",
+    "041",
+    "-0",
+    "-1",
+    "+1",
+    "1.0",
+    "4e1",
+    "41.",
+    ".5",
+    "",
+    " 7",
+    "7 ",
+    "4 1",
+    "1_0",
+    "0x1",
+    "true",
+    "null",
+    "\"41\"",
+    "[41]",
+    "{}",
+    "١",
+    "4294967295",
+    "4294967296",
+    "999999999",
+    "1000000000",
+    "9999999999999999999",
+    "18446744073709551615",
+    "18446744073709551616",
+    "99999999999999999999",
+    "184467440737095516150",
+    "0000000000000000000041",
+    "1e999",
+    "NaN",
+    "Infinity",
+];
+
+/// A header out of a few that come often, mostly with nothing changed but the
+/// length of the content, which is what a prediction is made from.
+fn header(random: &mut Random) -> Vec<u8> {
+    let mut number = random.below(301).to_string();
+    if random.one_in(6) {
+        number = random.pick(LENGTHS).to_owned();
+    }
+    let common = [
+        r#"{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": N}"#,
+        r#"{"byteorder": "big", "content-type": "a/b", "content-encoding": "binary", "content-length": N}"#,
+        r#"{"content-length":N,"content-encoding":"utf-8","byteorder":"little","content-type":"text/json"}"#,
+        r#"{"byteorder": "big", "content-length": N, "content-type": "text\/json", "content-encoding": "utf-16"}"#,
+        r#"{"byteorder": "little", "content-type": "text/json", "content-encoding": "UTF8", "content-length": N, "id": 7, "t": ["]", {"\"": null}]}"#,
+        " {\n\"a\" : {\"content-length\": 5} , \"content\\u002dlength\":\tN , \"byteorder\":\"big\",\"content-type\":\"\",\"content-encoding\":\"\\u00e9\"}\r ",
+        r#"{"x": "\"content-length\": 9", "content-type": "text/json", "content-encoding": "utf-8", "byteorder": "little", "content-length": N }"#,
+        r#"{"content-length": N, "content-type": "é🐶", "content-encoding": "latin-1", "byteorder": "little", "a": 1e5, "b": -0.0}"#,
+    ];
+    if random.one_in(8) {
+        return members(random, &number);
+    }
+    let weighted = random.below(common.len()).min(random.below(common.len()));
+    let mut bytes = common[weighted].replace('N', &number).into_bytes();
+    if random.one_in(4) {
+        for _ in 0..=random.below(2) {
+            mutate(random, &mut bytes);
+        }
+    }
+    bytes
+}
+
+/// An object of members in any order, some missing, some twice, some wrong.
+fn members(random: &mut Random, number: &str) -> Vec<u8> {
+    let mut members = vec![
+        format!("\"byteorder\": {}", random.pick(&["\"little\"", "\"big\"", "\"b\\u0069g\""])),
+        "\"content-type\": \"text/json\"".to_owned(),
+        "\"content-encoding\": \"utf-8\"".to_owned(),
+        format!("\"content-length\": {number}"),
+    ];
+    for _ in 0..random.below(4) {
+        members.push(
+            random
+                .pick(&[
+                    "\"byteorder\": \"middle\"",
+                    "\"byteorder\": 1",
+                    "\"content-type\": null",
+                    "\"content-encoding\": []",
+                    "\"content\\u002dlength\": 3",
+                    "\"a\": 1",
+                    "\"a\": [1, {\"a\": 1, \"a\": 2}]",
+                    "\"\\u0061\": 2",
+                    "\"\": \"\"",
+                    "\"s\": \"\\ud800\"",
+                    "\"s\": \"\\ud83d\\udc36\\\\\"",
+                    "\"n\": 1e999",
+                    "\"n\": NaN",
+                    "\"n\": 01",
+                ])
+                .to_owned(),
+        );
+    }
+    for at in (1..members.len()).rev() {
+        members.swap(at, random.below(at + 1));
+    }
+    members.truncate(members.len() - random.below(2));
+    let (open, close) = (
+        random.pick(&["{", "{", "{ ", "[", "\u{feff}{"]),
+        random.pick(&["}", "}", "} ", "]", "} x"]),
+    );
+    format!("{open}{}{close}", members.join(random.pick(&[", ", ",", " ,\n"]))).into_bytes()
+}
+
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    let at = random.below(bytes.len());
+    match random.below(6) {
+        0 => bytes[at] = b"\"\\{}[]:,0 9-a\xff\x00"[random.below(15)],
+        1 => bytes[at] ^= 1 << random.below(8),
+        2 => bytes.insert(at, b"\"\\{}[]:, 09\n-"[random.below(12)]),
+        3 => drop(bytes.remove(at)),
+        4 => bytes.truncate(at),
+        _ => {
+            let end = (at + random.below(30)).min(bytes.len());
+            let copy = bytes[at..end].to_vec();
+            bytes.splice(at..at, copy);
+        }
+    }
+}
+
+#[test]
+fn do_the_prediction_and_the_full_parse_agree() {
+    let mut random = Random(20);
+    let mut predicting = JsonHeader::new(LIMITS);
+    let content = [b'x'; 320];
+    let (mut whole, mut faulty) = (0, 0);
+    let mut input = Vec::new();
+    for round in 0..HEADERS {
+        let header = header(&mut random);
+        let mut header_len = u16::try_from(header.len()).unwrap_or(u16::MAX);
+        if random.one_in(50) {
+            header_len = header_len.wrapping_add_signed([-1, 1, 256][random.below(3)]);
+        }
+        input.clear();
+        input.extend(header_len.to_be_bytes());
+        input.extend(&header);
+        input.extend(&content[..random.below(content.len())]);
+        if random.one_in(50) {
+            input.truncate(random.below(input.len()));
+        }
+
+        let fast = said(&input, predicting.decode(&input));
+        match &fast {
+            Said::Message { .. } => whole += 1,
+            Said::Fault { .. } => faulty += 1,
+            Said::Incomplete { needed, .. } => assert!(*needed > input.len()),
+        }
+        let text = || format!("round {round}: {:?}", String::from_utf8_lossy(&input));
+        // A framing that has seen nothing predicts nothing.
+        assert_eq!(fast, said(&input, JsonHeader::new(LIMITS).decode(&input)), "{}", text());
+        assert_eq!(fast, plainly(&input), "{}", text());
+    }
+    assert!(whole > HEADERS / 5 && faulty > HEADERS / 5, "{whole} whole, {faulty} faulty");
+}
