@@ -483,3 +483,41 @@ mod libkqueue {
     pub(super) const EV_EOF: u16 = 0x8000;
     pub(super) const NOTE_TRIGGER: u32 = 0x0100_0000;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn now(kqueue: &mut Kqueue, room: usize) -> Vec<Event> {
+        let mut events = Events::with_capacity(room);
+        kqueue.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        events.as_slice().to_vec()
+    }
+
+    /// As after `EPIPE` from FreeBSD.
+    #[test]
+    fn is_a_pipe_that_the_kernel_does_not_watch_a_hang_up() {
+        let mut kqueue = Kqueue::new().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        kqueue.add(ours.as_fd(), Token(1), Interest::READABLE, Mode::LEVEL).unwrap();
+        kqueue.add(theirs.as_fd(), Token(2), Interest::WRITABLE, Mode::LEVEL).unwrap();
+        kqueue.broken.push(ours.as_raw_fd());
+        for _ in 0..3 {
+            let events = now(&mut kqueue, 2);
+            assert_eq!(events.len(), 2);
+            let event = events.iter().find(|event| event.token() == Token(1));
+            assert!(event.is_some_and(Event::is_hangup));
+            assert_eq!(now(&mut kqueue, 1).len(), 1);
+        }
+        kqueue.modify(ours.as_fd(), Token(1), Interest::READABLE, Mode::EDGE).unwrap();
+        assert_eq!(now(&mut kqueue, 2).len(), 1);
+        kqueue.broken.push(ours.as_raw_fd());
+        assert_eq!(now(&mut kqueue, 2).len(), 2);
+        assert_eq!(now(&mut kqueue, 2).len(), 1);
+        kqueue.broken.push(ours.as_raw_fd());
+        kqueue.delete(ours.as_fd()).unwrap();
+        assert_eq!(now(&mut kqueue, 2).len(), 1);
+    }
+}

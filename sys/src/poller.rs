@@ -183,7 +183,7 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] where this system does not have it; `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) where this system does not have it; `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new(backend: Backend) -> Result<Self> {
         Ok(Self(match backend {
             #[cfg(has_epoll)]
@@ -233,8 +233,8 @@ impl Poller {
     /// # Errors
     ///
     /// `EEXIST` where it is watched already, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for a mode that the backend does not have,
-    /// [`Error::DescriptorTooLarge`] from select.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a mode that the backend does not have,
+    /// [`Error::DescriptorTooLarge`](crate::Error::DescriptorTooLarge) from select.
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -250,7 +250,7 @@ impl Poller {
     /// # Errors
     ///
     /// `ENOENT` where `fd` is not watched, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for a mode that the backend does not have.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a mode that the backend does not have.
     pub fn modify(
         &mut self,
         fd: BorrowedFd<'_>,

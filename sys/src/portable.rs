@@ -216,3 +216,42 @@ fn flags(event: &polling::Event) -> u8 {
 fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn now(portable: &mut Portable) -> Vec<Event> {
+        let mut events = Events::with_capacity(8);
+        portable.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        events.as_slice().to_vec()
+    }
+
+    /// As on illumos.
+    #[test]
+    fn does_a_level_event_come_back_where_the_system_is_one_shot() {
+        let mut portable = Portable { has_level: false, ..Portable::new().unwrap() };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        portable.add(ours.as_fd(), Token(1), Interest::READABLE, Mode::LEVEL).unwrap();
+        theirs.write_all(b"x").unwrap();
+        for _ in 0..3 {
+            assert_eq!(now(&mut portable).len(), 1);
+        }
+        portable.modify(ours.as_fd(), Token(2), Interest::BOTH, Mode::LEVEL).unwrap();
+        for _ in 0..3 {
+            let events = now(&mut portable);
+            assert_eq!(events.len(), 1);
+            assert!(events[0].token() == Token(2) && events[0].is_writable());
+        }
+        portable.modify(ours.as_fd(), Token(3), Interest::BOTH, Mode::ONE_SHOT).unwrap();
+        assert_eq!(now(&mut portable).len(), 1);
+        assert_eq!(now(&mut portable), []);
+        portable.modify(ours.as_fd(), Token(4), Interest::BOTH, Mode::LEVEL).unwrap();
+        assert_eq!(now(&mut portable).len(), 1);
+        portable.delete(ours.as_fd()).unwrap();
+        assert_eq!(now(&mut portable), []);
+    }
+}

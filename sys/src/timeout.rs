@@ -20,17 +20,20 @@ pub(crate) fn keep_waiting(
     };
     let mut left = timeout;
     loop {
-        match wait(left) {
+        let waited = wait(left);
+        match waited {
             Ok(0) if left == Some(Duration::ZERO) => return Ok(0),
             Ok(0) | Err(Errno::EINTR) => {}
             done => return done,
         }
         if let Some(end) = end {
-            left = Some(end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                // One last look is owed where a signal ended the wait; it cannot be interrupted.
-                return wait(left);
+            let still = end.saturating_duration_since(Instant::now());
+            if waited == Ok(0) && still.is_zero() {
+                return Ok(0);
             }
+            // Zero where a signal used the time up: one look is owed, which poll and select let a
+            // signal interrupt as well.
+            left = Some(still);
         }
     }
 }
@@ -85,6 +88,32 @@ mod tests {
         assert_eq!(done, Ok(5));
         assert_eq!(asked[0], Some(Duration::from_secs(60)));
         assert!(asked[2] <= asked[1] && asked[1] <= asked[0]);
+    }
+
+    #[test]
+    fn is_a_last_look_taken_where_signals_used_the_time_up() {
+        let mut asked = Vec::new();
+        let done = keep_waiting(Some(Duration::from_nanos(1)), |left| {
+            asked.push(left);
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_nanos(1) {}
+            if asked.len() < 4 { Err(Errno::EINTR) } else { Ok(0) }
+        });
+        assert_eq!(done, Ok(0));
+        assert_eq!(asked[1..], [Some(Duration::ZERO); 3]);
+    }
+
+    #[test]
+    fn does_a_wait_that_took_its_time_cost_one_call() {
+        let timeout = Duration::from_micros(10);
+        let mut asked = 0;
+        let done = keep_waiting(Some(timeout), |_| {
+            asked += 1;
+            let start = Instant::now();
+            while start.elapsed() < timeout {}
+            Ok(0)
+        });
+        assert_eq!((done, asked), (Ok(0), 1));
     }
 
     #[test]

@@ -225,3 +225,52 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     }
     Ok(ends)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+    use super::*;
+    use crate::Backend;
+
+    #[test]
+    fn is_its_descriptor_closed_on_exec() {
+        let mut poller = Poller::new(Backend::Poll).unwrap();
+        let waker = Waker::new(&mut poller, Token(0)).unwrap();
+        let watched = waker.signal.watched().unwrap();
+        let flags = FdFlag::from_bits_retain(fcntl(watched, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
+    }
+
+    #[test]
+    fn does_a_reset_overtaken_by_wakes_leave_nothing_behind() {
+        let mut poller = Poller::new(Backend::Poll).unwrap();
+        let waker = Waker::new(&mut poller, Token(0)).unwrap();
+        for _ in 0..40 {
+            waker.signal.raise().unwrap();
+        }
+        waker.reset();
+        let mut events = crate::Events::with_capacity(1);
+        assert_eq!(poller.wait(&mut events, Some(std::time::Duration::ZERO)), Ok(0));
+    }
+
+    #[test]
+    fn does_a_full_pipe_or_counter_wake() {
+        let mut poller = Poller::new(Backend::Poll).unwrap();
+        let waker = Waker::new(&mut poller, Token(0)).unwrap();
+        match &waker.signal {
+            #[cfg(has_eventfd)]
+            Signal::Counter(counter) => write(counter, &(u64::MAX - 1).to_ne_bytes()).unwrap(),
+            #[cfg(has_kqueue)]
+            Signal::User(_) => unreachable!(),
+            #[cfg(not(has_eventfd))]
+            Signal::Pipe { writer, .. } => {
+                // A pipe holds no more than 1 MiB.
+                for _ in 0..1 << 20 {
+                    write(writer, &[1]).unwrap();
+                }
+            }
+        }
+        waker.wake().unwrap();
+    }
+}

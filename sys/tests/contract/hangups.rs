@@ -12,6 +12,7 @@ use nix::sys::socket::{
 
 use crate::support::{
     BOTH, Fixture, READ, WRITE, covers, drain, fill, gives_hints, is_libkqueue, pair, tcp_pair,
+    tells_half_close,
 };
 
 /// A socket that is being connected.
@@ -137,9 +138,7 @@ pub(crate) fn is_an_orderly_close_readable(backend: Backend) {
         assert_eq!(said, b"last words");
         let event = fixture.until(Event::is_readable);
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
-        if gives_hints(backend) && backend != Backend::Portable {
-            assert!(event.is_read_closed());
-        }
+        assert_eq!(event.is_read_closed(), tells_half_close(backend));
     }
 }
 
@@ -153,10 +152,7 @@ pub(crate) fn is_a_half_close_readable_and_nothing_more(backend: Backend) {
         let event = fixture.only();
         assert!(event.is_readable() && !event.is_writable());
         assert!(!event.is_hangup() && !event.is_error());
-        match backend {
-            Backend::Select | Backend::Portable => assert!(!event.is_read_closed()),
-            _ => assert!(event.is_read_closed()),
-        }
+        assert_eq!(event.is_read_closed(), tells_half_close(backend));
     }
     assert_eq!(ours.read(&mut [0]).unwrap(), 0);
     ours.write_all(b"answer").unwrap();

@@ -90,6 +90,15 @@ pub(crate) fn gives_hints(backend: Backend) -> bool {
     !matches!(backend, Backend::Select | Backend::Kqueue)
 }
 
+/// Whether a half-close is told from something to read.
+pub(crate) fn tells_half_close(backend: Backend) -> bool {
+    match backend {
+        Backend::Poll => cfg!(has_pollrdhup),
+        Backend::Select | Backend::Portable => false,
+        _ => true,
+    }
+}
+
 pub(crate) fn has_edge(backend: Backend) -> bool {
     !matches!(backend, Backend::Select | Backend::Poll)
 }
@@ -155,7 +164,7 @@ pub(crate) fn drain(stream: &mut impl Read) -> usize {
 /// A duplicate with a number of at least `least`.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>, least: RawFd) -> OwnedFd {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    let wanted = u64::try_from(least).unwrap() + 1_000;
+    let wanted = libc::rlim_t::from(least.unsigned_abs()) + 1_000;
     if soft < wanted {
         setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).unwrap();
     }

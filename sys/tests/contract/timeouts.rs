@@ -144,10 +144,12 @@ fn until_asleep(id: libc::pid_t) {
 }
 
 #[cfg(not(has_epoll))]
-fn thread_id() {}
+fn thread_id() -> libc::pid_t {
+    0
+}
 
 /// Where nobody can tell, a signal may come before the wait that it should interrupt.
 #[cfg(not(has_epoll))]
-fn until_asleep((): ()) {
+fn until_asleep(_: libc::pid_t) {
     thread::yield_now();
 }
