@@ -111,9 +111,23 @@ fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
         let errno = Errno::last();
         return Err(Error::Resolve { host: host.into(), reason: reason(code, errno).into() });
     }
+    // SAFETY: getaddrinfo made the list, and it is freed at this function's end.
+    let addresses = unsafe { collect(list.0, port) };
+    if addresses.is_empty() {
+        let reason = "no address of a family that we know".into();
+        return Err(Error::Resolve { host: host.into(), reason });
+    }
+    Ok(addresses)
+}
+
+/// The addresses of a list, each once, with this port.
+///
+/// # Safety
+///
+/// `next` is null or points to an entry such as getaddrinfo makes, and so does each entry's own.
+unsafe fn collect(mut next: *const libc::addrinfo, port: u16) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
-    let mut next = list.0;
-    // SAFETY: each pointer of the list is null or points to an entry, until the list is freed.
+    // SAFETY: the caller vouches for it.
     while let Some(entry) = unsafe { next.as_ref() } {
         next = entry.ai_next;
         if entry.ai_addr.is_null() {
@@ -133,11 +147,7 @@ fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
             addresses.push(address);
         }
     }
-    if addresses.is_empty() {
-        let reason = "no address of a family that we know".into();
-        return Err(Error::Resolve { host: host.into(), reason });
-    }
-    Ok(addresses)
+    addresses
 }
 
 /// `const char *gai_strerror(int code)`, behind the code's name.
@@ -168,6 +178,31 @@ fn reason(code: libc::c_int, errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_a_list_taken_in_order_without_doubles_or_strangers() {
+        let kernel = |address: &SocketAddr| Sockaddr::encode(address).unwrap();
+        let v4 = kernel(&SocketAddr::from(([192, 0, 2, 1], 0)));
+        let v6 = kernel(&SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 3).into());
+        let unix = kernel(&UnixAddr::Path("/x".into()).into());
+        // SAFETY: the structure consists of integers and pointers, for which zero is a value.
+        let blank: libc::addrinfo = unsafe { std::mem::zeroed() };
+        // The last first, as each points to the next; one has no address at all.
+        let mut entries = Vec::with_capacity(6);
+        let mut next = ptr::null_mut();
+        for address in [Some(v4), Some(v6), None, Some(unix), Some(v6), Some(v4)].iter().rev() {
+            let (ai_addr, ai_addrlen) = match address {
+                Some(address) => (address.as_ptr().cast_mut(), address.len()),
+                None => (ptr::null_mut(), 0),
+            };
+            entries.push(Box::new(libc::addrinfo { ai_addr, ai_addrlen, ai_next: next, ..blank }));
+            next = entries.last_mut().map_or(ptr::null_mut(), |entry| &raw mut **entry);
+        }
+        // SAFETY: the entries and the addresses live until the end.
+        let found = unsafe { collect(next, 7) };
+        let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["192.0.2.1:7", "[::1%3]:7"]);
+    }
 
     #[cfg(target_env = "gnu")]
     #[test]

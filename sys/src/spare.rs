@@ -39,11 +39,8 @@ impl SpareDescriptor {
     ///
     /// # Errors
     ///
-    /// Those of [`accept`]; `EMFILE` or `ENFILE` where no spare is held and none can be opened.
+    /// Those of [`accept`]; `EMFILE` or `ENFILE` where no spare was held and no descriptor is free.
     pub fn turn_away(&mut self, listener: impl AsFd) -> Result<bool, Errno> {
-        if self.0.is_none() {
-            self.0 = Some(open_null()?);
-        }
         self.0 = None;
         let accepted = accept(listener).map(drop);
         self.0 = open_null().ok();

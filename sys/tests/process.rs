@@ -6,6 +6,7 @@ mod support;
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use myriapod_sys::{
     Descriptor, Errno, Error, Listener, adopt_descriptor, cpu_time, inherited_listeners, now, pid,
@@ -203,6 +204,13 @@ fn does_cpu_time_grow_with_work() {
     }
 }
 
+fn system_clock() -> libc::timespec {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours to write for the call's length.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }, 0);
+    time
+}
+
 #[test]
 fn does_the_clock_never_go_back() {
     let mut last = now();
@@ -211,8 +219,13 @@ fn does_the_clock_never_go_back() {
         assert!(next >= last);
         last = next;
     }
-    // It does go on.
+    // It does go on, and it is the system's, in nanoseconds.
     while now() == last {}
+    let system = || nix::sys::time::TimeSpec::from(system_clock());
+    let before = Duration::from(system());
+    let between = Duration::from_nanos(now().as_nanos());
+    let after = Duration::from(system());
+    assert!(before <= between && between <= after, "{before:?} {between:?} {after:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Signals as something to wait for. They belong to the process, so the tests take turns.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by it")]
+
 mod support;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -94,16 +96,22 @@ fn does_dropping_restore_what_the_signals_did_before() {
     unsafe { sigaction(signal::SIGUSR1, &original) }.unwrap();
 }
 
+/// Raises until one finds no room; returns how often.
+fn fill(signals: &Signals) -> u64 {
+    let mut raised = 0;
+    while signals.lost() == 0 {
+        raise(signal::SIGUSR1).unwrap();
+        raised += 1;
+        assert!(raised < 1 << 18, "a pipe holds 64 KiB");
+    }
+    raised
+}
+
 #[test]
 fn is_a_signal_that_finds_no_room_counted() {
     let _turn = turn();
     let mut signals = Signals::install(&[Signal::User1]).unwrap();
-    let mut raised = 0_u64;
-    while signals.lost() == 0 {
-        raise(signal::SIGUSR1).unwrap();
-        raised += 1;
-        assert!(raised < 1 << 21, "a pipe of two million bytes");
-    }
+    let raised = fill(&signals);
     let mut taken = 0;
     while signals.take() == Some(Signal::User1) {
         taken += 1;
@@ -117,9 +125,7 @@ fn does_the_handler_leave_errno_alone() {
     let _turn = turn();
     let mut signals = Signals::install(&[Signal::User1]).unwrap();
     // Full, so that the handler's own write fails and sets errno.
-    while signals.lost() == 0 {
-        raise(signal::SIGUSR1).unwrap();
-    }
+    fill(&signals);
     nix::errno::Errno::EDOM.set();
     raise(signal::SIGUSR1).unwrap();
     assert_eq!(nix::errno::Errno::last(), nix::errno::Errno::EDOM);
