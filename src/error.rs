@@ -34,6 +34,13 @@ pub enum Error {
         /// Bytes of the unfinished reply.
         received: usize,
     },
+    /// A client has earlier requests whose replies have not been received yet.
+    RepliesAwaited {
+        /// How many.
+        count: usize,
+    },
+    /// A client has no request whose reply could be received.
+    NothingAwaited,
 }
 
 impl fmt::Display for Error {
@@ -53,6 +60,10 @@ impl fmt::Display for Error {
                 f,
                 "recv {peer}: the peer closed the connection {received} bytes into a reply"
             ),
+            Self::RepliesAwaited { count } => {
+                write!(f, "{count} earlier requests have no reply yet: receive those first")
+            }
+            Self::NothingAwaited => f.write_str("no request is waiting for a reply"),
         }
     }
 }
@@ -64,7 +75,10 @@ impl std::error::Error for Error {
             Self::Config(error) => Some(error),
             Self::Protocol(error) => Some(error),
             Self::Encode(error) => Some(error),
-            Self::Timeout { .. } | Self::Closed { .. } => None,
+            Self::Timeout { .. }
+            | Self::Closed { .. }
+            | Self::RepliesAwaited { .. }
+            | Self::NothingAwaited => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod client;
 mod config;
 mod connection;
 mod error;
@@ -15,6 +16,7 @@ pub mod slab;
 mod stats;
 pub mod timer;
 
+pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits};
 pub use error::Error;
 pub use event_loop::{EventLoop, Handle, Turn};

@@ -1,0 +1,31 @@
+//! What tells an error reply from an answer.
+
+use crate::protocol::Message;
+
+impl Message<'_> {
+    /// The kind of error, where this is an error reply: one whose `status` header is `error`. Its
+    /// `error` header is the kind; empty where that is missing or no string.
+    ///
+    /// ```
+    /// use myriapod::protocol::{Decoder, ExtraHeaders, Head, JsonHeader, encode_json};
+    ///
+    /// let mut extra = ExtraHeaders::new();
+    /// extra.push("status", "error")?;
+    /// extra.push("error", "NotFound")?;
+    /// let mut decoder = Decoder::new(JsonHeader::default());
+    /// let head = Head { extra: &extra, ..Head::json() };
+    /// encode_json(decoder.buffer_mut(), &head, &serde_json::json!({ "result": "Error: no" }))?;
+    ///
+    /// let reply = decoder.next_message()?.expect("the message is whole");
+    /// assert_eq!(reply.error_kind().as_deref(), Some("NotFound"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn error_kind(&self) -> Option<String> {
+        if self.header("status")?.as_str()? != "error" {
+            return None;
+        }
+        let kind = self.header("error");
+        Some(kind.and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default())
+    }
+}

@@ -1,0 +1,257 @@
+//! [`Exchange`]: requests out, replies in, on one connection; neither socket nor clock.
+
+use serde::Serialize;
+
+use crate::protocol::{
+    DecodeLimits, Decoded, EncodeError, Frame, Framing, Head, JsonHeader, Message, ProtocolError,
+    write_json,
+};
+
+/// The least that is received at once, in bytes.
+const RECEIVE_LEN: usize = 16 << 10;
+/// The most that is reserved for bytes that have only been announced.
+const STEP: usize = 64 << 10;
+/// What an empty buffer may keep.
+const KEPT: usize = 256 << 10;
+
+/// Bytes that wait to be sent, bytes that were received, and how many replies are owed.
+///
+/// `start <= input.len()`; `frame` is the message at `start`, where one is known to be whole.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    framing: JsonHeader,
+    /// Bytes of the longest reply that is accepted.
+    longest: usize,
+    out: Vec<u8>,
+    sent: usize,
+    input: Vec<u8>,
+    start: usize,
+    /// The stream's offset of `start`.
+    offset: u64,
+    /// The bytes from `start` on that must be there before decoding again.
+    needed: usize,
+    frame: Option<Frame>,
+    /// The message that was taken last.
+    taken: Option<Frame>,
+    awaited: usize,
+}
+
+impl Exchange {
+    pub(super) fn new(limits: DecodeLimits) -> Self {
+        Self {
+            framing: JsonHeader::new(limits),
+            longest: limits.max_header_len.saturating_add(limits.max_content_len).saturating_add(2),
+            out: Vec::new(),
+            sent: 0,
+            input: Vec::new(),
+            start: 0,
+            offset: 0,
+            needed: 0,
+            frame: None,
+            taken: None,
+            awaited: 0,
+        }
+    }
+
+    /// Starts anew, for another connection.
+    pub(super) fn reset(&mut self) {
+        self.give_up();
+        self.input.clear();
+        self.start = 0;
+        self.offset = 0;
+        self.needed = 0;
+        self.frame = None;
+    }
+
+    /// Nothing more will be sent, and no reply is expected any longer.
+    pub(super) fn give_up(&mut self) {
+        self.discard_unsent();
+        self.awaited = 0;
+    }
+
+    /// The requests that have no reply yet.
+    pub(super) const fn awaited(&self) -> usize {
+        self.awaited
+    }
+
+    pub(super) fn queue(&mut self, head: &Head<'_>, content: &[u8]) -> Result<(), EncodeError> {
+        self.framing.encode(&mut self.out, head, content)?;
+        self.awaited += 1;
+        Ok(())
+    }
+
+    pub(super) fn queue_json<T: Serialize + ?Sized>(
+        &mut self,
+        head: &Head<'_>,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        let mark = self.framing.begin(&mut self.out, head)?;
+        if let Err(error) = write_json(&mut self.out, value) {
+            self.out.truncate(mark.start());
+            return Err(error);
+        }
+        self.framing.finish(&mut self.out, mark, head)?;
+        self.awaited += 1;
+        Ok(())
+    }
+
+    /// What is still to be sent.
+    pub(super) fn unsent(&self) -> &[u8] {
+        self.out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// So many bytes of [`unsent`](Self::unsent) were sent.
+    pub(super) fn advance(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.sent >= self.out.len() {
+            self.discard_unsent();
+        }
+    }
+
+    /// Nobody will read it any more.
+    pub(super) fn discard_unsent(&mut self) {
+        self.out.clear();
+        self.out.shrink_to(KEPT);
+        self.sent = 0;
+    }
+
+    /// Bytes that were received and belong to no message that was taken.
+    pub(super) fn buffered(&self) -> usize {
+        self.input.len() - self.start
+    }
+
+    /// Whether to receive while there is something to send: only so can a server that waits for us
+    /// to read go on reading. Ends when the longest reply is certainly there.
+    pub(super) fn may_read_ahead(&self) -> bool {
+        self.buffered() < self.longest
+    }
+
+    /// The buffer to append what is received to, with spare capacity.
+    pub(super) fn receive_buffer(&mut self) -> &mut Vec<u8> {
+        if self.start == self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(KEPT);
+            self.start = 0;
+        } else if self.start > 0 && self.start >= self.buffered() {
+            // Moving no more than what is freed keeps the mean cost of a byte constant.
+            self.input.drain(..self.start);
+            self.start = 0;
+        }
+        if self.input.spare_capacity_mut().is_empty() {
+            let missing = self.needed.saturating_sub(self.buffered()).max(RECEIVE_LEN);
+            // An announced length alone reserves nothing: doubling follows what has arrived.
+            self.input.reserve_exact(missing.min(self.input.len().max(STEP)));
+        }
+        &mut self.input
+    }
+
+    /// Whether a whole message is there to be taken.
+    pub(super) fn is_whole(&mut self) -> Result<bool, ProtocolError> {
+        let input = self.input.get(self.start..).unwrap_or_default();
+        if self.frame.is_some() {
+            return Ok(true);
+        }
+        if input.len() < self.needed {
+            return Ok(false);
+        }
+        match self.framing.decode(input) {
+            Ok(Decoded::Message(frame)) => {
+                self.frame = Some(frame);
+                Ok(true)
+            }
+            Ok(Decoded::Incomplete { needed, .. }) => {
+                self.needed = needed;
+                Ok(false)
+            }
+            Err(error) => Err(error.with_offset(self.offset)),
+        }
+    }
+
+    /// The message that [`is_whole`](Self::is_whole) found.
+    pub(super) fn take(&mut self) -> Option<Message<'_>> {
+        let frame = self.taken.insert(self.frame.take()?);
+        let (start, offset) = (self.start, self.offset);
+        self.start += frame.len();
+        self.offset += frame.len() as u64;
+        self.needed = 0;
+        self.awaited = self.awaited.saturating_sub(1);
+        Some(Message::new(self.input.get(start..)?, frame).with_offset(offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Fault, encode};
+
+    fn replies(contents: &[&[u8]]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for content in contents {
+            encode(&mut wire, &Head::binary("x"), content).unwrap();
+        }
+        wire
+    }
+
+    #[test]
+    fn are_replies_found_however_they_arrive() {
+        let wire = replies(&[b"one", b"", &[7; 200_000], b"four"]);
+        for piece_len in [1, 2, 7, 100, 65_537, wire.len()] {
+            let mut exchange = Exchange::new(DecodeLimits::default());
+            let mut lens = Vec::new();
+            for piece in wire.chunks(piece_len) {
+                exchange.receive_buffer().extend_from_slice(piece);
+                while exchange.is_whole().unwrap() {
+                    lens.push(exchange.take().unwrap().content().len());
+                }
+            }
+            assert_eq!(lens, [3, 0, 200_000, 4], "in pieces of {piece_len}");
+            assert_eq!(exchange.buffered(), 0);
+        }
+    }
+
+    #[test]
+    fn does_a_fault_say_where_in_the_stream_it_is() {
+        let mut wire = replies(&[b"good"]);
+        let len = wire.len() as u64;
+        wire.extend_from_slice(b"\0\x02[]");
+        let mut exchange = Exchange::new(DecodeLimits::default());
+        exchange.receive_buffer().extend_from_slice(&wire);
+        assert!(exchange.is_whole().unwrap());
+        assert_eq!(exchange.take().unwrap().content(), b"good");
+        let error = exchange.is_whole().unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (Fault::HeaderNotObject, len));
+    }
+
+    #[test]
+    fn does_an_announced_length_reserve_nothing() {
+        let limits = DecodeLimits { max_content_len: 1 << 30, ..DecodeLimits::default() };
+        let mut exchange = Exchange::new(limits);
+        let header = br#"{"byteorder": "big", "content-type": "x", "content-encoding": "binary", "content-length": 1000000000}"#;
+        let wire = [&[0, u8::try_from(header.len()).unwrap()], &header[..]].concat();
+        exchange.receive_buffer().extend_from_slice(&wire);
+        assert!(!exchange.is_whole().unwrap());
+        assert!(exchange.receive_buffer().capacity() <= 2 * STEP);
+    }
+
+    #[test]
+    fn is_a_request_that_cannot_be_encoded_not_awaited() {
+        let mut exchange = Exchange::new(DecodeLimits::default());
+        exchange.queue_json(&Head::json(), "first").unwrap();
+        let before = exchange.unsent().to_vec();
+        assert!(exchange.queue_json(&Head::json(), &f64::NAN).is_err());
+        assert!(exchange.queue(&Head::binary(&"x".repeat(70_000)), b"").is_err());
+        assert_eq!((exchange.awaited(), exchange.unsent()), (1, &before[..]));
+    }
+
+    #[test]
+    fn does_a_short_write_keep_the_tail() {
+        let mut exchange = Exchange::new(DecodeLimits::default());
+        exchange.queue(&Head::binary("x"), b"content").unwrap();
+        let whole = exchange.unsent().to_vec();
+        exchange.advance(whole.len() - 3);
+        assert_eq!(exchange.unsent(), b"ent");
+        exchange.queue(&Head::binary("x"), b"next").unwrap();
+        assert!(exchange.unsent().starts_with(b"ent\0"));
+        assert!(exchange.unsent().ends_with(b"next"));
+    }
+}

@@ -1,0 +1,289 @@
+//! [`Client`]: requests to one server, each waited for.
+
+mod error_reply;
+mod exchange;
+mod transport;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use self::exchange::Exchange;
+use self::transport::{Probe, Transport};
+use crate::error::Error;
+use crate::protocol::{DecodeLimits, Head, Message};
+
+/// How a [`Client`] connects, how long it waits, and what replies it accepts.
+///
+/// A timeout of zero is none.
+///
+/// ```
+/// use std::time::Duration;
+/// use myriapod::ClientOptions;
+///
+/// let options = ClientOptions { read_timeout: Duration::from_secs(5), ..Default::default() };
+/// assert_eq!(options.connect_timeout, Duration::from_secs(10));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientOptions {
+    /// For trying all addresses of the host. Default 10 s. The system's search for the addresses of
+    /// a name comes before and has its own limits.
+    ///
+    /// Each address gets an equal share of what is left, 2 s at least, so that one which never
+    /// answers does not keep the others from being tried.
+    pub connect_timeout: Duration,
+    /// Without a byte of the reply arriving. Default 30 s.
+    pub read_timeout: Duration,
+    /// Without the system taking a byte of the request. Default 30 s.
+    pub write_timeout: Duration,
+    /// How long the parts of a reply may be.
+    pub limits: DecodeLimits,
+    /// Whether each request has a connection of its own, which is closed after the reply: for a
+    /// server that closes after each, as the tutorial's does. Default `false`.
+    pub per_request: bool,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            limits: DecodeLimits::default(),
+            per_request: false,
+        }
+    }
+}
+
+/// A connection to a server of JSON-header messages, and calls that wait.
+///
+/// [`request`](Self::request) sends one message and waits for its reply. To have several under way,
+/// [`send`](Self::send) each and [`receive`](Self::receive) as many replies: they come in the order
+/// of the requests. Messages that the server sends unasked are not supported.
+///
+/// **An error reply is a reply**: ask it for [`Message::error_kind`].
+///
+/// **When a connection fails**, in time or in bytes, it is closed, and replies that were still to
+/// come on it are lost: a late one is never taken for the answer to another request. The next
+/// request connects again. So it does when the server has closed the connection since the last
+/// reply, or has sent something that nobody asked for, which is counted in
+/// [`dropped_bytes`](Self::dropped_bytes). A server that closes after *each* reply may do so just
+/// after we have looked, and the request is lost with [`Error::Closed`]; set
+/// [`ClientOptions::per_request`] there. No request is ever sent twice.
+///
+/// ```
+/// use myriapod::{Client, Server};
+/// use serde_json::json;
+///
+/// let mut server = Server::builder().listen("127.0.0.1", 0).answer(|message, reply| {
+///     let name: String = message.json_as()?;
+///     reply.json(&json!({ "result": format!("Hello {name}!") }))?;
+///     Ok(())
+/// })?;
+/// let port = server.addresses()[0].port().unwrap_or_default();
+/// let handle = server.handle();
+/// # std::thread::scope(|scope| {
+/// # let client = scope.spawn(move || {
+///
+/// let mut client = Client::connect("127.0.0.1", port)?;
+/// let reply = client.request_json("World")?;
+/// assert_eq!(reply.error_kind(), None);
+/// assert_eq!(reply.json()?, json!({ "result": "Hello World!" }));
+/// # handle.shutdown()?;
+/// # Ok::<(), myriapod::Error>(())
+/// # });
+/// # server.run()?;
+/// # client.join().unwrap()
+/// # })?;
+/// # Ok::<(), myriapod::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    host: Box<str>,
+    port: u16,
+    options: ClientOptions,
+    transport: Option<Transport>,
+    exchange: Exchange,
+    connections: u64,
+    dropped_bytes: u64,
+}
+
+impl Client {
+    /// Connects with the default options. `host` is a name, an IPv4 or IPv6 address or `unix:PATH`,
+    /// where the port is not used. Every address of a name is tried, in the system's order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] with `getaddrinfo` or `connect` and the address (of several, the one that
+    /// came nearest), [`Error::Timeout`].
+    pub fn connect(host: &str, port: u16) -> Result<Self, Error> {
+        Self::connect_with(host, port, ClientOptions::default())
+    }
+
+    /// Connects with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_with(host: &str, port: u16, options: ClientOptions) -> Result<Self, Error> {
+        let mut client = Self {
+            host: host.into(),
+            port,
+            options,
+            transport: None,
+            exchange: Exchange::new(options.limits),
+            connections: 0,
+            dropped_bytes: 0,
+        };
+        client.open()?;
+        Ok(client)
+    }
+
+    /// Sends a request and waits for its reply, which borrows from the client:
+    /// [`Message::to_owned`] for what must outlive the next call.
+    ///
+    /// A reply that comes before the request is sent whole is the reply; the rest of the request is
+    /// not sent if the server has closed its side.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RepliesAwaited`] where earlier requests have no reply yet; nothing is sent then.
+    /// [`Error::Encode`] for a header that is too long; the connection is as it was. Those of
+    /// [`connect`](Self::connect) where the connection had to be made anew. [`Error::Timeout`],
+    /// [`Error::Closed`] where the server closes before its reply is whole, [`Error::Protocol`]
+    /// where its reply is malformed (with the offset in the stream), [`Error::System`].
+    pub fn request(&mut self, head: &Head<'_>, content: &[u8]) -> Result<Message<'_>, Error> {
+        self.check_nothing_awaited()?;
+        self.send(head, content)?;
+        self.receive()
+    }
+
+    /// As [`request`](Self::request), with `value` as JSON in UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request), and [`Error::Encode`] for what JSON cannot say.
+    pub fn request_json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Message<'_>, Error> {
+        self.check_nothing_awaited()?;
+        self.send_json(value)?;
+        self.receive()
+    }
+
+    /// Sends a request without waiting for its reply. What the server sends meanwhile is received,
+    /// as far as one message of the largest size, so that neither waits for the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request), but that a server which closes while we send is no error
+    /// here: it may have said why, so [`receive`](Self::receive) returns its reply, or the error.
+    pub fn send(&mut self, head: &Head<'_>, content: &[u8]) -> Result<(), Error> {
+        self.make_ready()?;
+        self.exchange.queue(head, content)?;
+        self.flush()
+    }
+
+    /// As [`send`](Self::send), with `value` as JSON in UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`Error::Encode`] for what JSON cannot say.
+    pub fn send_json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        self.make_ready()?;
+        self.exchange.queue_json(&Head::json(), value)?;
+        self.flush()
+    }
+
+    /// Waits for the reply to the oldest request that has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingAwaited`] where every request has its reply, and after a failure. Else as
+    /// [`request`](Self::request); the connection is closed then.
+    pub fn receive(&mut self) -> Result<Message<'_>, Error> {
+        let Some(transport) = self.transport.as_mut().filter(|_| self.exchange.awaited() > 0)
+        else {
+            return Err(Error::NothingAwaited);
+        };
+        if let Err(error) = transport.receive(&mut self.exchange, self.options.read_timeout) {
+            self.close();
+            return Err(error);
+        }
+        if self.options.per_request {
+            self.transport = None;
+        }
+        self.exchange.take().ok_or(Error::NothingAwaited)
+    }
+
+    /// How many requests have no reply yet.
+    #[must_use]
+    pub const fn awaited(&self) -> usize {
+        self.exchange.awaited()
+    }
+
+    /// The address that it is connected to, if it is.
+    #[must_use]
+    pub fn peer(&self) -> Option<&str> {
+        self.transport.as_ref().map(Transport::peer)
+    }
+
+    /// How many connections were made so far, the first included.
+    #[must_use]
+    pub const fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// Bytes that were received although nobody had asked for them, and dropped.
+    #[must_use]
+    pub const fn dropped_bytes(&self) -> u64 {
+        self.dropped_bytes
+    }
+
+    /// Closes the connection. Replies that were still to come are lost; the next request connects
+    /// again.
+    pub fn close(&mut self) {
+        self.transport = None;
+        self.exchange.give_up();
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        self.transport = None;
+        self.exchange.reset();
+        let transport = Transport::connect(&self.host, self.port, self.options.connect_timeout)?;
+        self.transport = Some(transport);
+        self.connections += 1;
+        Ok(())
+    }
+
+    /// Sees to a connection that a request can be sent on.
+    fn make_ready(&mut self) -> Result<(), Error> {
+        if self.exchange.awaited() > 0 {
+            // On one that has ended nothing is sent, and `receive` says so in its turn.
+            return if self.options.per_request { self.check_nothing_awaited() } else { Ok(()) };
+        }
+        if let Some(transport) = &self.transport
+            && !transport.is_ended()
+            && self.exchange.buffered() == 0
+            && matches!(transport.probe(self.exchange.receive_buffer()), Probe::Idle)
+        {
+            return Ok(());
+        }
+        self.dropped_bytes += self.exchange.buffered() as u64;
+        self.open()
+    }
+
+    fn check_nothing_awaited(&self) -> Result<(), Error> {
+        match self.exchange.awaited() {
+            0 => Ok(()),
+            count => Err(Error::RepliesAwaited { count }),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(transport) = &mut self.transport else { return Err(Error::NothingAwaited) };
+        let result = transport.send(&mut self.exchange, self.options.write_timeout);
+        if result.is_err() {
+            self.close();
+        }
+        result
+    }
+}

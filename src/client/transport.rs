@@ -1,0 +1,238 @@
+//! [`Transport`]: one connection's socket, connected, sent to and received from within time limits.
+
+use std::time::Duration;
+
+use myriapod_sys::poll::wait_one;
+use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, SocketAddr};
+
+use super::exchange::Exchange;
+use crate::error::Error;
+
+/// The least that each of several addresses gets of the connect timeout.
+const LEAST_SHARE: Duration = Duration::from_secs(2);
+/// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
+const BACKLOG_RETRY: Duration = Duration::from_millis(5);
+
+/// A connected socket.
+#[derive(Debug)]
+pub(super) struct Transport {
+    socket: Socket,
+    peer: Box<str>,
+    /// The peer has shut down sending, or is gone: what is received already is all there is.
+    ended: bool,
+    /// Why the last request could not be sent whole.
+    send_error: Option<Error>,
+}
+
+/// What to do with a transport on which nothing is under way.
+pub(super) enum Probe {
+    /// Nothing has happened on it.
+    Idle,
+    /// The peer has closed it, or has said something that nobody asked for.
+    Useless,
+}
+
+impl Transport {
+    /// Connects to the first address of `host` that answers.
+    pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self, Error> {
+        let addresses = sys::resolve(host, port)?;
+        let deadline = limit(timeout).map(|timeout| sys::now() + timeout);
+        let mut worst: Option<Error> = None;
+        for (tried, address) in addresses.iter().enumerate() {
+            let share = deadline.map(|deadline| {
+                let left = deadline.saturating_since(sys::now());
+                let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+                (left / others).max(LEAST_SHARE.min(left))
+            });
+            match connect_one(address, share) {
+                Ok(Some(socket)) => return Self::new(socket, address),
+                Ok(None) => keep(&mut worst, timed_out("connect", &address.to_string(), timeout)),
+                Err(error) => keep(&mut worst, error.into()),
+            }
+        }
+        let nothing = || sys::Error::call("connect", Errno::EADDRNOTAVAIL, host).into();
+        Err(worst.unwrap_or_else(nothing))
+    }
+
+    fn new(socket: Socket, address: &SocketAddr) -> Result<Self, Error> {
+        if !address.is_unix() {
+            // Requests go out whole; the kernel has nothing to wait for.
+            sys::set_nodelay(&socket, true)?;
+        }
+        let peer = address.to_string().into();
+        Ok(Self { socket, peer, ended: false, send_error: None })
+    }
+
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    pub(super) const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Sends all that `exchange` has to send, and receives what comes meanwhile.
+    ///
+    /// A peer that stops listening may have said why. So that is no error here: it is kept for
+    /// [`receive`](Self::receive), which returns it when the replies that came are used up.
+    pub(super) fn send(&mut self, exchange: &mut Exchange, timeout: Duration) -> Result<(), Error> {
+        let result = self.try_send(exchange, timeout);
+        exchange.discard_unsent();
+        match result {
+            Err(error) if is_peer_gone(&error) || exchange.is_whole().unwrap_or(true) => {
+                // What the kernel still holds is read before the error is told.
+                self.ended |= !is_peer_gone(&error);
+                self.send_error.get_or_insert(error);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn try_send(&mut self, exchange: &mut Exchange, timeout: Duration) -> Result<(), Error> {
+        while !self.ended && self.send_error.is_none() && !exchange.unsent().is_empty() {
+            match self.socket.send(exchange.unsent()) {
+                Ok(sent) => {
+                    exchange.advance(sent);
+                    continue;
+                }
+                Err(errno) if errno.would_block() => {}
+                Err(errno) => return Err(self.error("send", errno)),
+            }
+            let interest = match exchange.may_read_ahead() {
+                true => Interest::BOTH,
+                false => Interest::WRITABLE,
+            };
+            let ready = self.wait("send", interest, timeout)?;
+            if ready.is_readable() {
+                self.receive_some(exchange)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a whole reply is there.
+    pub(super) fn receive(
+        &mut self,
+        exchange: &mut Exchange,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        while !exchange.is_whole()? {
+            if self.ended {
+                let received = exchange.buffered();
+                let closed = || Error::Closed { peer: self.peer.clone(), received };
+                return Err(self.send_error.take().unwrap_or_else(closed));
+            }
+            self.wait("recv", Interest::READABLE, timeout)?;
+            if let Err(error) = self.receive_some(exchange) {
+                return Err(self.send_error.take().unwrap_or(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the peer has closed the connection. `buffer` gets what nobody asked for.
+    pub(super) fn probe(&self, buffer: &mut Vec<u8>) -> Probe {
+        match self.socket.recv_append(buffer) {
+            Err(errno) if errno.would_block() => Probe::Idle,
+            _ => Probe::Useless,
+        }
+    }
+
+    fn receive_some(&mut self, exchange: &mut Exchange) -> Result<(), Error> {
+        match self.socket.recv_append(exchange.receive_buffer()) {
+            Ok(0) => self.ended = true,
+            Ok(_) => {}
+            Err(errno) if errno.would_block() => {}
+            Err(errno) => return Err(self.error("recv", errno)),
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &self,
+        call: &'static str,
+        interest: Interest,
+        timeout: Duration,
+    ) -> Result<Interest, Error> {
+        match wait_one(self.socket.as_fd(), interest, limit(timeout)) {
+            Ok(Some(ready)) => Ok(ready),
+            Ok(None) => Err(timed_out(call, &self.peer, timeout)),
+            Err(errno) => Err(self.error("poll", errno)),
+        }
+    }
+
+    fn error(&self, call: &'static str, errno: Errno) -> Error {
+        sys::Error::call(call, errno, &self.peer).into()
+    }
+}
+
+/// A zero timeout is none.
+fn limit(timeout: Duration) -> Option<Duration> {
+    (!timeout.is_zero()).then_some(timeout)
+}
+
+fn timed_out(call: &'static str, peer: &str, timeout: Duration) -> Error {
+    Error::Timeout { call, peer: peer.into(), timeout }
+}
+
+fn is_peer_gone(error: &Error) -> bool {
+    let Error::System(error) = error else { return false };
+    matches!(error.errno(), Some(Errno::EPIPE | Errno::ECONNRESET))
+}
+
+/// Connects to one address; `None` where `timeout` passed.
+fn connect_one(
+    address: &SocketAddr,
+    timeout: Option<Duration>,
+) -> Result<Option<Socket>, sys::Error> {
+    let deadline = timeout.map(|timeout| sys::now() + timeout);
+    let left = || deadline.map(|deadline| deadline.saturating_since(sys::now()));
+    let failed = |errno| sys::Error::call("connect", errno, address);
+    loop {
+        match Socket::connect_start(address, None) {
+            Ok(Connecting::Done(socket)) => return Ok(Some(socket)),
+            Ok(Connecting::InProgress(socket)) => {
+                let ready = wait_one(socket.as_fd(), Interest::WRITABLE, left());
+                if ready.map_err(failed)?.is_none() {
+                    return Ok(None);
+                }
+                socket.take_error().map_err(failed)?;
+                return Ok(Some(socket));
+            }
+            Err(error) if address.is_unix() && error.errno() == Some(Errno::EAGAIN) => {
+                if left().is_some_and(|left| left.is_zero()) {
+                    return Ok(None);
+                }
+                pause(BACKLOG_RETRY)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Lets time pass: waits for a socket that nobody writes to.
+fn pause(duration: Duration) -> Result<(), sys::Error> {
+    let (ours, _theirs) = Socket::pair()?;
+    wait_one(ours.as_fd(), Interest::READABLE, Some(duration))
+        .map(drop)
+        .map_err(|errno| sys::Error::call("poll", errno, ""))
+}
+
+/// Keeps the error that says most: that a peer refused, rather than that one was not reached,
+/// rather than that this machine has no way there; the first of its kind.
+fn keep(worst: &mut Option<Error>, error: Error) {
+    let weight = |error: &Error| match error {
+        Error::System(error) => match error.errno() {
+            Some(
+                Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::ENETUNREACH | Errno::ENETDOWN,
+            ) => 0,
+            Some(Errno::EHOSTUNREACH | Errno::EHOSTDOWN | Errno::ETIMEDOUT) => 1,
+            _ => 2,
+        },
+        _ => 1,
+    };
+    if worst.as_ref().is_none_or(|worst| weight(&error) > weight(worst)) {
+        *worst = Some(error);
+    }
+}
