@@ -1,2 +1,58 @@
 //! The `myriapod` command.
-fn main() {}
+
+mod decode;
+mod failure;
+mod send;
+mod serve;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+
+/// What a newcomer types first.
+const EXAMPLES: &str = "\
+Examples:
+  myriapod serve                                 listen on 127.0.0.1 65432
+  myriapod send 127.0.0.1 65432 search morpheus  ask it something
+  myriapod serve '' 0 --service echo -v          all interfaces, any free port
+  myriapod decode capture.bin                    one line of JSON per message
+
+Exit status: 0 success, 1 failure, 2 wrong usage.";
+
+/// Serve, send and decode JSON-header messages.
+#[derive(Debug, Parser)]
+#[command(name = "myriapod", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Send(send::Args),
+    Decode(decode::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Send(args) => send::run(&args),
+        Command::Decode(args) => decode::run(&args),
+    };
+    done.unwrap_or_else(|failure| {
+        tell(&failure);
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Prints why on standard error, in one write.
+fn tell(failure: &Failure) {
+    if !failure.message.is_empty() {
+        // Where standard error is closed, the status has to do.
+        let _ = io::stderr().write_all(format!("myriapod: {failure}\n").as_bytes());
+    }
+}

@@ -1,0 +1,210 @@
+//! [`Failure`]: why a command could not do its work, and what its user can do next.
+
+use std::fmt;
+use std::io;
+
+use myriapod::Error;
+use myriapod::sys::{self, Errno};
+
+/// The exit status of a command that could not do its work.
+pub(crate) const FAILED: u8 = 1;
+
+/// The exit status of a command that was called in a way that cannot work.
+pub(crate) const WRONG_USAGE: u8 = 2;
+
+/// Ends a command. Its `Display` is one line, the next step included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What went wrong. Empty where there is nobody to tell, and then nothing is printed.
+    pub(crate) message: String,
+    /// What the user can do about it, where that is known.
+    pub(crate) next_step: Option<String>,
+    /// The exit status.
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    /// A failure with status 1 and no advice.
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), next_step: None, code: FAILED }
+    }
+
+    /// Arguments that cannot work together: status 2, as clap gives for those that it refuses.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { code: WRONG_USAGE, ..Self::new(message) }
+    }
+
+    /// The same with a next step.
+    pub(crate) fn with_next_step(mut self, next_step: impl Into<String>) -> Self {
+        self.next_step = Some(next_step.into());
+        self
+    }
+
+    /// A call of the standard library failed: `io("read", "capture.bin", &error)`.
+    pub(crate) fn io(call: &str, on: impl fmt::Display, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(raw) => Self::new(format_args!("{call} {on}: {}", Errno::from_raw(raw))),
+            None => Self::new(format_args!("{call} {on}: {error}")),
+        }
+    }
+
+    /// Standard output could not be written. That its reader has left (`… | head`) is not worth a
+    /// message, only a status.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new("");
+        }
+        Self::io("write", "standard output", error)
+    }
+}
+
+/// `MESSAGE; NEXT STEP`, on one line whatever stands in it.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_line(f, &self.message)?;
+        if let Some(next_step) = &self.next_step {
+            f.write_str("; ")?;
+            write_line(f, next_step)?;
+        }
+        Ok(())
+    }
+}
+
+/// Escapes what would end the line or steer the terminal: names and paths may hold anything.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    use fmt::Write as _;
+    text.chars().try_for_each(|character| {
+        if character.is_control() {
+            write!(f, "{}", character.escape_default())
+        } else {
+            f.write_char(character)
+        }
+    })
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::System(error) => error.into(),
+            Error::Config(error) => Self::usage(as_flags(&error.to_string())),
+            Error::Timeout { call: "connect", .. } => {
+                Self::new(error).with_next_step("is the host up, and does a firewall let you pass?")
+            }
+            error => Self::new(error),
+        }
+    }
+}
+
+impl From<sys::Error> for Failure {
+    fn from(error: sys::Error) -> Self {
+        let next_step = next_step(&error);
+        Self { next_step, ..Self::new(error) }
+    }
+}
+
+/// What a user can do about an error of the system.
+fn next_step(error: &sys::Error) -> Option<String> {
+    let advice = match error {
+        sys::Error::Call { call, errno, on } => {
+            let unix = on.starts_with("unix:");
+            match (*call, *errno) {
+                ("bind", Errno::EADDRINUSE) if unix => {
+                    "something else is there, a server that answers or a file: choose another path"
+                }
+                ("bind", Errno::EADDRINUSE) => {
+                    "another program listens there: choose another port, or 0 for any"
+                }
+                ("bind", Errno::EACCES) if unix => "choose a directory that you may write to",
+                ("bind", Errno::EACCES) => {
+                    "ports below 1024 need a privilege: choose a higher one, or 0 for any"
+                }
+                ("bind", Errno::EADDRNOTAVAIL) => {
+                    "no interface of this machine has that address: try 127.0.0.1, or '' for all"
+                }
+                ("bind", Errno::ENOENT) if unix => "create its directory first",
+                ("connect", Errno::ECONNREFUSED | Errno::ENOENT) => return Some(start_server(on)),
+                ("connect", Errno::ETIMEDOUT | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
+                    "is the host up, and does a firewall let you pass?"
+                }
+                (_, Errno::EMFILE) => "allow more descriptors with `ulimit -n`",
+                _ => return None,
+            }
+        }
+        sys::Error::Resolve { reason, .. } if reason.starts_with("EAI_AGAIN") => {
+            "no name server answered: try again, or give an address"
+        }
+        sys::Error::Resolve { .. } => "check the name, or give an address such as 127.0.0.1",
+        sys::Error::DescriptorTooLarge { .. } => "choose another --backend",
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}
+
+/// How to start the server that nobody found at `address`.
+fn start_server(address: &str) -> String {
+    let place = match address.rsplit_once(':') {
+        Some((host, port)) if !address.starts_with("unix:") => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            format!("{host} {port}")
+        }
+        _ => address.to_owned(),
+    };
+    format!("is the server running? start it with `myriapod serve {place}`")
+}
+
+/// `max_header_len` is `--max-header-len` to whoever typed it.
+fn as_flags(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        if word.contains('_') { format!("--{}", word.replace('_', "-")) } else { word.to_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use myriapod::Limits;
+
+    use super::*;
+
+    #[test]
+    fn does_a_failure_say_what_to_do_next() {
+        let refused =
+            |call, errno, on| Failure::from(sys::Error::call(call, errno, on)).to_string();
+        assert_eq!(
+            refused("bind", Errno::EADDRINUSE, "127.0.0.1:65432"),
+            "bind 127.0.0.1:65432: EADDRINUSE (Address already in use); \
+             another program listens there: choose another port, or 0 for any"
+        );
+        assert_eq!(
+            refused("connect", Errno::ECONNREFUSED, "[::1]:65432"),
+            "connect [::1]:65432: ECONNREFUSED (Connection refused); \
+             is the server running? start it with `myriapod serve ::1 65432`"
+        );
+        assert_eq!(
+            refused("connect", Errno::ENOENT, "unix:/tmp/a b"),
+            "connect unix:/tmp/a b: ENOENT (No such file or directory); \
+             is the server running? start it with `myriapod serve unix:/tmp/a b`"
+        );
+        assert_eq!(refused("recv", Errno::EIO, ""), "recv: EIO (Input/output error)");
+    }
+
+    #[test]
+    fn are_limits_called_by_their_flags() {
+        let limits = Limits { low_water: 9, high_water: 8, ..Limits::default() };
+        let failure = Failure::from(Error::from(limits.validate().unwrap_err()));
+        assert_eq!(failure.code, WRONG_USAGE);
+        assert!(failure.to_string().starts_with("--low-water (9) must be below --high-water (8)"));
+    }
+
+    #[test]
+    fn does_a_failure_stay_on_one_line() {
+        let failure = Failure::new("address \"a\nb\u{1b}[1m\"").with_next_step("c\r\nd");
+        assert_eq!(failure.to_string(), "address \"a\\nb\\u{1b}[1m\"; c\\r\\nd");
+    }
+
+    #[test]
+    fn is_a_reader_that_left_no_news() {
+        let left = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(Failure::output(&left), Failure::new(""));
+    }
+}
