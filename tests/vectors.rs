@@ -1,5 +1,7 @@
 //! Do the shared vectors decode to what they say, however their bytes arrive?
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 use myriapod::protocol::{
     ByteOrder, DecodeLimits, Decoder, ExtraHeaders, Framing, Head, JsonHeader, Padded, encode,
     write_json,

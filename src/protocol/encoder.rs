@@ -522,6 +522,18 @@ mod tests {
     }
 
     #[test]
+    fn is_a_template_that_has_changed_since_the_mark_noticed() {
+        let mut framing = JsonHeader::default();
+        let mut out = Vec::new();
+        let mark = framing.begin(&mut out, &Head::json()).unwrap();
+        // The same head now has room for three digits, which the mark has not.
+        framing.encode(&mut Vec::new(), &Head::json(), &[b'1'; 100]).unwrap();
+        out.extend_from_slice(&[b'2'; 200]);
+        framing.finish(&mut out, mark, &Head::json()).unwrap();
+        assert_eq!(out, plain(&Head::json(), &[b'2'; 200]));
+    }
+
+    #[test]
     fn is_a_header_over_two_bytes_of_length_refused_and_cut_back() {
         let fixed = plain(&Head::binary(""), b"").len() - 2;
         let fits = "x".repeat(65_535 - fixed);

@@ -332,11 +332,23 @@ mod tests {
             framing.decode(&wire(&format!("old {}", round % 8), 10)).unwrap();
         }
         // Two that alternate must not keep each other out.
-        for round in 0..100 {
+        for round in 0..50 {
             framing.decode(&wire(&format!("now {}", round % 2), 10)).unwrap();
         }
         assert!(is_predicted(&mut framing, &wire("now 0", 10)));
         assert!(is_predicted(&mut framing, &wire("now 1", 10)));
+    }
+
+    #[test]
+    fn do_headers_seen_once_give_way_at_once() {
+        let mut framing = JsonHeader::default();
+        for round in 0..100 {
+            framing.decode(&wire(&format!("once {round}"), 10)).unwrap();
+        }
+        for _ in 0..20 {
+            framing.decode(&wire("often", 10)).unwrap();
+        }
+        assert!(is_predicted(&mut framing, &wire("often", 10)));
     }
 
     #[test]
