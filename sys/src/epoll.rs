@@ -106,9 +106,8 @@ impl Epoll {
         }
         let count = keep_waiting(timeout, |left| self.wait_once(room, left))
             .map_err(|errno| Error::call("epoll_wait", errno, ""))?;
-        for ready in &self.ready[..count] {
-            events.push(Event::new(Token(ready.u64), flags(ready.events)));
-        }
+        let ready = self.ready[..count].iter();
+        events.extend(ready.map(|ready| Event::new(Token(ready.u64), flags(ready.events))));
         Ok(count)
     }
 

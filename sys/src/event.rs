@@ -27,9 +27,9 @@ impl Interest {
     /// There is something to receive or to accept, or the peer has shut down sending.
     pub const READABLE: Self = Self(1);
     /// Something can be sent, or a connect has finished.
-    pub const WRITABLE: Self = Self(2);
+    pub const WRITABLE: Self = Self(4);
     /// Both.
-    pub const BOTH: Self = Self(3);
+    pub const BOTH: Self = Self(5);
 
     /// Whether nothing is asked for.
     #[must_use]
@@ -148,11 +148,12 @@ pub struct Event {
 }
 
 impl Event {
-    pub(crate) const READABLE: u8 = 1;
-    pub(crate) const WRITABLE: u8 = 2;
-    pub(crate) const READ_CLOSED: u8 = 4;
-    pub(crate) const HANGUP: u8 = 8;
-    pub(crate) const ERROR: u8 = 16;
+    // The bits of epoll and poll, where they fit: then the compiler converts with one mask.
+    pub(crate) const READABLE: u8 = Interest::READABLE.0;
+    pub(crate) const WRITABLE: u8 = Interest::WRITABLE.0;
+    pub(crate) const ERROR: u8 = 8;
+    pub(crate) const HANGUP: u8 = 16;
+    pub(crate) const READ_CLOSED: u8 = 32;
 
     /// An event from a backend's own flags; a hang-up or an error makes it ready for everything,
     /// and a closed reading side makes it readable, as the contract says.
@@ -206,7 +207,7 @@ impl Event {
     /// The readiness as an interest, to be compared with what was asked for.
     #[must_use]
     pub const fn readiness(&self) -> Interest {
-        Interest(self.flags & 3)
+        Interest(self.flags & Interest::BOTH.0)
     }
 }
 
@@ -266,6 +267,13 @@ impl Events {
     #[must_use]
     pub fn as_slice(&self) -> &[Event] {
         &self.list
+    }
+
+    /// Appends all; backends append no more than [`free`](Self::free).
+    #[cfg(has_epoll)]
+    pub(crate) fn extend(&mut self, events: impl ExactSizeIterator<Item = Event>) {
+        debug_assert!(events.len() <= self.free());
+        self.list.extend(events);
     }
 
     /// Appends one; backends append no more than [`free`](Self::free).

@@ -520,4 +520,16 @@ mod tests {
         kqueue.delete(ours.as_fd()).unwrap();
         assert_eq!(now(&mut kqueue, 2).len(), 1);
     }
+
+    #[test]
+    fn does_what_was_forgotten_but_not_closed_end_one_wait_at_most() {
+        let mut kqueue = Kqueue::new().unwrap();
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        kqueue.add(ours.as_fd(), Token(1), Interest::WRITABLE, Mode::LEVEL).unwrap();
+        // What `forget` does but under libkqueue.
+        kqueue.watched.remove(ours.as_raw_fd());
+        assert_eq!(now(&mut kqueue, 1), []);
+        let mut ready = [event(0, EVFILT_READ, 0)];
+        assert_eq!(call(&kqueue.queue, &[], &mut ready, Some(Duration::ZERO)), Ok(0));
+    }
 }

@@ -44,7 +44,8 @@ pub(crate) fn millis(timeout: Option<Duration>) -> libc::c_int {
     match timeout {
         None => -1,
         Some(timeout) => {
-            let millis = timeout.as_nanos().div_ceil(1_000_000);
+            let rest = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
+            let millis = timeout.as_secs().saturating_mul(1_000).saturating_add(rest);
             libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX)
         }
     }

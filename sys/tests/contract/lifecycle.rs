@@ -107,6 +107,8 @@ pub(crate) fn does_forget_alone_stop_events(backend: Backend) {
     fixture.poller.forget(ours.as_fd());
     assert_eq!(fixture.now(), []);
     assert!(is(fixture.poller.delete(ours.as_fd()), Errno::ENOENT));
+    fixture.add(&ours, 2, READ);
+    assert_eq!(fixture.only().token().0, 2);
 }
 
 /// Against the contract, but it must not make a loop spin.

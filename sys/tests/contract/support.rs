@@ -92,11 +92,8 @@ pub(crate) fn gives_hints(backend: Backend) -> bool {
 
 /// Whether a half-close is told from something to read.
 pub(crate) fn tells_half_close(backend: Backend) -> bool {
-    match backend {
-        Backend::Poll => cfg!(has_pollrdhup),
-        Backend::Select | Backend::Portable => false,
-        _ => true,
-    }
+    let can = backend != Backend::Poll || cfg!(has_pollrdhup);
+    can && !matches!(backend, Backend::Select | Backend::Portable)
 }
 
 pub(crate) fn has_edge(backend: Backend) -> bool {

@@ -76,7 +76,8 @@ fn handle_signals() {
 
 fn signal<T>(thread: &thread::JoinHandle<T>) {
     // SAFETY: the thread has not been joined, so its handle is valid.
-    let sent = unsafe { libc::pthread_kill(thread.as_pthread_t(), libc::SIGUSR1) };
+    let sent =
+        unsafe { libc::pthread_kill(thread.as_pthread_t() as libc::pthread_t, libc::SIGUSR1) };
     assert!(sent == 0 || sent == libc::ESRCH);
 }
 
