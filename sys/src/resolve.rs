@@ -190,7 +190,8 @@ mod tests {
         // The last first, as each points to the next; one has no address at all.
         let mut entries = Vec::with_capacity(6);
         let mut next = ptr::null_mut();
-        for address in [Some(v4), Some(v6), None, Some(unix), Some(v6), Some(v4)].iter().rev() {
+        let addresses = [Some(v4), Some(v6), None, Some(unix), Some(v6), Some(v4)];
+        for address in addresses.iter().rev() {
             let (ai_addr, ai_addrlen) = match address {
                 Some(address) => (address.as_ptr().cast_mut(), address.len()),
                 None => (ptr::null_mut(), 0),
