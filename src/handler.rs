@@ -300,6 +300,15 @@ impl<'a> Reply<'a> {
     ///
     /// A second reply.
     pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
+        if message.is_canonical() && self.extra.is_empty() {
+            // Encoding it anew would give the same bytes.
+            if self.replied {
+                return Err(ReplyError::AlreadyReplied);
+            }
+            self.out.extend_from_slice(message.bytes());
+            self.replied = true;
+            return Ok(());
+        }
         self.extra.push_raw_from(message)?;
         let head = Head {
             byteorder: message.byteorder(),

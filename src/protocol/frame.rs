@@ -73,6 +73,8 @@ pub(super) struct Layout {
     pub(super) json: bool,
     /// `content-encoding` is one of UTF-8's names.
     pub(super) utf8: bool,
+    /// The header is, to the byte, what we would write for it.
+    pub(super) canonical: bool,
 }
 
 /// Where the parts of one message are: ranges, no references, so that it can be
@@ -101,6 +103,7 @@ impl Frame {
             kind,
             json: false,
             utf8: matches!(kind, FrameKind::Padded),
+            canonical: false,
         };
         Self { layout, content_start, content_len, unescaped: None }
     }

@@ -215,6 +215,7 @@ fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolError> {
         kind: FrameKind::JsonHeader,
         json: type_text == TEXT_JSON,
         utf8: Encoding::by_name(&encoding_text) == Some(Encoding::Utf8),
+        canonical: is_canonical(text, byteorder, &type_text, &encoding_text, digits.clone()),
     };
     let frame = Frame {
         layout,
@@ -228,6 +229,36 @@ fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolError> {
         }),
     };
     Ok(Parsed { frame, content_len, digits })
+}
+
+/// Whether a valid header is written as we would write it: the four keys in their order, then the
+/// others, with our spaces and escapes.
+fn is_canonical(
+    text: &str,
+    byteorder: ByteOrder,
+    content_type: &str,
+    content_encoding: &str,
+    digits: Range<usize>,
+) -> bool {
+    let mut ours =
+        format!("{{\"byteorder\": \"{}\", \"content-type\": ", byteorder.name()).into_bytes();
+    write_json_string(&mut ours, content_type);
+    ours.extend_from_slice(b", \"content-encoding\": ");
+    write_json_string(&mut ours, content_encoding);
+    ours.extend_from_slice(b", \"content-length\": ");
+    ours.extend_from_slice(text.get(digits).unwrap_or_default().as_bytes());
+    if !text.as_bytes().starts_with(&ours) {
+        return false;
+    }
+    for member in Members::of_object(text.as_bytes()).skip(REQUIRED.len()) {
+        let piece = |place: Range<usize>| text.get(place).unwrap_or_default().as_bytes();
+        ours.extend_from_slice(b", ");
+        ours.extend_from_slice(piece(member.key));
+        ours.extend_from_slice(b": ");
+        ours.extend_from_slice(piece(member.value));
+    }
+    ours.push(b'}');
+    ours == text.as_bytes()
 }
 
 /// The four members that a header must have. No key may be there twice.
@@ -296,6 +327,32 @@ mod tests {
     fn is_predicted(framing: &mut JsonHeader, wire: &[u8]) -> bool {
         framing.predictor.predict(wire).is_some()
             || framing.predictor.predict_by_another(wire).is_some()
+    }
+
+    #[test]
+    fn is_a_header_known_to_be_as_we_would_write_it() {
+        let canonical = |header: &str| {
+            parse(header.as_bytes(), u16::try_from(header.len()).unwrap())
+                .unwrap()
+                .frame
+                .layout
+                .canonical
+        };
+        let ours = r#"{"byteorder": "big", "content-type": "a\n", "content-encoding": "é", "content-length": 12, "x": [1,2], "y": {}}"#;
+        assert!(canonical(ours));
+        for other in [
+            ours.replace(": ", ":"),
+            ours.replace("}}", "} }"),
+            ours.replace("é", "\\u00e9"),
+            ours.replace("\\n", "\\u000a"),
+            ours.replace(", \"x\"", ",  \"x\""),
+            ours.replace("{\"b", "{ \"b"),
+        ] {
+            assert!(!canonical(&other), "{other}");
+        }
+        let first = r#""byteorder": "big", "#;
+        let moved = ours.replace(first, "").replace("}}", r#"}, "byteorder": "big"}"#);
+        assert!(!canonical(&moved), "{moved}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::content;
 use super::error::{Fault, ProtocolError};
 use super::frame::{ByteOrder, Frame, FrameKind, Span};
+use super::header::TEXT_JSON;
 use super::json_text::{self, Members, unescape};
 
 /// One message, borrowed from the buffer that it was received in.
@@ -99,6 +100,7 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn content_type(&self) -> &'a str {
         match (self.frame.layout.kind, &self.frame.unescaped) {
+            (FrameKind::JsonHeader, None) if self.frame.layout.json => TEXT_JSON,
             (FrameKind::JsonHeader, None) => self.span(self.frame.layout.content_type),
             (FrameKind::JsonHeader, Some(unescaped)) => &unescaped.content_type,
             (FrameKind::Padded, _) => "text/plain",
@@ -115,6 +117,14 @@ impl<'a> Message<'a> {
             (FrameKind::Padded, _) => "utf-8",
             (FrameKind::Raw, _) => "binary",
         }
+    }
+
+    /// Whether the message's bytes are what we would write for it: a JSON header in our order,
+    /// with our spaces and escapes. Known from the header's prediction, so it costs nothing.
+    #[must_use]
+    #[inline]
+    pub fn is_canonical(&self) -> bool {
+        self.frame.layout.canonical
     }
 
     /// The content.
