@@ -192,10 +192,14 @@ impl Pool {
     }
 
     /// Puts back what [`take_bytes`](Self::take_bytes) took; its capacity must not have changed.
-    pub(crate) fn put_bytes(&mut self, handle: Handle, bytes: Vec<u8>) {
-        if let Some(buffer) = self.recv_mut(handle) {
-            buffer.bytes = bytes;
-        }
+    /// Returns whether there still is a buffer to put it into; the pool has it back in any case.
+    pub(crate) fn put_bytes(&mut self, handle: Handle, bytes: Vec<u8>) -> bool {
+        let Some(buffer) = self.recv_mut(handle) else {
+            self.put(bytes);
+            return false;
+        };
+        buffer.bytes = bytes;
+        true
     }
 
     /// Takes a receive buffer back.
@@ -284,7 +288,8 @@ impl Pool {
 
     fn put(&mut self, mut buffer: Vec<u8>) {
         self.lent -= buffer.capacity();
-        if buffer.capacity() <= RESERVE_CAPACITY && self.reserve.len() < RESERVE {
+        let worth_keeping = (1..=RESERVE_CAPACITY).contains(&buffer.capacity());
+        if worth_keeping && self.reserve.len() < RESERVE {
             buffer.clear();
             self.reserve.push(buffer);
         }

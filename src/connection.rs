@@ -224,7 +224,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 return Some(Cause::Panic);
             }
         }
-        (close || self.config.one_shot).then_some(Cause::Handler)
+        let answered = self.out.len() > start;
+        (close || (self.config.one_shot && answered)).then_some(Cause::Handler)
     }
 
     /// Answers a fault of the framing.

@@ -45,8 +45,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.digest_shared(key, &buffer);
         }
         self.shared = buffer;
-        if let Some(socket) = socket {
-            self.settle(key, socket);
+        match socket {
+            Some(socket) => self.settle(key, socket),
+            None => self.close(key, Cause::Error),
         }
     }
 
@@ -59,14 +60,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let mut buffer = self.pool.take_bytes(own);
         let socket = self.recv_into(key, &mut buffer);
         self.pool.put_bytes(own, buffer);
-        if let Some(socket) = socket {
-            self.digest_own(key, own);
-            self.settle(key, socket);
-        }
+        let Some(socket) = socket else { return self.close(key, Cause::Error) };
+        self.digest_own(key, own);
+        self.settle(key, socket);
     }
 
-    /// One `recv` into the free end of `buffer`. `None` where it failed and the connection is
-    /// closed; the end of the stream is noted in the connection.
+    /// One `recv` into the free end of `buffer`. `None` where it failed, and the connection is to be
+    /// closed as soon as its buffer is back; the end of the stream is noted in the connection.
     fn recv_into(&mut self, key: Key, buffer: &mut Vec<u8>) -> Option<Socket> {
         let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return None;
@@ -82,10 +82,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 Some(if received < room { Socket::Empty } else { Socket::MayHoldMore })
             }
             Err(errno) if errno.would_block() => Some(Socket::Empty),
-            Err(_) => {
-                self.close(key, Cause::Error);
-                None
-            }
+            Err(_) => None,
         }
     }
 
@@ -122,9 +119,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         let (start, was_in_content) = (buffer.start, buffer.in_content);
         let bytes = self.pool.take_bytes(own);
+        let len = bytes.len();
         let progress = self.process(key, bytes.get(start..).unwrap_or_default());
-        self.pool.put_bytes(own, bytes);
+        let kept = self.pool.put_bytes(own, bytes);
         let Some(Progress { consumed, next }) = progress else { return };
+        if !kept {
+            // Its replies found no room, so the connection is being closed.
+            self.engine.stats.discarded_in += (len - start - consumed) as u64;
+            return;
+        }
         let since = self.clock_of(key);
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
@@ -201,7 +204,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(connection) = self.connection(key) else { return };
         let received = u32::try_from(received).unwrap_or(u32::MAX);
         connection.linger_left = connection.linger_left.saturating_sub(received);
-        if socket.is_some() && (connection.end_seen || connection.linger_left == 0) {
+        if socket.is_none() || connection.end_seen || connection.linger_left == 0 {
             self.finish_close(key);
         }
     }
