@@ -258,8 +258,8 @@ impl<H: Handler, F: Framing> Server<H, F> {
         self.event_loop.handle()
     }
 
-    /// Serves until it is stopped, by a [`Handle`] or a signal. Returns whether all that was in
-    /// flight then was finished.
+    /// Serves until it is stopped, by a [`Handle`] or a signal. Returns whether that was graceful:
+    /// all that was in flight was finished, and no second signal came.
     ///
     /// # Errors
     ///

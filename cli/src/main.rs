@@ -1,16 +1,22 @@
 //! The `myriapod` command.
 
 mod decode;
+mod decode_limits;
 mod failure;
+mod json;
+mod limits;
+mod message_line;
 mod send;
 mod serve;
+mod services;
+mod terminal;
+mod units;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::failure::Failure;
+use self::terminal::tell;
 
 /// What a newcomer types first.
 const EXAMPLES: &str = "\
@@ -44,15 +50,9 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode::run(&args),
     };
     done.unwrap_or_else(|failure| {
-        tell(&failure);
+        if !failure.message.is_empty() {
+            tell(format_args!("myriapod: {failure}"));
+        }
         ExitCode::from(failure.code)
     })
-}
-
-/// Prints why on standard error, in one write.
-fn tell(failure: &Failure) {
-    if !failure.message.is_empty() {
-        // Where standard error is closed, the status has to do.
-        let _ = io::stderr().write_all(format!("myriapod: {failure}\n").as_bytes());
-    }
 }

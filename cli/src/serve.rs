@@ -1,13 +1,146 @@
-//! `myriapod serve`.
+//! `myriapod serve`: one of the [services](crate::services) on the sockets asked for.
 
+use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
+use myriapod::sys::{self, Backend, Listener, Signal};
+use myriapod::{Cause, Server, SocketAddr, Stats};
+
 use crate::failure::Failure;
+use crate::limits::LimitArgs;
+use crate::services::Service;
+use crate::terminal::{PythonStr, print_line, tell};
 
-/// Not built yet.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+/// Where the tutorial's server listens.
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 65432;
 
-pub(crate) fn run(_args: &Args) -> Result<ExitCode, Failure> {
-    Err(Failure::new("not built yet"))
+const EXAMPLES: &str = "\
+Examples:
+  myriapod serve                      127.0.0.1 65432, for searches
+  myriapod serve '' 0                 all IPv4 interfaces, any free port
+  myriapod serve ::1 --service echo   IPv6
+  myriapod serve unix:/tmp/search     a Unix socket
+
+SIGINT and SIGTERM finish what is in flight; a second one ends at once.
+Listeners that a service manager hands over (LISTEN_FDS) are served too.";
+
+/// Serve JSON-header messages
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// A name, an IPv4 or IPv6 address, '' for all IPv4 interfaces, or unix:PATH
+    /// [default: 127.0.0.1]
+    host: Option<String>,
+    /// A port; 0 for any that is free [default: 65432]
+    port: Option<u16>,
+    /// How messages are answered
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Service::Search)]
+    service: Service,
+    /// Close after one reply, as the tutorial's server does
+    #[arg(long)]
+    one_shot: bool,
+    /// The system's readiness API: epoll, kqueue, poll, select or portable
+    #[arg(long, value_name = "NAME", default_value_t = Backend::native())]
+    backend: Backend,
+    /// Serve a listening socket that was inherited, by its number; may be repeated
+    #[arg(long, value_name = "N")]
+    listen_fd: Vec<i32>,
+    /// A line per connection and message on standard error
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+///
+/// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let verbose = args.verbose;
+    let mut builder = Server::builder()
+        .limits(args.limits.to_limits()?)
+        .one_shot(args.one_shot)
+        .backend(args.backend)
+        .signals(&[Signal::Interrupt, Signal::Terminate])
+        .log(move |event| {
+            if verbose || !event.is_routine() {
+                tell(event);
+            }
+        });
+    let inherited = inherited(&args.listen_fd)?;
+    // Handed sockets, we take the default place only if we are told to.
+    let given = match &args.host {
+        Some(host) => Some(host.as_str()),
+        None if inherited.is_empty() => Some(DEFAULT_HOST),
+        None => None,
+    };
+    if let Some(host) = given {
+        builder = builder.listen(host, args.port.unwrap_or(DEFAULT_PORT));
+    }
+    for listener in inherited {
+        builder = builder.listener(listener);
+    }
+    let mut server = builder.build(args.service)?;
+    announce(given, server.addresses())?;
+    let graceful = server.run();
+    tell(server.stats());
+    if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&server.stats())) }
+}
+
+/// Why a stop was not graceful.
+fn cut_short(stats: &Stats) -> Failure {
+    match stats.closed_for(Cause::CutOff) {
+        0 => Failure::new("stopped at once by a second signal"),
+        cut_off => Failure::new(format_args!("stopped with {cut_off} connections cut off"))
+            .with_next_step("--drain-timeout says how long to wait for them"),
+    }
+}
+
+/// The listening sockets that this process was started with: those that were named, else those of
+/// the service manager.
+fn inherited(numbers: &[i32]) -> Result<Vec<Listener>, Failure> {
+    let descriptors = if numbers.is_empty() {
+        sys::inherited_listeners()?
+    } else {
+        numbers.iter().map(|&number| sys::adopt_descriptor(number)).collect::<Result<_, _>>()?
+    };
+    Ok(descriptors.into_iter().map(Listener::adopt).collect::<Result<_, _>>()?)
+}
+
+/// Says on standard output where it listens: `given` first, as it was given, then the rest.
+fn announce(given: Option<&str>, addresses: &[SocketAddr]) -> Result<(), Failure> {
+    for (nth, address) in addresses.iter().enumerate() {
+        let place = Place { host: given.filter(|_| nth == 0), address };
+        match print_line(format_args!("listening on {place}")) {
+            // Whoever started us has read enough; there are peers to serve.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            printed => printed.map_err(|error| Failure::output(&error))?,
+        }
+    }
+    Ok(())
+}
+
+/// A place in the notation of Python's sockets, with the host as it was given.
+struct Place<'a> {
+    host: Option<&'a str>,
+    address: &'a SocketAddr,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((ip, port)) = self.address.ip().zip(self.address.port()) else {
+            return match self.host {
+                Some(host) => f.write_str(host),
+                None => self.address.fmt(f),
+            };
+        };
+        match self.host {
+            Some(host) => write!(f, "({}, {port})", PythonStr(host)),
+            None => write!(f, "({}, {port})", PythonStr(&ip.to_string())),
+        }
+    }
 }

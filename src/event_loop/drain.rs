@@ -24,6 +24,8 @@ pub(super) struct Drain {
     end: u32,
     /// Connections to look at again, since their sockets may hold more.
     again: VecDeque<Key>,
+    /// A second signal came: whoever sent it did not want to wait for a graceful end.
+    pub(super) hurried: bool,
 }
 
 impl Drain {
@@ -57,6 +59,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             next: 0,
             end: self.selector.end(),
             again: VecDeque::new(),
+            hurried: false,
         });
     }
 

@@ -219,14 +219,16 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         Some((self.tick_began + TICK * ahead).saturating_since(now))
     }
 
-    /// Serves until it is stopped. Returns whether all that was in flight was finished.
+    /// Serves until it is stopped. Returns whether that was graceful: all that was in flight was
+    /// finished, and no second signal came.
     ///
     /// # Errors
     ///
     /// What the system says to a wait, which nothing can be done about.
     pub fn run(&mut self) -> sys::Result<bool> {
         while !self.run_once(None)?.finished {}
-        Ok(self.engine.stats.closed_for(Cause::CutOff) == 0)
+        let hurried = self.drain.as_ref().is_some_and(|drain| drain.hurried);
+        Ok(!hurried && self.engine.stats.closed_for(Cause::CutOff) == 0)
     }
 
     /// Does one turn: waits at most for `timeout` (`None`: until there is something to do), then
@@ -300,9 +302,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     fn take_signals(&mut self) {
         while self.signals.as_mut().and_then(Signals::take).is_some() {
-            match self.drain {
+            match &mut self.drain {
                 None => self.begin_drain(),
-                Some(_) => self.cut_off(),
+                Some(drain) => {
+                    drain.hurried = true;
+                    self.cut_off();
+                }
             }
         }
     }

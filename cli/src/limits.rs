@@ -1,0 +1,181 @@
+//! [`LimitArgs`]: every bound of the engine as a flag, with the engine's own defaults.
+
+use myriapod::Limits;
+
+use crate::failure::Failure;
+use crate::units::{Count, Size, Timeout};
+
+const LIMITS: &str = "Limits (sizes in bytes, also as 64KiB or 1MiB)";
+const TIMEOUTS: &str = "Timeouts (such as 250ms, 30s or 5m; 0 for none)";
+
+/// The field of [`Limits`] that the macro's caller names, as it is by default.
+macro_rules! default {
+    ($field:ident) => {
+        Limits::default().$field
+    };
+}
+
+/// The bounds on what peers can make the server hold, wait for or do.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LimitArgs {
+    /// Connections open at once [default: what descriptors allow, less 64]
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    max_connections: Option<Count>,
+    /// Connections from one IPv4 address or IPv6 /64 [default: 1024 but for
+    /// loopback and Unix]
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    max_connections_per_address: Option<Count>,
+    /// Bytes of a JSON header
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Size(default!(max_header_len)))]
+    max_header_len: Size,
+    /// Bytes of a content
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Size(default!(max_content_len)))]
+    max_content_len: Size,
+    /// Bytes of all buffers together
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Size(default!(max_buffer_bytes)))]
+    max_buffer_bytes: Size,
+    /// Unsent bytes above which a connection is not read
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Size(default!(high_water)))]
+    high_water: Size,
+    /// Unsent bytes below which it is read again
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Size(default!(low_water)))]
+    low_water: Size,
+    /// Bytes read and dropped after our close
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Size(default!(linger_bytes) as usize))]
+    linger_bytes: Size,
+    /// Messages of one connection before others' turn
+    #[arg(long, value_name = "N", help_heading = LIMITS,
+        default_value_t = Count(default!(messages_per_event)))]
+    messages_per_event: Count,
+    /// Most connections accepted before others' turn
+    #[arg(long, value_name = "N", help_heading = LIMITS,
+        default_value_t = Count(default!(accept_batch)))]
+    accept_batch: Count,
+    /// From a message's first byte to its whole header
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(header_timeout)))]
+    header_timeout: Timeout,
+    /// From the header to the last byte of the content
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(content_timeout)))]
+    content_timeout: Timeout,
+    /// Without any message
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(idle_timeout)))]
+    idle_timeout: Timeout,
+    /// Without progress in sending
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(write_timeout)))]
+    write_timeout: Timeout,
+    /// Reading on after our close
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(linger_timeout)))]
+    linger_timeout: Timeout,
+    /// Finishing what is in flight when told to stop
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(drain_timeout)))]
+    drain_timeout: Timeout,
+}
+
+impl LimitArgs {
+    /// The limits, not yet checked against each other.
+    pub(crate) fn to_limits(&self) -> Result<Limits, Failure> {
+        let linger_bytes = u32::try_from(self.linger_bytes.0).map_err(|_| {
+            Failure::usage(format_args!(
+                "--linger-bytes ({}) must be at most {}",
+                self.linger_bytes,
+                u32::MAX
+            ))
+        })?;
+        // No `..`: a new limit has to become a flag.
+        Ok(Limits {
+            max_header_len: self.max_header_len.0,
+            max_content_len: self.max_content_len.0,
+            max_connections: self.max_connections.map(|count| count.0),
+            max_connections_per_address: self.max_connections_per_address.map(|count| count.0),
+            messages_per_event: self.messages_per_event.0,
+            high_water: self.high_water.0,
+            low_water: self.low_water.0,
+            max_buffer_bytes: self.max_buffer_bytes.0,
+            header_timeout: self.header_timeout.0,
+            content_timeout: self.content_timeout.0,
+            idle_timeout: self.idle_timeout.0,
+            write_timeout: self.write_timeout.0,
+            linger_timeout: self.linger_timeout.0,
+            linger_bytes,
+            drain_timeout: self.drain_timeout.0,
+            accept_batch: self.accept_batch.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    fn limits(args: &[&str]) -> Limits {
+        let command = Command::try_parse_from([&["test"], args].concat()).unwrap();
+        command.limits.to_limits().unwrap()
+    }
+
+    #[test]
+    fn are_the_defaults_those_of_the_engine() {
+        assert_eq!(limits(&[]), Limits::default());
+    }
+
+    #[test]
+    fn does_each_flag_set_its_own_limit() {
+        let args = [
+            "--max-header-len=1",
+            "--max-content-len=2",
+            "--max-connections=3",
+            "--max-connections-per-address=4",
+            "--messages-per-event=5",
+            "--high-water=6",
+            "--low-water=7",
+            "--max-buffer-bytes=8",
+            "--header-timeout=9s",
+            "--content-timeout=10s",
+            "--idle-timeout=11s",
+            "--write-timeout=12s",
+            "--linger-timeout=13s",
+            "--linger-bytes=14",
+            "--drain-timeout=15s",
+            "--accept-batch=16",
+        ];
+        let seconds = std::time::Duration::from_secs;
+        let expected = Limits {
+            max_header_len: 1,
+            max_content_len: 2,
+            max_connections: Some(3),
+            max_connections_per_address: Some(4),
+            messages_per_event: 5,
+            high_water: 6,
+            low_water: 7,
+            max_buffer_bytes: 8,
+            header_timeout: seconds(9),
+            content_timeout: seconds(10),
+            idle_timeout: seconds(11),
+            write_timeout: seconds(12),
+            linger_timeout: seconds(13),
+            linger_bytes: 14,
+            drain_timeout: seconds(15),
+            accept_batch: 16,
+        };
+        assert_eq!(limits(&args), expected);
+    }
+}

@@ -1,0 +1,247 @@
+//! [`Service`]: what `serve` answers with.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use myriapod::protocol::write_json;
+use myriapod::{ConnectionId, Handler, HandlerResult, Message, Reply, SocketAddr};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
+
+/// The applications that `serve` has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Service {
+    /// The tutorial's application: looks a value up, and tells the first bytes of anything binary.
+    Search,
+    /// Sends each message back under its own header.
+    Echo,
+}
+
+impl Handler for Service {
+    type State = ();
+
+    fn on_open(&mut self, _id: ConnectionId, _peer: &SocketAddr) {}
+
+    #[inline]
+    fn on_message(
+        &mut self,
+        _state: &mut (),
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        match self {
+            Self::Search if message.is_json() => search(&message, reply)?,
+            Self::Search => {
+                let content = message.content();
+                let shown = content.get(..10).unwrap_or(content);
+                reply.binary_with("binary/custom-server-binary-type", |out| {
+                    out.extend_from_slice(b"First 10 bytes of request: ");
+                    out.extend_from_slice(shown);
+                })?;
+            }
+            Self::Echo => reply.echo(&message)?,
+        }
+        Ok(())
+    }
+}
+
+/// Answers a request of `text/json`. A content of another form than an object is `ContentMismatch`.
+fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    let mut converted = String::new();
+    let request: Request<'_> = message.json_borrowed(&mut converted)?;
+    let answer = match &request.action {
+        Shown::Text(action) if action == "search" => match &request.value {
+            Shown::Text(value) => match found(value) {
+                Some(text) => Answer::Text(text),
+                None => Answer::NoMatch(&request.value),
+            },
+            value @ Shown::Json(_) => Answer::NoMatch(value),
+        },
+        action => Answer::InvalidAction(action),
+    };
+    reply.json(&answer)?;
+    Ok(())
+}
+
+/// What the tutorial's server knows, letter case included.
+fn found(value: &str) -> Option<&'static str> {
+    match value {
+        "morpheus" => Some("Follow the white rabbit. 🐰"),
+        "ring" => Some("In the caves beneath the Misty Mountains. 💍"),
+        "🐶" => Some("🐾 Playing ball! 🏐"),
+        _ => None,
+    }
+}
+
+/// The content of a request: a JSON object. Of a key that occurs twice the last value counts, and
+/// one that does not occur is as null, as Python's `dict.get` has it.
+struct Request<'a> {
+    action: Shown<'a>,
+    value: Shown<'a>,
+}
+
+/// A value that is shown to the peer: text as it is, anything else as its JSON text.
+enum Shown<'a> {
+    Text(Cow<'a, str>),
+    Json(Value),
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Json(value) => {
+                let mut json = Vec::new();
+                write_json(&mut json, value).map_err(|_| fmt::Error)?;
+                f.write_str(std::str::from_utf8(&json).map_err(|_| fmt::Error)?)
+            }
+        }
+    }
+}
+
+/// `{"result": …}`, written without a copy of the text.
+enum Answer<'a> {
+    Text(&'static str),
+    NoMatch(&'a Shown<'a>),
+    InvalidAction(&'a Shown<'a>),
+}
+
+impl Serialize for Answer<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self {
+            Self::Text(text) => map.serialize_entry("result", text)?,
+            Self::NoMatch(value) => {
+                map.serialize_entry("result", &Sentence("No match for '", value, "'."))?;
+            }
+            Self::InvalidAction(action) => {
+                let sentence = Sentence("Error: invalid action '", action, "'.");
+                map.serialize_entry("result", &sentence)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// A value within a text.
+struct Sentence<'a>(&'static str, &'a Shown<'a>, &'static str);
+
+impl Serialize for Sentence<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}{}{}", self.0, self.1, self.2))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Request<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Request<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request<'de>, A::Error> {
+                let mut action = Shown::Json(Value::Null);
+                let mut value = Shown::Json(Value::Null);
+                while let Some(key) = map.next_key::<Key>()? {
+                    match key {
+                        Key::Action => action = map.next_value()?,
+                        Key::Value => value = map.next_value()?,
+                        // As a value: what is skipped would be checked less strictly.
+                        Key::Other => drop(map.next_value::<Value>()?),
+                    }
+                }
+                Ok(Request { action, value })
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+enum Key {
+    Action,
+    Value,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Key, E> {
+                Ok(match name {
+                    "action" => Key::Action,
+                    "value" => Key::Value,
+                    _ => Key::Other,
+                })
+            }
+        }
+
+        deserializer.deserialize_str(Name)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Anything;
+
+        impl<'de> Visitor<'de> for Anything {
+            type Value = Shown<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Shown<'de>, E> {
+                Ok(Shown::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Shown<'de>, E> {
+                Ok(Shown::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Shown<'de>, E> {
+                Ok(Shown::Json(Value::Null))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Shown<'de>, E> {
+                Ok(Shown::Json(value.into()))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Shown<'de>, E> {
+                Ok(Shown::Json(value.into()))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Shown<'de>, E> {
+                Ok(Shown::Json(value.into()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Shown<'de>, E> {
+                Ok(Shown::Json(value.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Shown<'de>, A::Error> {
+                Value::deserialize(SeqAccessDeserializer::new(seq)).map(Shown::Json)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Shown<'de>, A::Error> {
+                Value::deserialize(MapAccessDeserializer::new(map)).map(Shown::Json)
+            }
+        }
+
+        deserializer.deserialize_any(Anything)
+    }
+}

@@ -1,0 +1,91 @@
+//! Text for people: one line at a time on standard error, and nothing in it that steers a terminal.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+
+/// Shows a value with everything escaped that would end the line or steer the terminal. Names,
+/// paths and what peers send may hold anything.
+pub(crate) struct OneLine<T>(pub(crate) T);
+
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.split_inclusive(char::is_control).try_for_each(|piece| {
+            match piece.chars().next_back() {
+                Some(last) if last.is_control() => {
+                    self.0.write_str(piece.strip_suffix(last).unwrap_or_default())?;
+                    write!(self.0, "{}", last.escape_default())
+                }
+                _ => self.0.write_str(piece),
+            }
+        })
+    }
+}
+
+/// Writes one line to standard error, in one piece. Where that is closed, nobody wants to know.
+pub(crate) fn tell(line: impl fmt::Display) {
+    let line = format!("{}\n", OneLine(line));
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Writes one line to standard output, at once.
+///
+/// # Errors
+///
+/// Those of the write. That the reader has left is [`io::ErrorKind::BrokenPipe`].
+pub(crate) fn print_line(line: impl fmt::Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(format!("{}\n", OneLine(line)).as_bytes())?;
+    out.flush()
+}
+
+/// Shows text as Python shows a string: in single quotes, or in double quotes if only that spares
+/// an escape.
+pub(crate) struct PythonStr<'a>(pub(crate) &'a str);
+
+impl fmt::Display for PythonStr<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quote = if self.0.contains('\'') && !self.0.contains('"') { '"' } else { '\'' };
+        f.write_char(quote)?;
+        for character in self.0.chars() {
+            match character {
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                _ if character == quote => write!(f, "\\{quote}")?,
+                '\0'..' ' | '\x7f'..'\u{a0}' => write!(f, "\\x{:02x}", u32::from(character))?,
+                _ => f.write_char(character)?,
+            }
+        }
+        f.write_char(quote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn does_text_of_others_stay_on_its_line() {
+        let text = "a\r\nb\u{1b}[31m\u{85}é🐰";
+        assert_eq!(OneLine(text).to_string(), "a\\r\\nb\\u{1b}[31m\\u{85}é🐰");
+        assert_eq!(OneLine("").to_string(), "");
+    }
+
+    #[test]
+    fn are_strings_quoted_as_python_does() {
+        let quoted = |text| PythonStr(text).to_string();
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("::1"), "'::1'");
+        assert_eq!(quoted("it's"), "\"it's\"");
+        assert_eq!(quoted("'\"\\\n\u{7f}é"), r#"'\'"\\\n\x7fé'"#);
+    }
+}

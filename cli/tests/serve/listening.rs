@@ -1,0 +1,165 @@
+//! Where it listens, and what it says of that.
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
+
+use crate::support::{Client, Serving, TempDir, myriapod, search};
+
+const RING: &str = "In the caves beneath the Misty Mountains. 💍";
+
+fn has_ipv6() -> bool {
+    let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        println!("this machine has no IPv6 loopback");
+    }
+    has
+}
+
+#[test]
+fn is_the_real_port_told_and_the_host_as_it_was_given() {
+    let serving = Serving::on_loopback(&[]);
+    assert_ne!(serving.port(), 0);
+    assert_eq!(serving.listening, format!("listening on ('127.0.0.1', {})", serving.port()));
+
+    let serving = Serving::start(&["", "0"]);
+    assert_eq!(serving.listening, format!("listening on ('', {})", serving.port()));
+    assert_eq!(serving.connect().ask(&search("ring")).result(), RING);
+
+    let serving = Serving::start(&["localhost", "0"]);
+    assert_eq!(serving.listening, format!("listening on ('localhost', {})", serving.port()));
+    let mut client = Client::new(TcpStream::connect(("localhost", serving.port())).unwrap());
+    assert_eq!(client.ask(&search("ring")).result(), RING);
+}
+
+#[test]
+fn is_ipv6_served() {
+    if !has_ipv6() {
+        return;
+    }
+    let serving = Serving::start(&["::1", "0"]);
+    assert_eq!(serving.listening, format!("listening on ('::1', {})", serving.port()));
+    let stream = TcpStream::connect((Ipv6Addr::LOCALHOST, serving.port())).unwrap();
+    assert_eq!(Client::new(stream).ask(&search("ring")).result(), RING);
+}
+
+/// No test may count on a fixed port, so this one takes part only where it is free.
+#[test]
+fn is_the_default_place_the_tutorials() {
+    let Ok(taken) = TcpListener::bind((Ipv4Addr::LOCALHOST, 65432)) else {
+        println!("port 65432 is not free");
+        return;
+    };
+    // While we hold it, the server says where it wanted to be.
+    let output = myriapod().arg("serve").output().unwrap();
+    drop(taken);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "myriapod: bind 127.0.0.1:65432: EADDRINUSE (Address already in use); \
+         another program listens there: choose another port, or 0 for any\n"
+    );
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
+fn is_a_unix_socket_served_and_removed_at_the_end() {
+    let dir = TempDir::new();
+    let path = dir.path().join("search");
+    let host = format!("unix:{}", path.display());
+    let serving = Serving::start(&[&host]);
+    assert_eq!(serving.listening, format!("listening on {host}"));
+    let mut client = Client(UnixStream::connect(&path).unwrap());
+    assert_eq!(client.ask(&search("ring")).result(), RING);
+
+    // It answers, so nobody takes its place.
+    let second = myriapod().args(["serve", &host]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(text.starts_with(&format!("myriapod: bind {host}: EADDRINUSE")), "{text}");
+    assert!(path.exists());
+
+    drop(client);
+    assert_eq!(serving.stop().status, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn is_a_stale_unix_socket_replaced_and_any_other_file_left() {
+    let dir = TempDir::new();
+    let path = dir.path().join("search");
+    let host = format!("unix:{}", path.display());
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let serving = Serving::start(&[&host]);
+    let mut client = Client(UnixStream::connect(&path).unwrap());
+    assert_eq!(client.ask(&search("ring")).result(), RING);
+    drop(client);
+    assert_eq!(serving.stop().status, Some(0));
+
+    fs::write(&path, "precious").unwrap();
+    let refused = myriapod().args(["serve", &host]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn is_an_inherited_listener_served() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Standard input, as inetd does it.
+    let mut command = myriapod();
+    command.args(["serve", "--listen-fd", "0"]).stdin(Stdio::from(OwnedFd::from(listener)));
+    let serving = Serving::spawn(&mut command);
+    assert_eq!(serving.listening, format!("listening on ('127.0.0.1', {port})"));
+    assert_eq!(serving.connect().ask(&search("ring")).result(), RING);
+}
+
+/// A shell that starts `serve` with `listener` as descriptor 3, as a service manager does.
+fn as_a_service(listener: OwnedFd, variables: &str, args: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("exec 3<&0 0</dev/null; {variables} exec \"$0\" serve {args}");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_myriapod")]).stdin(Stdio::from(listener));
+    shell
+}
+
+#[test]
+fn are_a_service_managers_listeners_served() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut command = as_a_service(listener.into(), "LISTEN_PID=$$ LISTEN_FDS=1", "");
+    let serving = Serving::spawn(&mut command);
+    assert_eq!(serving.listening, format!("listening on ('127.0.0.1', {port})"));
+    assert_eq!(serving.connect().ask(&search("ring")).result(), RING);
+    assert_eq!(serving.stop().status, Some(0));
+}
+
+#[test]
+fn does_a_host_come_beside_a_service_managers_listeners() {
+    let dir = TempDir::new();
+    let path = dir.path().join("search");
+    let listener = UnixListener::bind(&path).unwrap();
+    let variables = "LISTEN_PID=$$ LISTEN_FDS=1";
+    let mut serving = Serving::spawn(&mut as_a_service(listener.into(), variables, "127.0.0.1 0"));
+    assert!(serving.listening.starts_with("listening on ('127.0.0.1', "));
+    assert_eq!(serving.next_line(), format!("listening on unix:{}", path.display()));
+    let mut client = Client(UnixStream::connect(&path).unwrap());
+    assert_eq!(client.ask(&search("ring")).result(), RING);
+    assert_eq!(serving.connect().ask(&search("ring")).result(), RING);
+    drop(client);
+    assert_eq!(serving.stop().status, Some(0));
+    // Whoever made it may want to serve it again.
+    assert!(path.exists());
+}
+
+#[test]
+fn are_listeners_meant_for_another_process_left_alone() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let theirs = listener.local_addr().unwrap().port();
+    let variables = "LISTEN_PID=1 LISTEN_FDS=1";
+    let serving = Serving::spawn(&mut as_a_service(listener.into(), variables, "127.0.0.1 0"));
+    assert_ne!(serving.port(), theirs);
+    assert_eq!(serving.connect().ask(&search("ring")).result(), RING);
+}
