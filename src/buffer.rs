@@ -146,6 +146,12 @@ impl Pool {
         self.send.at_mut(handle.0).map(|(_, queue)| queue)
     }
 
+    /// Bytes that a send queue holds; none where there is no queue.
+    #[inline]
+    pub(crate) fn queued(&self, handle: Handle) -> usize {
+        if handle.is_none() { 0 } else { self.send(handle).map_or(0, SendQueue::len) }
+    }
+
     /// Lends a receive buffer that holds `bytes` and has room for `needed` bytes, or for as many as
     /// a first buffer gets.
     pub(crate) fn lend_recv(

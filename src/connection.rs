@@ -97,6 +97,12 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Whether replies may be sent, and none waits.
+    #[inline]
+    pub(crate) fn is_open_and_flushed(&self) -> bool {
+        self.phase == Phase::Open && self.send.is_none()
+    }
+
     /// Whether nothing of a message or reply is in flight, as far as we know.
     pub(crate) fn is_quiet(&self) -> bool {
         self.phase != Phase::Lingering
@@ -127,6 +133,9 @@ pub(crate) enum Next {
     /// Close the connection once its replies are sent, and drop the rest.
     Close(Cause),
 }
+
+/// The shared send buffer gives back what it grew beyond this.
+const OUT_CAPACITY: usize = 256 << 10;
 
 /// Decodes, asks the handler, and gathers the replies. One for each event loop.
 pub(crate) struct Engine<H, F> {
@@ -242,6 +251,22 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(()) => self.stats.replies += 1,
             // A text that does not fit into a message: the peer learns by the close.
             Err(_) => self.out.truncate(start),
+        }
+    }
+
+    /// The socket took all replies.
+    #[inline]
+    pub(crate) fn sent_all(&mut self) {
+        self.stats.bytes_out += self.out.len() as u64;
+        self.clear_out();
+    }
+
+    /// Empties the send buffer, and gives memory back where it grew large.
+    #[inline]
+    pub(crate) fn clear_out(&mut self) {
+        self.out.clear();
+        if self.out.capacity() > OUT_CAPACITY {
+            self.out.shrink_to(OUT_CAPACITY);
         }
     }
 

@@ -31,9 +31,6 @@ use crate::timer::{self, TICK, Tick, TimerEntries, TimerLinks, Wheel};
 /// Capacity of the receive buffer that all connections of a loop share.
 const SHARED_RECV: usize = 64 << 10;
 
-/// The shared send buffer gives back what it grew beyond this.
-const SHARED_SEND: usize = 256 << 10;
-
 /// Timers that are fired or moved in one turn.
 const TIMER_BUDGET: u32 = 1024;
 

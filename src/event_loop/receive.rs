@@ -3,7 +3,7 @@
 use myriapod_sys as sys;
 
 use super::{EventLoop, Role};
-use crate::buffer::{Handle, SendQueue};
+use crate::buffer::Handle;
 use crate::connection::{Next, Phase, Progress};
 use crate::handler::Handler;
 use crate::protocol::Framing;
@@ -22,33 +22,49 @@ pub(super) enum Socket {
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Receives once, and answers whatever whole messages are there then.
     pub(super) fn receive(&mut self, key: Key) {
-        let Some(connection) = self.connection(key) else { return };
+        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return;
+        };
         if connection.ready || !connection.wants_to_read() {
             return;
         }
-        let (phase, own) = (connection.phase, connection.recv);
-        if phase == Phase::Lingering {
-            self.discard(key);
-        } else if own.is_none() {
-            self.receive_shared(key);
+        if connection.phase == Phase::Lingering {
+            return self.discard(key);
+        }
+        if !connection.recv.is_none() {
+            let own = connection.recv;
+            return self.receive_own(key, own);
+        }
+        self.shared.clear();
+        let socket = match sys::recv_append(source, &mut self.shared) {
+            Ok(0) => {
+                connection.end_seen = true;
+                return self.settle(key, Socket::Empty);
+            }
+            Ok(received) => {
+                self.engine.stats.bytes_in += received as u64;
+                if received < self.shared.capacity() { Socket::Empty } else { Socket::MayHoldMore }
+            }
+            Err(errno) if errno.would_block() => return self.settle(key, Socket::Empty),
+            Err(_) => return self.close(key, Cause::Error),
+        };
+        connection.last_active = self.tick;
+        let queued = self.pool.queued(connection.send);
+        let Progress { consumed, next } =
+            self.engine.process(Self::id(key), &mut connection.state, &self.shared, queued);
+        if next == Next::Nothing && socket == Socket::Empty && connection.is_open_and_flushed() {
+            // The ordinary case: whole messages, and a socket that takes all replies at once.
+            let out = &self.engine.out;
+            let sent = if out.is_empty() { Ok(0) } else { sys::send(source, out) };
+            if sent == Ok(out.len()) && self.drain.is_none() {
+                return self.engine.sent_all();
+            }
+            self.sent_some(key, sent);
         } else {
-            self.receive_own(key, own);
+            self.send_replies(key);
+            self.keep_rest(key, consumed, next);
         }
-    }
-
-    /// Receives into the buffer that all connections share.
-    fn receive_shared(&mut self, key: Key) {
-        let mut buffer = std::mem::take(&mut self.shared);
-        buffer.clear();
-        let socket = self.recv_into(key, &mut buffer);
-        if socket.is_some() && !buffer.is_empty() {
-            self.digest_shared(key, &buffer);
-        }
-        self.shared = buffer;
-        match socket {
-            Some(socket) => self.settle(key, socket),
-            None => self.close(key, Cause::Error),
-        }
+        self.settle(key, socket);
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.
@@ -86,11 +102,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// Answers what stands in the shared receive buffer, and moves a rest to a buffer of the
-    /// connection's own.
-    fn digest_shared(&mut self, key: Key, bytes: &[u8]) {
-        let Some(Progress { consumed, next }) = self.process(key, bytes) else { return };
-        let rest = bytes.get(consumed..).unwrap_or_default();
+    /// Moves what is left in the shared receive buffer to a buffer of the connection's own.
+    fn keep_rest(&mut self, key: Key, consumed: usize, next: Next) {
+        let rest = self.shared.get(consumed..).unwrap_or_default();
         let (needed, in_content) = match next {
             Next::Nothing => return,
             Next::Partial { needed, in_content } => (needed, in_content),
@@ -100,14 +114,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 return self.begin_close(key, cause);
             }
         };
-        let since = self.clock_of(key);
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        // While reading is paused, nothing of the deadline is used up.
+        let since = if connection.paused { 0 } else { self.tick };
         let Ok(own) = self.pool.lend_recv(rest, needed, in_content, since) else {
             self.engine.stats.discarded_in += rest.len() as u64;
             return self.begin_close(key, Cause::BufferLimit);
         };
-        if let Some(connection) = self.connection(key) {
-            connection.recv = own;
-        }
+        connection.recv = own;
         self.wait_for_rest(key);
     }
 
@@ -147,8 +161,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Has the engine answer `bytes`, and sends the replies.
     fn process(&mut self, key: Key, bytes: &[u8]) -> Option<Progress> {
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return None };
-        let queued = self.pool.send(connection.send).map_or(0, SendQueue::len);
         connection.last_active = self.tick;
+        let queued = self.pool.queued(connection.send);
         let progress = self.engine.process(Self::id(key), &mut connection.state, bytes, queued);
         self.send_replies(key);
         Some(progress)

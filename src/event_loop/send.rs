@@ -2,10 +2,10 @@
 
 use std::io::IoSlice;
 
-use myriapod_sys as sys;
+use myriapod_sys::{self as sys, Errno};
 
-use super::{EventLoop, Role, SHARED_SEND};
-use crate::buffer::{Handle, MAX_SLICES, PoolFull, SendQueue};
+use super::{EventLoop, Role};
+use crate::buffer::{Handle, MAX_SLICES, PoolFull};
 use crate::connection::Phase;
 use crate::event_loop::receive::Socket;
 use crate::handler::Handler;
@@ -19,47 +19,45 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if self.engine.out.is_empty() {
             return;
         }
-        let out = std::mem::take(&mut self.engine.out);
-        self.send_or_queue(key, &out);
-        self.engine.out = out;
-        self.engine.out.clear();
-        if self.engine.out.capacity() > SHARED_SEND {
-            self.engine.out.shrink_to(SHARED_SEND);
-        }
-    }
-
-    fn send_or_queue(&mut self, key: Key, bytes: &[u8]) {
         let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return;
         };
         if connection.phase != Phase::Open {
-            self.engine.stats.discarded_out += bytes.len() as u64;
-            return;
+            self.engine.stats.discarded_out += self.engine.out.len() as u64;
+            return self.engine.clear_out();
         }
-        let mut rest = bytes;
-        if connection.send.is_none() {
-            match sys::send(socket, bytes) {
-                Ok(sent) => {
-                    self.engine.stats.bytes_out += sent as u64;
-                    rest = bytes.get(sent..).unwrap_or_default();
-                }
-                Err(errno) if errno.would_block() => {}
-                Err(_) => {
-                    self.engine.stats.discarded_out += bytes.len() as u64;
-                    return self.stop_sending(key);
-                }
+        // What is queued goes first.
+        let sent =
+            if connection.send.is_none() { sys::send(socket, &self.engine.out) } else { Ok(0) };
+        self.sent_some(key, sent);
+    }
+
+    /// The socket took `sent` bytes of the replies: queues the others.
+    pub(super) fn sent_some(&mut self, key: Key, sent: Result<usize, Errno>) {
+        let len = self.engine.out.len();
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(errno) if errno.would_block() => 0,
+            Err(_) => {
+                self.engine.stats.discarded_out += len as u64;
+                self.engine.clear_out();
+                return self.stop_sending(key);
             }
-            if rest.is_empty() {
-                return;
-            }
-            self.engine.stats.short_writes += 1;
+        };
+        if sent == len {
+            return self.engine.sent_all();
         }
+        self.engine.stats.bytes_out += sent as u64;
+        let out = std::mem::take(&mut self.engine.out);
+        let rest = out.get(sent..).unwrap_or_default();
         if self.queue(key, rest) == Err(PoolFull) {
             // Half a reply must not be followed by another: nothing more is sent.
             self.engine.stats.discarded_out += rest.len() as u64;
             self.stop_sending(key);
             self.begin_close(key, Cause::BufferLimit);
         }
+        self.engine.out = out;
+        self.engine.clear_out();
     }
 
     /// Appends to the connection's send queue, and pauses reading above the high-water mark.
@@ -67,10 +65,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return Ok(()) };
         let first = connection.send.is_none();
         if first {
+            self.engine.stats.short_writes += 1;
             connection.send = self.pool.lend_send(self.tick)?;
         }
         self.pool.queue(connection.send, bytes)?;
-        let queued = self.pool.send(connection.send).map_or(0, SendQueue::len);
+        let queued = self.pool.queued(connection.send);
         if !connection.paused && queued >= self.engine.config.limits.high_water {
             connection.paused = true;
             self.engine.stats.paused_reads += 1;
@@ -109,7 +108,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 return self.settle(key, Socket::MayHoldMore);
             }
         }
-        let left = self.pool.send(handle).map_or(0, SendQueue::len);
+        let left = self.pool.queued(handle);
         if left == 0 {
             self.pool.return_send(handle);
             connection.send = Handle::NONE;
