@@ -223,25 +223,27 @@ impl Pool {
         self.send.insert(queue).map(handle).map_err(|_| PoolFull)
     }
 
-    /// Appends a copy of `bytes` to a send queue.
+    /// Appends a copy of `bytes` to a send queue: all of them or, where there is no room, none.
     pub(crate) fn queue(&mut self, to: Handle, bytes: &[u8]) -> Result<(), PoolFull> {
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
-        let mut rest = bytes;
+        let room = match queue.segments.back() {
+            Some(Segment::Own(last)) => last.capacity() - last.len(),
+            _ => 0,
+        };
+        let (now, later) = bytes.split_at(room.min(bytes.len()));
+        let segment = match later.len() {
+            0 => None,
+            len => Some(self.take(len.max(SEGMENT_CAPACITY))?),
+        };
+        let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
         if let Some(Segment::Own(last)) = queue.segments.back_mut() {
-            let room = (last.capacity() - last.len()).min(rest.len());
-            let (now, later) = rest.split_at(room);
             last.extend_from_slice(now);
-            queue.len += room;
-            rest = later;
         }
-        if !rest.is_empty() {
-            let mut segment = self.take(rest.len().max(SEGMENT_CAPACITY))?;
-            segment.extend_from_slice(rest);
-            if let Some((_, queue)) = self.send.at_mut(to.0) {
-                queue.len += rest.len();
-                queue.segments.push_back(Segment::Own(segment));
-            }
+        if let Some(mut segment) = segment {
+            segment.extend_from_slice(later);
+            queue.segments.push_back(Segment::Own(segment));
         }
+        queue.len += bytes.len();
         Ok(())
     }
 
@@ -287,6 +289,9 @@ impl Pool {
             return Err(PoolFull);
         }
         let mut buffer = self.reserve.pop().unwrap_or_default();
+        if self.lent + buffer.capacity() > self.limit {
+            buffer = Vec::new();
+        }
         buffer.reserve_exact(capacity);
         self.lent += buffer.capacity();
         Ok(buffer)
@@ -304,4 +309,211 @@ impl Pool {
 
 fn handle(key: Key) -> Handle {
     Handle(key.index())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small generator, so that the histories are the same on every run.
+    fn random(state: &mut u64, end: usize) -> usize {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(*state >> 33).unwrap() % end
+    }
+
+    fn unsent(pool: &Pool, handle: Handle) -> Vec<u8> {
+        pool.send(handle).unwrap().slices().flatten().copied().collect()
+    }
+
+    #[test]
+    fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
+        let mut pool = Pool::new(10 << 20);
+        let needed = 1_000_100;
+        let handle = pool.lend_recv(b"the beginning", needed, true, 0).unwrap();
+        assert_eq!(pool.lent(), FIRST_CAPACITY, "an announced length alone reserves nothing");
+        let mut capacities = Vec::new();
+        while pool.recv(handle).unwrap().unread().len() < needed {
+            pool.make_room(handle).unwrap();
+            let mut bytes = pool.take_bytes(handle);
+            capacities.push(bytes.capacity());
+            bytes.resize(bytes.capacity(), 7);
+            assert!(pool.put_bytes(handle, bytes));
+            assert_eq!(pool.lent(), *capacities.last().unwrap());
+        }
+        let kib = |kib: usize| kib << 10;
+        let doubling = [kib(64), kib(128), kib(256), kib(512)];
+        assert_eq!(capacities, [&doubling[..], &[needed]].concat(), "the last step is exact");
+        pool.return_recv(handle);
+        assert_eq!((pool.lent(), pool.held()), (0, 0));
+    }
+
+    #[test]
+    fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
+        let mut pool = Pool::new(1 << 20);
+        let handle = pool.lend_recv(b"donerest", 8, false, 0).unwrap();
+        pool.recv_mut(handle).unwrap().start = 4;
+        pool.recv_mut(handle).unwrap().needed = 20;
+        pool.make_room(handle).unwrap();
+        assert_eq!(pool.recv(handle).unwrap().unread(), b"rest");
+        let mut bytes = pool.take_bytes(handle);
+        assert!(bytes.capacity() > bytes.len(), "there is room for a byte at least");
+        bytes.push(b'!');
+        pool.put_bytes(handle, bytes);
+        assert_eq!(pool.recv(handle).unwrap().unread(), b"rest!");
+        pool.return_recv(handle);
+    }
+
+    #[test]
+    fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
+        let mut pool = Pool::new(1 << 20);
+        let handle = pool.lend_recv(b"some bytes", 100, false, 0).unwrap();
+        let bytes = pool.take_bytes(handle);
+        pool.return_recv(handle);
+        assert!(!pool.put_bytes(handle, bytes), "there is no place for it any more");
+        assert_eq!((pool.lent(), pool.held()), (0, 0));
+    }
+
+    #[test]
+    fn is_a_queue_as_it_was_when_the_pool_is_full() {
+        let mut pool = Pool::new(50_000);
+        let handle = pool.lend_send(0).unwrap();
+        pool.queue(handle, b"first").unwrap();
+        let lent = pool.lent();
+        // A part of it would fit behind the first.
+        assert_eq!(pool.queue(handle, &[7; 60_000]), Err(PoolFull));
+        assert_eq!((unsent(&pool, handle), pool.lent()), (b"first".to_vec(), lent));
+        assert_eq!(pool.send(handle).unwrap().len(), 5);
+        assert_eq!(pool.return_send(handle), 5);
+        assert_eq!((pool.lent(), pool.held()), (0, 0));
+    }
+
+    #[test]
+    fn does_a_refused_buffer_cost_nothing() {
+        let mut pool = Pool::new(100_000);
+        let handle = pool.lend_recv(&[1; 60_000], 200_000, true, 0).unwrap();
+        let lent = pool.lent();
+        assert_eq!(pool.lend_recv(&[1; 60_000], 60_001, true, 0), Err(PoolFull));
+        let mut bytes = pool.take_bytes(handle);
+        bytes.resize(bytes.capacity(), 2);
+        pool.put_bytes(handle, bytes);
+        assert_eq!(pool.make_room(handle), Err(PoolFull));
+        assert_eq!((pool.lent(), pool.held()), (lent, 1));
+        pool.return_recv(handle);
+        assert_eq!((pool.lent(), pool.held()), (0, 0));
+    }
+
+    #[test]
+    fn does_a_used_buffer_not_lead_over_the_limit() {
+        let mut pool = Pool::new(100_000);
+        let used = pool.lend_recv(&[1; FIRST_CAPACITY], FIRST_CAPACITY, false, 0).unwrap();
+        pool.return_recv(used);
+        let large = pool.lend_recv(&[1; 80_000], 80_000, false, 0).unwrap();
+        let small = pool.lend_recv(b"x", 2, false, 0).unwrap();
+        assert!(pool.lent() <= 100_000, "{} bytes", pool.lent());
+        pool.return_recv(large);
+        pool.return_recv(small);
+    }
+
+    #[test]
+    fn does_a_random_history_of_queues_keep_every_byte_and_count() {
+        for seed in 0..8 {
+            let mut state = seed;
+            let mut pool = Pool::new(1 << 20);
+            let handles: Vec<Handle> = (0..4).map(|_| pool.lend_send(0).unwrap()).collect();
+            let mut models = vec![VecDeque::<u8>::new(); 4];
+            let mut next = 0_u8;
+            for _ in 0..300 {
+                let which = random(&mut state, 4);
+                let (handle, model) = (handles[which], &mut models[which]);
+                if random(&mut state, 2) == 0 {
+                    let largest = [10, 5_000, 50_000][random(&mut state, 3)];
+                    let bytes: Vec<u8> = (0..random(&mut state, largest))
+                        .map(|_| {
+                            next = next.wrapping_add(1);
+                            next
+                        })
+                        .collect();
+                    if pool.queue(handle, &bytes).is_ok() {
+                        model.extend(&bytes);
+                    }
+                } else {
+                    let front = unsent(&pool, handle);
+                    assert!(model.iter().take(front.len()).eq(&front), "seed {seed}");
+                    let sent = random(&mut state, front.len() + 1);
+                    pool.advance(handle, sent, 7);
+                    model.drain(..sent);
+                }
+                assert_eq!(pool.send(handle).unwrap().len(), model.len());
+                assert!(pool.lent() <= 1 << 20, "seed {seed}: {} bytes", pool.lent());
+            }
+            for (handle, model) in handles.iter().zip(&models) {
+                assert_eq!(pool.return_send(*handle), model.len());
+            }
+            assert_eq!((pool.lent(), pool.held()), (0, 0), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn does_a_random_history_of_both_kinds_return_to_nothing() {
+        for seed in 0..8 {
+            let mut state = seed;
+            let mut pool = Pool::new(2 << 20);
+            let mut receiving = Vec::new();
+            let mut sending = Vec::new();
+            for _ in 0..400 {
+                match random(&mut state, 6) {
+                    0 => {
+                        let bytes = vec![1; random(&mut state, 70_000)];
+                        let needed = bytes.len() + 1 + random(&mut state, 200_000);
+                        receiving.extend(pool.lend_recv(&bytes, needed, false, 0));
+                    }
+                    1 => sending.extend(pool.lend_send(0)),
+                    2 if !receiving.is_empty() => {
+                        let handle = receiving[random(&mut state, receiving.len())];
+                        if pool.make_room(handle).is_ok() {
+                            let mut bytes = pool.take_bytes(handle);
+                            let room = bytes.capacity() - bytes.len();
+                            bytes.resize(bytes.len() + 1 + random(&mut state, room), 2);
+                            pool.put_bytes(handle, bytes);
+                        }
+                    }
+                    3 if !sending.is_empty() => {
+                        let handle = sending[random(&mut state, sending.len())];
+                        let bytes = vec![3; random(&mut state, 40_000)];
+                        let _ = pool.queue(handle, &bytes);
+                    }
+                    4 if !receiving.is_empty() => {
+                        let which = random(&mut state, receiving.len());
+                        pool.return_recv(receiving.swap_remove(which));
+                    }
+                    5 if !sending.is_empty() => {
+                        let which = random(&mut state, sending.len());
+                        pool.return_send(sending.swap_remove(which));
+                    }
+                    _ => {}
+                }
+                let received = receiving.iter().map(|at| pool.recv(*at).unwrap().bytes.capacity());
+                let queued = sending.iter().map(|at| {
+                    let segments = &pool.send(*at).unwrap().segments;
+                    segments
+                        .iter()
+                        .map(|segment| match segment {
+                            Segment::Own(bytes) => bytes.capacity(),
+                            Segment::Shared(_) => 0,
+                        })
+                        .sum::<usize>()
+                });
+                assert_eq!(pool.lent(), received.sum::<usize>() + queued.sum::<usize>());
+                assert_eq!(pool.held(), receiving.len() + sending.len());
+                assert!(pool.lent() <= 2 << 20, "seed {seed}: {} bytes", pool.lent());
+            }
+            for handle in receiving {
+                pool.return_recv(handle);
+            }
+            for handle in sending {
+                pool.return_send(handle);
+            }
+            assert_eq!((pool.lent(), pool.held()), (0, 0), "seed {seed}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Is every request answered, once and in order, however its bytes arrive?
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod common;
 
@@ -549,7 +550,6 @@ fn is_a_unix_socket_served_and_its_file_removed(backend: Backend) {
 
 fn is_ipv6_served(backend: Backend) {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
         println!("skipped: this machine has no IPv6");
         return;
     }
