@@ -36,18 +36,19 @@ pub(crate) struct Args {
     /// A port; 0 for any that is free [default: 65432]
     port: Option<u16>,
     /// How messages are answered
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Service::Search)]
+    #[arg(long, value_enum, value_name = "search|echo", default_value_t = Service::Search,
+        hide_possible_values = true)]
     service: Service,
-    /// Close after one reply, as the tutorial's server does
+    /// Close after one reply, as the tutorial does
     #[arg(long)]
     one_shot: bool,
-    /// The system's readiness API: epoll, kqueue, poll, select or portable
+    /// epoll, kqueue, poll, select or portable
     #[arg(long, value_name = "NAME", default_value_t = Backend::native())]
     backend: Backend,
-    /// Serve a listening socket that was inherited, by its number; may be repeated
+    /// Serve an inherited listening socket; may be repeated
     #[arg(long, value_name = "N")]
     listen_fd: Vec<i32>,
-    /// A line per connection and message on standard error
+    /// A line per connection and message on stderr
     #[arg(short, long)]
     verbose: bool,
     #[command(flatten)]
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 fn cut_short(stats: &Stats) -> Failure {
     match stats.closed_for(Cause::CutOff) {
         0 => Failure::new("stopped at once by a second signal"),
-        cut_off => Failure::new(format_args!("stopped with {cut_off} connections cut off"))
+        cut_off => Failure::new(format_args!("stopped; connections cut off: {cut_off}"))
             .with_next_step("--drain-timeout says how long to wait for them"),
     }
 }

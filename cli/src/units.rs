@@ -30,7 +30,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SIZES.into_iter().find(|(_, bytes)| self.0 > 0 && self.0 % bytes == 0) {
+        match SIZES.into_iter().find(|(_, bytes)| self.0 > 0 && self.0.is_multiple_of(*bytes)) {
             Some((unit, bytes)) => write!(f, "{}{unit}", self.0 / bytes),
             None => write!(f, "{}", self.0),
         }
@@ -69,7 +69,7 @@ pub(crate) struct Timeout(pub(crate) Duration);
 const TIMES: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
 
 /// The longest time that the engine's timers can wait: 124 days.
-const LONGEST: Duration = Duration::from_millis(TICK.as_millis() as u64 * MAX_TICKS as u64);
+const LONGEST: Duration = TICK.saturating_mul(MAX_TICKS);
 
 impl FromStr for Timeout {
     type Err = String;
@@ -97,7 +97,8 @@ impl fmt::Display for Timeout {
         if millis == 0 {
             return f.write_str("0");
         }
-        let fits = |&(unit, length): &(&str, u64)| unit != "ms" && millis % u128::from(length) == 0;
+        let fits =
+            |&(unit, length): &(&str, u64)| unit != "ms" && millis.is_multiple_of(length.into());
         match TIMES.into_iter().find(fits) {
             Some((unit, length)) => write!(f, "{}{unit}", millis / u128::from(length)),
             None => write!(f, "{millis}ms"),

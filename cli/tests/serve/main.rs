@@ -1,5 +1,8 @@
 //! Does `myriapod serve` do what its help says? Asked of the program itself, over real sockets.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
+
 mod limits;
 mod listening;
 mod services;

@@ -67,7 +67,7 @@ fn does_a_drain_out_of_time_end_with_status_1() {
     assert_eq!((ended.status, ended.count("closed_cut_off")), (Some(1), 1));
     assert_eq!(
         ended.stderr.last().unwrap(),
-        "myriapod: stopped with 1 connections cut off; \
+        "myriapod: stopped; connections cut off: 1; \
          --drain-timeout says how long to wait for them"
     );
 }
