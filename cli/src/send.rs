@@ -58,11 +58,11 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
 
     /// The type of the file's content [default: application/octet-stream]
-    #[arg(long, value_name = "TYPE", requires = "file")]
+    #[arg(long, value_name = "TYPE", requires = "file", conflicts_with = "action")]
     content_type: Option<String>,
 
     /// Its character set, or `binary` [default: utf-8 for text types, else binary]
-    #[arg(long, value_name = "ENCODING", requires = "file")]
+    #[arg(long, value_name = "ENCODING", requires = "file", conflicts_with = "action")]
     content_encoding: Option<String>,
 
     /// A further header key; may be given more than once
@@ -224,17 +224,15 @@ fn error_text(reply: &Message<'_>) -> String {
 }
 
 fn explain(error: Error, peer: &str) -> Failure {
-    const OTHER_PROTOCOL: &str = "does that server speak the JSON-header protocol?";
     match error {
         Error::Protocol(fault) => {
             let (kind, offset) = (fault.kind(), fault.offset());
             let failure = format!("reply of {peer}, byte {offset}: {kind} ({fault})");
-            Failure::new(failure).with_next_step(OTHER_PROTOCOL)
+            Failure::new(failure).with_next_step("does that server speak the JSON-header protocol?")
         }
         Error::Encode(error) => Failure::usage(error),
-        error @ Error::Closed { received: 0, .. } => {
-            Failure::from(error).with_next_step(OTHER_PROTOCOL)
-        }
+        error @ Error::Closed { received: 0, .. } => Failure::from(error)
+            .with_next_step("its log may say why, or it speaks another protocol"),
         error @ Error::Timeout { call: "recv", .. } => {
             Failure::from(error).with_next_step("allow more time with --read-timeout")
         }
