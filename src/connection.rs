@@ -122,7 +122,7 @@ pub(crate) struct Progress {
 }
 
 /// What is to be done with the rest.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// There is no rest.
     Nothing,

@@ -1,4 +1,42 @@
-//! myriapod
+//! Readiness APIs wrapped directly (epoll, kqueue, poll, select), receiving without copying, and an
+//! engine for JSON-header messages that favours the most connections per core.
+//!
+//! Start at the layer that you need:
+//!
+//! - [`Server`]: listeners, [`Limits`] and a handler become an event loop. A closure will do for a
+//!   handler; [`Handler`] keeps state beside each connection.
+//! - [`Client`]: the other side, blocking, with timeouts.
+//! - [`EventLoop`]: one turn at a time ([`EventLoop::run_once`]), inside a loop of your own.
+//! - [`protocol`]: messages without sockets: bytes in, messages out. Bring your own
+//!   [`protocol::Framing`] if you speak something else.
+//! - [`Selector`]: sockets and the data beside them, without messages.
+//! - [`sys`]: the operating system: each readiness API by itself, sockets, signals, the clock.
+//!
+//! ```
+//! use myriapod::{Client, Server};
+//!
+//! let mut server = Server::builder().listen("127.0.0.1", 0).answer(|message, reply| {
+//!     let request = message.json()?;
+//!     let name = request["name"].as_str().unwrap_or("stranger");
+//!     reply.json(&serde_json::json!({ "result": format!("Hello, {name}!") }))?;
+//!     Ok(())
+//! })?;
+//! let (port, handle) = (server.addresses()[0].port().unwrap_or(0), server.handle());
+//!
+//! let asking = std::thread::spawn(move || {
+//!     let mut client = Client::connect("127.0.0.1", port)?;
+//!     let reply = client.request_json(&serde_json::json!({ "name": "Neo" }))?;
+//!     assert_eq!(reply.json()?["result"], "Hello, Neo!");
+//!     handle.shutdown()?;
+//!     Ok::<(), myriapod::Error>(())
+//! });
+//! server.run()?;
+//! asking.join().expect("it has not panicked")?;
+//! # Ok::<(), myriapod::Error>(())
+//! ```
+//!
+//! What goes wrong is either an [`Error`] that names the call and the errno, or concerns one
+//! connection: then that one is closed, the [`Cause`] is counted in [`Stats`], and the others go on.
 #![forbid(unsafe_code)]
 
 mod buffer;
@@ -15,6 +53,10 @@ mod server;
 pub mod slab;
 mod stats;
 pub mod timer;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
 
 pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits};

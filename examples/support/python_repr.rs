@@ -1,5 +1,7 @@
 //! Python's notation of the values that the tutorial's programs print: `repr()` in a few lines.
 
+#![allow(dead_code, reason = "not every program shows every kind of value")]
+
 use std::fmt::{self, Write};
 
 use myriapod::SocketAddr;
