@@ -14,7 +14,9 @@ use myriapod::protocol::{
     DecodeLimits, Decoder, ExtraHeaders, Fault, Head, JsonHeader, Message, encode_json,
 };
 use myriapod::sys::poll::wait_one;
-use myriapod::sys::{AsFd, Connecting, Errno, ListenOptions, Listener, Socket, SocketAddr};
+use myriapod::sys::{
+    AsFd, Connecting, Errno, ListenOptions, Listener, Socket, SocketAddr, set_linger,
+};
 use myriapod::{
     Client, ClientOptions, Error, HandlerResult, Interest, Limits, Reply, Server, ServerBuilder,
 };
@@ -248,6 +250,7 @@ fn does_a_large_message_go_both_ways() {
 fn is_an_error_reply_told_from_an_answer() {
     let server = Served::new(Server::builder, |message, reply| {
         let text: String = message.json_as()?;
+        reply.header("status", "fine")?;
         Ok(reply.json(&text)?)
     });
     let mut client = connect(server.port);
@@ -292,6 +295,28 @@ fn is_a_connection_that_was_closed_in_between_made_anew() {
         is_closed.recv().unwrap();
     }
     assert_eq!((client.connections(), client.dropped_bytes()), (3, 0));
+    peer.join().unwrap();
+}
+
+#[test]
+fn is_a_connection_that_was_reset_in_between_made_anew() {
+    let (reset, is_reset) = mpsc::channel();
+    let (port, peer) = scripted(move |listener| {
+        let (mut first, _) = listener.accept().unwrap();
+        read_message(&mut first);
+        first.write_all(&reply(&json!(1))).unwrap();
+        reset.send(first).unwrap();
+        let (mut second, _) = listener.accept().unwrap();
+        read_message(&mut second);
+        second.write_all(&reply(&json!(2))).unwrap();
+    });
+    let mut client = connect(port);
+    assert_eq!(client.request_json("x").unwrap().json().unwrap(), 1);
+    let first: TcpStream = is_reset.recv().unwrap();
+    set_linger(&first, Some(Duration::ZERO)).unwrap();
+    drop(first);
+    assert_eq!(client.request_json("x").unwrap().json().unwrap(), 2);
+    assert_eq!(client.connections(), 2);
     peer.join().unwrap();
 }
 
@@ -487,8 +512,8 @@ fn does_a_request_that_cannot_be_written_leave_the_connection() {
 }
 
 #[test]
-fn is_every_address_of_a_name_tried() {
-    // localhost is ::1 first where there is IPv6, and nobody listens there.
+fn is_a_name_connected_to() {
+    // localhost may be ::1 first, where nobody listens.
     let server = Served::echo();
     let mut client = Client::connect("localhost", server.port).unwrap();
     assert_eq!(client.request_json("x").unwrap().json().unwrap(), "x");

@@ -29,8 +29,8 @@ pub struct ClientOptions {
     /// For trying all addresses of the host. Default 10 s. The system's search for the addresses of
     /// a name comes before and has its own limits.
     ///
-    /// Each address gets an equal share of what is left, 2 s at least, so that one which never
-    /// answers does not keep the others from being tried.
+    /// Each address gets an equal share of what is left, so that one which never answers does not
+    /// keep the others from being tried.
     pub connect_timeout: Duration,
     /// Without a byte of the reply arriving. Default 30 s.
     pub read_timeout: Duration,

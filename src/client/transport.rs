@@ -8,8 +8,6 @@ use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, Socke
 use super::exchange::Exchange;
 use crate::error::Error;
 
-/// The least that each of several addresses gets of the connect timeout.
-const LEAST_SHARE: Duration = Duration::from_secs(2);
 /// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
 const BACKLOG_RETRY: Duration = Duration::from_millis(5);
 
@@ -35,23 +33,28 @@ pub(super) enum Probe {
 impl Transport {
     /// Connects to the first address of `host` that answers.
     pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self, Error> {
-        let addresses = sys::resolve(host, port)?;
+        Self::connect_any(&sys::resolve(host, port)?, timeout)
+    }
+
+    /// Tries one address after the other; each gets an equal share of the time that is left.
+    fn connect_any(addresses: &[SocketAddr], timeout: Duration) -> Result<Self, Error> {
         let deadline = limit(timeout).map(|timeout| sys::now() + timeout);
-        let mut worst: Option<Error> = None;
-        for (tried, address) in addresses.iter().enumerate() {
-            let share = deadline.map(|deadline| {
-                let left = deadline.saturating_since(sys::now());
-                let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-                (left / others).max(LEAST_SHARE.min(left))
-            });
+        let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let mut nearest = None;
+        for (address, untried) in addresses.iter().zip((1..=count).rev()) {
+            let share = deadline.map(|deadline| deadline.saturating_since(sys::now()) / untried);
             match connect_one(address, share) {
                 Ok(Some(socket)) => return Self::new(socket, address),
-                Ok(None) => keep(&mut worst, timed_out("connect", &address.to_string(), timeout)),
-                Err(error) => keep(&mut worst, error.into()),
+                // A share is at least this.
+                Ok(None) => {
+                    let waited = timeout / count;
+                    keep(&mut nearest, timed_out("connect", &address.to_string(), waited));
+                }
+                Err(error) => keep(&mut nearest, error.into()),
             }
         }
-        let nothing = || sys::Error::call("connect", Errno::EADDRNOTAVAIL, host).into();
-        Err(worst.unwrap_or_else(nothing))
+        let nothing = || sys::Error::call("connect", Errno::EADDRNOTAVAIL, "").into();
+        Err(nearest.unwrap_or_else(nothing))
     }
 
     fn new(socket: Socket, address: &SocketAddr) -> Result<Self, Error> {
@@ -219,10 +222,10 @@ fn pause(duration: Duration) -> Result<(), sys::Error> {
         .map_err(|errno| sys::Error::call("poll", errno, ""))
 }
 
-/// Keeps the error that says most: that a peer refused, rather than that one was not reached,
-/// rather than that this machine has no way there; the first of its kind.
-fn keep(worst: &mut Option<Error>, error: Error) {
-    let weight = |error: &Error| match error {
+/// Keeps the error of the address that came nearest: a peer that refused, rather than one that was
+/// not reached, rather than one that this machine has no way to; the first of its kind.
+fn keep(nearest: &mut Option<Error>, error: Error) {
+    let nearness = |error: &Error| match error {
         Error::System(error) => match error.errno() {
             Some(
                 Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::ENETUNREACH | Errno::ENETDOWN,
@@ -232,7 +235,71 @@ fn keep(worst: &mut Option<Error>, error: Error) {
         },
         _ => 1,
     };
-    if worst.as_ref().is_none_or(|worst| weight(&error) > weight(worst)) {
-        *worst = Some(error);
+    if nearest.as_ref().is_none_or(|nearest| nearness(&error) > nearness(nearest)) {
+        *nearest = Some(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use myriapod_sys::{ListenOptions, Listener};
+
+    use super::*;
+
+    fn listener(backlog: u32) -> (Listener, SocketAddr) {
+        let options = ListenOptions { backlog, ..ListenOptions::default() };
+        let listener = Listener::bind(&SocketAddr::from(([127, 0, 0, 1], 0)), &options).unwrap();
+        let address = listener.local_address().unwrap();
+        (listener, address)
+    }
+
+    /// The address of a connection's own end, where nobody can listen.
+    fn refusing() -> (Transport, SocketAddr) {
+        let (_listener, address) = listener(8);
+        let taken = Transport::connect_any(&[address], Duration::ZERO).unwrap();
+        let address = taken.socket.local_address().unwrap();
+        (taken, address)
+    }
+
+    #[test]
+    fn is_every_address_tried_in_order() {
+        let (_taken, refusing) = refusing();
+        let (_listener, first) = listener(8);
+        let (_other, second) = listener(8);
+        let addresses = [refusing, first.clone(), second];
+        let transport = Transport::connect_any(&addresses, Duration::ZERO).unwrap();
+        assert_eq!(transport.peer(), first.to_string());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn does_one_that_never_answers_not_end_the_search() {
+        let (_full, silent) = listener(1);
+        let waiting: Vec<_> =
+            (0..8).map(|_| Socket::connect_start(&silent, None).unwrap().into_socket()).collect();
+        for socket in &waiting[..2] {
+            let forever = wait_one(socket.as_fd(), Interest::WRITABLE, None).unwrap();
+            assert!(forever.is_some());
+        }
+        let (_listener, next) = listener(8);
+        let addresses = [silent, next.clone()];
+        let transport = Transport::connect_any(&addresses, Duration::from_secs(2)).unwrap();
+        assert_eq!(transport.peer(), next.to_string());
+    }
+
+    #[test]
+    fn is_the_error_told_of_the_address_that_came_nearest() {
+        let system = |errno| Error::from(sys::Error::call("connect", errno, errno.name()));
+        let no_way = || system(Errno::EADDRNOTAVAIL);
+        let refused = || system(Errno::ECONNREFUSED);
+        let silent = || timed_out("connect", "x", Duration::from_secs(1));
+        let told = |errors: Vec<Error>| {
+            let mut nearest = None;
+            errors.into_iter().for_each(|error| keep(&mut nearest, error));
+            nearest.unwrap().to_string()
+        };
+        assert_eq!(told(vec![no_way(), refused(), silent()]), refused().to_string());
+        assert_eq!(told(vec![no_way(), silent(), no_way()]), silent().to_string());
+        assert_eq!(told(vec![refused(), system(Errno::EACCES)]), refused().to_string());
     }
 }
