@@ -50,7 +50,14 @@ impl Handler for Service {
 /// Answers a request of `text/json`. A content of another form than an object is `ContentMismatch`.
 fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     let mut converted = String::new();
-    let request: Request<'_> = message.json_borrowed(&mut converted)?;
+    let request = match message.text()? {
+        Cow::Borrowed(text) => Request::predicted(text),
+        Cow::Owned(_) => None,
+    };
+    let request = match request {
+        Some(request) => request,
+        None => message.json_borrowed(&mut converted)?,
+    };
     let answer = match &request.action {
         Shown::Text(action) if action == "search" => match &request.value {
             Shown::Text(value) => match found(value) {
@@ -80,6 +87,21 @@ fn found(value: &str) -> Option<&'static str> {
 struct Request<'a> {
     action: Shown<'a>,
     value: Shown<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// The request, if it is a search exactly as Python's `json.dumps` writes it with nothing to
+    /// escape: most are, and this finds the value some ten times as fast as a parser.
+    fn predicted(text: &'a str) -> Option<Self> {
+        let value = text.strip_prefix(r#"{"action": "search", "value": ""#)?.strip_suffix("\"}")?;
+        // Looks at every byte, so that it needs no branch for each.
+        let special = |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\');
+        if value.bytes().fold(false, special) {
+            return None;
+        }
+        let text = |text| Shown::Text(Cow::Borrowed(text));
+        Some(Self { action: text("search"), value: text(value) })
+    }
 }
 
 /// A value that is shown to the peer: text as it is, anything else as its JSON text.
@@ -243,5 +265,38 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
         }
 
         deserializer.deserialize_any(Anything)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(request: &Request<'_>) -> (String, String) {
+        (request.action.to_string(), request.value.to_string())
+    }
+
+    #[test]
+    fn does_the_prediction_agree_with_the_parser() {
+        let values = ["", "ring", "é🐶", "a b", "{}", "', '", "\u{7f}"];
+        for value in values {
+            let text = format!(r#"{{"action": "search", "value": "{value}"}}"#);
+            let predicted = Request::predicted(&text).unwrap();
+            assert_eq!(shown(&predicted), shown(&serde_json::from_str(&text).unwrap()), "{text}");
+        }
+        let others = [
+            r#"{"action": "search", "value": "a\"}"#,
+            r#"{"action": "search", "value": "\u0061"}"#,
+            r#"{"action": "search", "value": "a", "value": "b"}"#,
+            r#"{"action": "search", "value": "a"} "#,
+            r#"{"action": "search", "value": ""#,
+            r#"{"action": "search", "value": "}"#,
+            r#"{"action": "search", "value": 1}"#,
+            r#"{"action":"search","value":"a"}"#,
+            "{\"action\": \"search\", \"value\": \"a\nb\"}",
+        ];
+        for text in others {
+            assert!(Request::predicted(text).is_none(), "{text}");
+        }
     }
 }
