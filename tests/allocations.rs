@@ -1,141 +1,159 @@
-//! Does the hot path allocate? Counted by an allocator of this test's own.
+//! Does a message that arrives whole cost no allocation, once the buffers have grown?
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 
-#![expect(clippy::panic, reason = "a helper of tests fails as a test does")]
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
-use myriapod::protocol::{
-    ByteOrder, Decoded, ExtraHeaders, Framing, Head, JsonHeader, Message, Padded, Raw, encode,
-    encode_padded,
-};
+use common::{binary, builder, echo, json, numbered, on_every_backend};
+use myriapod::protocol::{ExtraHeaders, Head, encode};
+use myriapod::{Backend, HandlerResult, Message, Reply};
 
-struct Counting;
+on_every_backend! {
+    is_an_echo_free_of_allocations,
+    is_an_echo_with_further_headers_free_of_allocations,
+    is_a_json_reply_free_of_allocations,
+    is_reading_json_without_copies_free_of_allocations,
+    are_pipelined_messages_free_of_allocations,
+    are_varying_lengths_free_of_allocations,
+}
 
 thread_local! {
-    /// Allocations of this thread: other threads of the test run do not disturb.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps
-// the contract; counting touches no memory that is allocated.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same here.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this layout, as `alloc` passes on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as for `dealloc`; the caller answers for `new_size`.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-}
+/// The system's allocator, counting for each thread.
+struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn allocations(mut work: impl FnMut()) -> u64 {
-    let before = COUNT.get();
-    work();
-    COUNT.get() - before
+fn count() {
+    // A thread that is ending has no counter any more, and nobody asks for it.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
 }
 
-/// Decodes once to learn, then counts.
-fn allocations_of_decoding(framing: &mut impl Framing, wires: &[&[u8]]) -> u64 {
-    let decode = |framing: &mut dyn Framing| {
-        for wire in wires {
-            let Ok(Decoded::Message(frame)) = framing.decode(wire) else { panic!() };
-            let message = Message::new(wire, &frame);
-            black_box((message.content(), message.content_type(), message.is_json()));
+// SAFETY: everything is handed on to the system's allocator, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+/// Runs server and peer on this thread, and counts the allocations of both: the peer makes none.
+fn allocations(
+    backend: Backend,
+    answer: fn(Message<'_>, &mut Reply<'_>) -> HandlerResult,
+    requests: &[Vec<u8>],
+    replies_to_each: u64,
+) -> u64 {
+    let mut server = builder(backend).answer(answer).unwrap();
+    let mut peers: Vec<_> =
+        (0..3).map(|_| TcpStream::connect(server.addresses()[0].to_string()).unwrap()).collect();
+    let mut reply = vec![0; 256 << 10];
+    let mut replies = 0;
+    let mut sent = server.stats().bytes_out;
+    let mut before = 0;
+    for round in 0..600 {
+        if round == 200 {
+            before = ALLOCATIONS.get();
         }
-    };
-    for _ in 0..8 {
-        decode(framing);
-    }
-    allocations(|| decode(framing))
-}
-
-#[test]
-fn is_the_counter_awake() {
-    assert!(allocations(|| drop(black_box(vec![1_u8]))) > 0);
-}
-
-#[test]
-fn does_decoding_a_predicted_header_allocate() {
-    let mut wires = Vec::new();
-    for (head, content) in [
-        (Head::json(), &b"[1, 2, 3, 4]"[..]),
-        (Head::json(), b"{}"),
-        (Head::binary("a/b"), b""),
-        (Head { byteorder: ByteOrder::Big, ..Head::json() }, b"[]"),
-    ] {
-        let mut wire = Vec::new();
-        encode(&mut wire, &head, content).unwrap();
-        wires.push(wire);
-    }
-    // PHP escapes the slash.
-    let escaped = br#"{"byteorder":"big","content-type":"text\/json","content-encoding":"utf-8","content-length":0}"#;
-    let mut wire = vec![0, u8::try_from(escaped.len()).unwrap()];
-    wire.extend(escaped);
-    wires.push(wire);
-
-    let wires: Vec<&[u8]> = wires.iter().map(Vec::as_slice).collect();
-    assert_eq!(allocations_of_decoding(&mut JsonHeader::default(), &wires), 0);
-}
-
-#[test]
-fn do_the_other_framings_allocate() {
-    let mut wire = Vec::new();
-    encode_padded(&mut wire, "Hello World!").unwrap();
-    assert_eq!(allocations_of_decoding(&mut Padded::default(), &[&wire]), 0);
-    assert_eq!(allocations_of_decoding(&mut Raw, &[b"abc"]), 0);
-}
-
-#[test]
-fn does_encoding_with_known_headers_allocate() {
-    let mut framing = JsonHeader::default();
-    let mut out = Vec::with_capacity(4096);
-    let mut id = ExtraHeaders::new();
-    id.push("id", &12345).unwrap();
-    let heads = [Head::json(), Head::binary("image/png"), Head { extra: &id, ..Head::json() }];
-    let encode = |framing: &mut JsonHeader, out: &mut Vec<u8>| {
-        for head in &heads {
-            for content in [&b"short"[..], b"longer content"] {
-                out.clear();
-                let mark = framing.begin(out, head).unwrap();
-                out.extend_from_slice(content);
-                framing.finish(out, mark, head).unwrap();
-                framing.encode(out, head, content).unwrap();
+        for (peer, request) in peers.iter_mut().zip(requests.iter().cycle().skip(round)) {
+            peer.write_all(request).unwrap();
+        }
+        replies += replies_to_each * 3;
+        while server.stats().replies < replies {
+            server.event_loop().run_once(Some(Duration::from_secs(60))).unwrap();
+        }
+        let now = server.stats().bytes_out;
+        let mut outstanding = usize::try_from(now - sent).unwrap();
+        sent = now;
+        for peer in &mut peers {
+            let len = peer.read(&mut reply).unwrap();
+            outstanding -= len;
+        }
+        while outstanding > 0 {
+            // A segment more, from whichever peer has one.
+            for peer in &mut peers {
+                peer.set_nonblocking(true).unwrap();
+                outstanding -= peer.read(&mut reply).unwrap_or(0);
+                peer.set_nonblocking(false).unwrap();
             }
         }
-    };
-    encode(&mut framing, &mut out);
-    assert_eq!(allocations(|| encode(&mut framing, &mut out)), 0);
+    }
+    let made = ALLOCATIONS.get() - before;
+    assert_eq!(server.stats().handler_errors, 0);
+    made
+}
+
+fn is_an_echo_free_of_allocations(backend: Backend) {
+    assert_eq!(allocations(backend, echo, &[binary(&[7; 100])], 1), 0);
+}
+
+fn is_an_echo_with_further_headers_free_of_allocations(backend: Backend) {
+    let mut extra = ExtraHeaders::new();
+    extra.push("request-id", &12345).unwrap();
+    let mut wire = Vec::new();
+    encode(&mut wire, &Head { extra: &extra, ..Head::json() }, b"[1]").unwrap();
+    assert_eq!(allocations(backend, echo, &[wire], 1), 0);
+}
+
+fn is_a_json_reply_free_of_allocations(backend: Backend) {
+    fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+        reply.header("request-id", &7)?;
+        reply.json(&("Follow the white rabbit. 🐰", message.content().len()))?;
+        Ok(())
+    }
+    let request = json(&serde_json::json!({"action": "search", "value": "morpheus"}));
+    assert_eq!(allocations(backend, answer, &[request], 1), 0);
+}
+
+fn is_reading_json_without_copies_free_of_allocations(backend: Backend) {
+    fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+        let mut buffer = String::new();
+        let (action, value): (&str, &str) = message.json_borrowed(&mut buffer)?;
+        assert_eq!((action, value), ("search", "ring"));
+        reply.json(value)?;
+        Ok(())
+    }
+    let request = json(&serde_json::json!(["search", "ring"]));
+    assert_eq!(allocations(backend, answer, &[request], 1), 0);
+}
+
+fn are_pipelined_messages_free_of_allocations(backend: Backend) {
+    let requests: Vec<u8> = (0..30).flat_map(numbered).collect();
+    assert_eq!(allocations(backend, echo, &[requests], 30), 0);
+}
+
+fn are_varying_lengths_free_of_allocations(backend: Backend) {
+    // Other digits in the header each time, and two types.
+    let requests: Vec<Vec<u8>> = [1, 10, 100, 1000, 2000]
+        .into_iter()
+        .flat_map(|len| [binary(&vec![1; len]), json(&"x".repeat(len).into())])
+        .collect();
+    assert_eq!(allocations(backend, echo, &requests, 1), 0);
 }
 
 #[test]
-fn does_copying_further_keys_allocate() {
-    let mut extra = ExtraHeaders::new();
-    extra.push("id", &7).unwrap();
-    extra.push("tags", &["a", "b"]).unwrap();
-    let mut wire = Vec::new();
-    encode(&mut wire, &Head { extra: &extra, ..Head::json() }, b"[]").unwrap();
-    let Ok(Decoded::Message(frame)) = JsonHeader::default().decode(&wire) else { panic!() };
-
-    let mut copied = ExtraHeaders::new();
-    let mut copy = || {
-        copied.clear();
-        copied.push_raw_from(&Message::new(&wire, &frame)).unwrap();
-    };
-    copy();
-    assert_eq!(allocations(copy), 0);
-    assert_eq!(copied, extra);
+fn does_the_counter_count() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(vec![1_u8; 100]));
+    assert_eq!(ALLOCATIONS.get(), before + 1);
 }

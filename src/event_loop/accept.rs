@@ -123,6 +123,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return;
         }
         self.rearm(key);
+        self.look_again(key);
     }
 
     fn pause_accepting(&mut self, errno: Errno) {

@@ -46,12 +46,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if self.drain.is_some() {
             return;
         }
-        for listener in std::mem::take(&mut self.acceptor.listeners) {
-            while self.accept_one(listener) {}
-            self.selector.close(listener);
-        }
-        let open = self.engine.stats.open;
-        self.tell(&LogEvent::Draining { open });
         let timeout = self.engine.config.limits.drain_timeout;
         let deadline = self.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
         self.drain = Some(Drain {
@@ -61,11 +55,36 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             again: VecDeque::new(),
             hurried: false,
         });
+        self.resume_accepting();
+        self.drain_backlog();
+        let open = self.engine.stats.open;
+        self.tell(&LogEvent::Draining { open });
+    }
+
+    /// Accepts who already waits, and closes each listener at which nobody does. Where there is no
+    /// room for all of them, the rest follow as connections close.
+    fn drain_backlog(&mut self) {
+        let mut at = 0;
+        while let Some(listener) = self.acceptor.listeners.get(at).copied() {
+            let mut left = BUDGET;
+            while left > 0 && !self.acceptor.parked && self.accept_one(listener) {
+                left -= 1;
+            }
+            if left > 0 && !self.acceptor.parked {
+                self.acceptor.listeners.swap_remove(at);
+                self.selector.close(listener);
+            } else {
+                at += 1;
+            }
+        }
     }
 
     /// Closes what is still open, whatever is in flight.
     pub fn cut_off(&mut self) {
         self.begin_drain();
+        while let Some(listener) = self.acceptor.listeners.pop() {
+            self.selector.close(listener);
+        }
         for index in 0..self.selector.end() {
             if let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) {
                 // One that lingers has had all its replies.
@@ -80,11 +99,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Whether the loop was stopped and has nothing left to do.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.drain.is_some() && self.engine.stats.open == 0
+        self.drain.is_some() && self.engine.stats.open == 0 && self.acceptor.listeners.is_empty()
     }
 
     /// Looks at some connections: what their sockets still hold is received and answered.
     pub(super) fn drain(&mut self) {
+        if self.drain.is_some() {
+            self.drain_backlog();
+        }
         for _ in 0..BUDGET {
             let Some(drain) = &mut self.drain else { return };
             if drain.next < drain.end {

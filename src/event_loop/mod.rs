@@ -204,7 +204,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 
     fn timeout_from(&self, now: Time) -> Option<Duration> {
-        if !self.ready.is_empty() || self.drain.as_ref().is_some_and(Drain::has_work) {
+        let accepts = !self.acceptor.listeners.is_empty() && !self.acceptor.parked;
+        let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work() || accepts);
+        if !self.ready.is_empty() || drains {
             return Some(Duration::ZERO);
         }
         let moments = [

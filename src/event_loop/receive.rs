@@ -146,7 +146,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
         (buffer.needed, buffer.in_content) = match next {
-            Next::Nothing => return self.release_own(key),
+            Next::Nothing => {
+                self.release_own(key);
+                return self.rearm(key);
+            }
             Next::Partial { needed, in_content } => (needed, in_content),
             Next::More => (0, false),
             Next::Close(cause) => return self.begin_close(key, cause),

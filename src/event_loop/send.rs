@@ -116,6 +116,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             if self.engine.guard(Self::id(key), |handler| handler.on_drained(state)).is_none() {
                 self.begin_close(key, Cause::Panic);
             }
+            self.rearm(key);
         }
         let Some(connection) = self.connection(key) else { return };
         if connection.paused && left <= self.engine.config.limits.low_water {
@@ -134,5 +135,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if connection.paused {
             self.resume_reading(key);
         }
+        self.rearm(key);
     }
 }
