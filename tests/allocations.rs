@@ -1,5 +1,5 @@
 //! Does a message that arrives whole cost no allocation, once the buffers have grown?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Does a peer that does not read hold up or cost anybody but itself, and does it lose anything?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
 

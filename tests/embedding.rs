@@ -1,5 +1,5 @@
 //! Does the event loop live inside somebody else's, and cost nothing while nothing happens?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
 

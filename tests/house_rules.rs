@@ -1,5 +1,7 @@
 //! Does the source keep the rules of the house? ARCHITECTURE.md says what they are and why.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

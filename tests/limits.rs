@@ -1,5 +1,5 @@
 //! Does the server stop at its limits and the system's, lose nobody there, and never spin?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
 

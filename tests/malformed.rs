@@ -1,6 +1,6 @@
 //! Does a peer that breaks the framing get one error reply and an orderly close, and nobody else
 //! notice?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
 

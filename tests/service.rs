@@ -1,5 +1,5 @@
 //! Is every request answered, once and in order, however its bytes arrive?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod common;

@@ -1,5 +1,5 @@
 //! Does a graceful stop answer what had come, lose nobody who waits, and end?
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
 

@@ -26,7 +26,12 @@ macro_rules! on_every_backend {
         mod epoll {
             $(#[test] fn $question() { super::$question(myriapod::Backend::Epoll); })*
         }
-        #[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd"))]
+        #[cfg(any(
+            myriapod_libkqueue,
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "netbsd",
+        ))]
         mod kqueue {
             $(#[test] fn $question() { super::$question(myriapod::Backend::Kqueue); })*
         }
