@@ -46,7 +46,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From the whole header to the last byte of the content. Default 60 s.
     pub content_timeout: Duration,
-    /// Without any message in either direction. Default 5 min.
+    /// Without a byte in either direction. Default 5 min.
     pub idle_timeout: Duration,
     /// Without any progress in sending what is queued. Default 30 s.
     pub write_timeout: Duration,

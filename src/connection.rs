@@ -23,8 +23,7 @@ pub(crate) struct Connection<S> {
     pub(crate) recv: Handle,
     /// The unsent replies, if there are any.
     pub(crate) send: Handle,
-    /// When the last message arrived or the last queued reply went out; while lingering, when
-    /// that began.
+    /// When bytes last arrived or a queued reply last went out; while lingering, when that began.
     pub(crate) last_active: Tick,
     /// Bytes that may still be read and dropped while lingering.
     pub(crate) linger_left: u32,

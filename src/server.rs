@@ -159,26 +159,22 @@ impl ServerBuilder {
             log,
         };
         let mut event_loop = EventLoop::new(backend, engine, max_connections)?;
-        let (mut addresses, mut files) = (Vec::new(), Vec::new());
+        let mut addresses = Vec::new();
         for place in places {
-            let listener = match place {
-                Place::Host(host, port) => {
-                    let listener = bind(&host, port, &options)?;
-                    let address = listener.local_address()?;
-                    if address.is_unix() {
-                        files.push(address);
-                    }
-                    listener
-                }
-                Place::Listener(listener) => listener,
+            let (listener, is_ours) = match place {
+                Place::Host(host, port) => (bind(&host, port, &options)?, true),
+                Place::Listener(listener) => (listener, false),
             };
-            addresses.push(listener.local_address()?);
-            event_loop.add_listener(listener)?;
+            let address = listener.local_address()?;
+            // The file of a Unix socket goes with the server that made it.
+            let file = (is_ours && address.is_unix()).then(|| address.clone());
+            event_loop.add_listener(listener, file)?;
+            addresses.push(address);
         }
         if !signals.is_empty() {
             event_loop.add_signals(Signals::install(&signals)?)?;
         }
-        Ok(Server { event_loop, addresses, files })
+        Ok(Server { event_loop, addresses })
     }
 }
 
@@ -234,8 +230,6 @@ fn max_connections(
 pub struct Server<H: Handler, F: Framing = JsonHeader> {
     event_loop: EventLoop<H, F>,
     addresses: Vec<SocketAddr>,
-    /// Unix sockets that were bound here, whose files go with the server.
-    files: Vec<SocketAddr>,
 }
 
 impl Server<fn(Message<'_>, &mut Reply<'_>) -> HandlerResult> {
@@ -277,15 +271,6 @@ impl<H: Handler, F: Framing> Server<H, F> {
     /// The event loop, to be run one turn at a time inside another loop.
     pub fn event_loop(&mut self) -> &mut EventLoop<H, F> {
         &mut self.event_loop
-    }
-}
-
-impl<H: Handler, F: Framing> Drop for Server<H, F> {
-    fn drop(&mut self) {
-        for file in &self.files {
-            // Somebody may have removed it, which is as well.
-            let _ = sys::unlink_unix(file);
-        }
     }
 }
 

@@ -19,13 +19,15 @@ use myriapod::{
 
 on_every_backend! {
     is_memory_bounded_when_a_peer_never_reads,
-    does_a_pause_resume_below_the_low_water_mark,
+    does_a_pause_end_when_the_replies_are_read,
+    does_a_pause_end_at_the_low_water_mark_and_not_later,
     are_messages_left_in_the_buffer_at_a_pause_answered_after_it,
     does_a_peer_that_reads_slowly_get_every_reply_in_order,
     is_a_large_reply_delivered_in_short_writes,
     is_a_large_reply_delivered_before_its_connection_closes,
     does_a_peer_that_leaves_with_replies_unread_free_them,
     does_a_receive_over_the_limit_of_all_buffers_close_only_that_connection,
+    does_a_buffer_that_cannot_grow_close_only_its_connection,
     does_a_reply_over_the_limit_of_all_buffers_close_only_that_connection,
     does_a_reply_over_the_limit_to_a_message_in_pieces_leak_nothing,
     does_a_busy_peer_not_delay_another_ones_request,
@@ -118,7 +120,7 @@ impl<C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult> Handler for Countin
     }
 }
 
-fn does_a_pause_resume_below_the_low_water_mark(backend: Backend) {
+fn does_a_pause_end_when_the_replies_are_read(backend: Backend) {
     let drained = Arc::new(AtomicU64::new(0));
     let handler_drained = Arc::clone(&drained);
     let limits = Limits { high_water: 10_000, low_water: 2_000, ..Limits::default() };
@@ -152,6 +154,31 @@ fn does_a_pause_resume_below_the_low_water_mark(backend: Backend) {
     let stats = server.stop();
     assert_eq!(stats.messages, u64::from(asked));
     assert_eq!((stats.discarded_in, stats.discarded_out), (0, 0));
+}
+
+fn does_a_pause_end_at_the_low_water_mark_and_not_later(backend: Backend) {
+    // Far apart, and far from nothing, measured by what a socket takes at once.
+    let limits = Limits { high_water: 24 << 20, low_water: 16 << 20, ..Limits::default() };
+    let mut server = builder(backend).limits(limits).answer(padded_reply(100_000)).unwrap();
+    let mut peer =
+        Peer::new(std::net::TcpStream::connect(server.addresses()[0].to_string()).unwrap());
+    peer.send(&(0..1000).flat_map(numbered).collect::<Vec<u8>>());
+    while server.stats().paused_reads == 0 {
+        server.event_loop().run_once(None).unwrap();
+    }
+    let before = server.stats();
+    assert!((24 << 20..26 << 20).contains(&before.pool_bytes), "{before}");
+    let mut piece = vec![0; 256 << 10];
+    let mut queued = before.pool_bytes;
+    while server.stats().messages == before.messages {
+        queued = server.stats().pool_bytes;
+        peer.stream.read_exact(&mut piece).unwrap();
+        for _ in 0..3 {
+            server.event_loop().run_once(Some(std::time::Duration::ZERO)).unwrap();
+        }
+    }
+    // Half a socket's buffer more or less is what one turn changes.
+    assert!((8 << 20..24 << 20).contains(&queued), "resumed at {queued} bytes");
 }
 
 fn are_messages_left_in_the_buffer_at_a_pause_answered_after_it(backend: Backend) {
@@ -284,6 +311,28 @@ fn does_a_receive_over_the_limit_of_all_buffers_close_only_that_connection(backe
         second.send(start);
         second.expect_end();
         first.send(rest);
+        assert_eq!(first.reply().as_message().content().len(), 200_000);
+        drop((first, second));
+        let stats = server.wait_for("the close", |stats| stats.open == 0);
+        assert_eq!(stats.closed_for(Cause::BufferLimit), round);
+        assert_eq!((stats.pool_bytes, stats.pool_buffers), (0, 0));
+    }
+    server.stop();
+}
+
+fn does_a_buffer_that_cannot_grow_close_only_its_connection(backend: Backend) {
+    let server = Running::echo(backend, tight());
+    let large = binary(&vec![5; 200_000]);
+    for round in 1..=3 {
+        let (mut first, mut second) = (server.connect(), server.connect());
+        first.send(&large[..100_000]);
+        server.wait_for("the first part", |stats| stats.pool_bytes >= 100_000);
+        // There is room for its first buffer, and not for the next size.
+        second.send(&large[..60_000]);
+        server.wait_for("the second part", |stats| stats.pool_buffers == 2);
+        second.send(&large[60_000..130_000]);
+        second.expect_end();
+        first.send(&large[100_000..]);
         assert_eq!(first.reply().as_message().content().len(), 200_000);
         drop((first, second));
         let stats = server.wait_for("the close", |stats| stats.open == 0);

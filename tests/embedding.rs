@@ -28,6 +28,7 @@ on_every_backend! {
     does_a_peer_that_closes_while_paused_not_spin,
     does_a_half_closed_peer_while_paused_not_spin,
     does_a_lingering_peer_not_spin,
+    does_a_peer_that_takes_no_replies_not_spin,
     are_connections_closed_in_one_batch_each_closed_once,
     does_a_new_connection_in_a_reused_place_get_only_its_own_events,
     does_the_handler_see_every_connection_open_and_close_once,
@@ -259,6 +260,26 @@ fn does_a_lingering_peer_not_spin(backend: Backend) {
     run_until(&mut server, |stats| stats.open == 0);
 }
 
+fn does_a_peer_that_takes_no_replies_not_spin(backend: Backend) {
+    use std::io::Write;
+    let name = format!("myriapod-deaf-{}-{backend}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let host = format!("unix:{}", path.display());
+    let mut server = Server::builder().backend(backend).listen(&host, 0).answer(echo).unwrap();
+    // Sending to it fails, while it can go on sending.
+    let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    peer.shutdown(std::net::Shutdown::Read).unwrap();
+    for number in 1..=3 {
+        peer.write_all(&numbered(0)).unwrap();
+        run_until(&mut server, |stats| stats.messages == number);
+        settle(&mut server);
+        assert_asleep(&mut server);
+    }
+    assert_eq!((server.stats().open, server.stats().bytes_out), (1, 0));
+    drop(peer);
+    run_until(&mut server, |stats| stats.open == 0);
+}
+
 fn are_connections_closed_in_one_batch_each_closed_once(backend: Backend) {
     let mut server = builder(backend).answer(echo).unwrap();
     for round in 1..=3 {
@@ -377,4 +398,10 @@ fn does_a_running_server_make_no_turns_while_idle() {
         drop(peers);
         server.stop();
     }
+}
+
+#[test]
+fn does_an_idle_connection_cost_56_bytes_at_most() {
+    type Echo = fn(Message<'_>, &mut Reply<'_>) -> HandlerResult;
+    assert!(myriapod::EventLoop::<Echo>::BYTES_PER_CONNECTION <= 56);
 }

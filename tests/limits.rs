@@ -24,6 +24,8 @@ on_every_backend! {
     does_a_close_end_the_pause_at_once,
     is_no_more_accepted_in_one_turn_than_the_batch,
     does_the_batch_grow_while_peers_wait,
+    does_a_rush_at_one_listener_not_keep_another_waiting,
+    does_one_lack_of_descriptors_pause_two_listeners_once,
     is_a_limit_beyond_the_system_lowered_and_told,
 }
 
@@ -236,6 +238,43 @@ fn does_the_batch_grow_while_peers_wait(backend: Backend) {
     run_until(&mut server, |stats| stats.accepted == 63);
     let turns = server.stats().wakeups;
     assert!(turns <= 6, "1 + 2 + 4 + 8 + 16 + 32 in {turns} turns");
+    drop(peers);
+    stop(&mut server);
+}
+
+fn does_a_rush_at_one_listener_not_keep_another_waiting(backend: Backend) {
+    for (rushed, calm) in [(0, 1), (1, 0)] {
+        let limits = Limits { accept_batch: 2, ..Limits::default() };
+        let mut server =
+            builder(backend).listen("127.0.0.1", 0).limits(limits).answer(echo).unwrap();
+        let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
+        let rush: Vec<_> =
+            (0..40).map(|_| TcpStream::connect(&addresses[rushed]).unwrap()).collect();
+        let mut single = Peer::new(TcpStream::connect(&addresses[calm]).unwrap());
+        single.send(&numbered(1));
+        run_until(&mut server, |stats| stats.replies == 1);
+        let accepted = server.stats().accepted;
+        assert!(accepted <= 10, "{accepted} others came first");
+        drop((rush, single));
+        stop(&mut server);
+    }
+}
+
+fn does_one_lack_of_descriptors_pause_two_listeners_once(backend: Backend) {
+    let name = "does_one_lack_of_descriptors_pause_two_listeners_once";
+    if !in_own_process(&format!("{backend}::{name}")) {
+        return;
+    }
+    let mut server = builder(backend).listen("127.0.0.1", 0).answer(echo).unwrap();
+    let addresses: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
+    let peers: Vec<_> = (0..20).map(|at| TcpStream::connect(&addresses[at % 2]).unwrap()).collect();
+    leave_descriptors(2);
+    while server.stats().accept_pauses == 0 {
+        server.event_loop().run_once(Some(common::PATIENCE)).unwrap();
+    }
+    let stats = server.stats();
+    assert_eq!((stats.accept_pauses, stats.turned_away), (1, 1), "{stats}");
+    restore_descriptors();
     drop(peers);
     stop(&mut server);
 }

@@ -38,6 +38,8 @@ on_every_backend! {
     does_a_half_closed_peer_that_reads_late_get_all_its_replies,
     is_a_message_cut_short_by_the_end_counted,
     does_a_peer_that_resets_harm_nobody,
+    are_one_way_messages_of_a_peer_that_left_handled,
+    are_messages_of_a_peer_that_left_without_waiting_handled,
     is_a_unix_socket_served_and_its_file_removed,
     is_ipv6_served,
     are_two_listeners_served,
@@ -520,6 +522,28 @@ fn does_a_peer_that_resets_harm_nobody(backend: Backend) {
     }
     drop(other);
     server.wait_for("all to be closed", |stats| stats.accepted == 11 && stats.open == 0);
+    server.stop();
+}
+
+fn are_one_way_messages_of_a_peer_that_left_handled(backend: Backend) {
+    let server = Running::start(move || builder(backend).answer(|_, _| Ok(())));
+    let mut peer = server.connect();
+    peer.send(&(0..2000).flat_map(numbered).collect::<Vec<u8>>());
+    drop(peer);
+    let stats = server.wait_for("the close", |stats| stats.accepted == 1 && stats.open == 0);
+    assert_eq!((stats.messages, stats.closed_for(Cause::Peer)), (2000, 1));
+    server.stop();
+}
+
+fn are_messages_of_a_peer_that_left_without_waiting_handled(backend: Backend) {
+    // Its answers find nobody; what it asked for is done all the same.
+    let server = Running::echo(backend, Limits::default());
+    let mut peer = server.connect();
+    peer.send(&(0..500).flat_map(numbered).collect::<Vec<u8>>());
+    drop(peer);
+    let stats = server.wait_for("the close", |stats| stats.accepted == 1 && stats.open == 0);
+    assert_eq!((stats.messages, stats.replies), (500, 500));
+    assert_eq!(stats.bytes_out + stats.discarded_out, 500 * numbered(0).len() as u64);
     server.stop();
 }
 

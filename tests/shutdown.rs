@@ -24,6 +24,8 @@ on_every_backend! {
     is_a_peer_that_goes_on_sending_cut_off,
     are_idle_connections_closed,
     is_a_new_peer_refused_meanwhile,
+    does_a_unix_socket_of_the_next_server_survive_the_end_of_the_last,
+    does_a_server_that_cannot_be_built_leave_no_file,
     does_a_second_shutdown_change_nothing,
     does_a_server_without_connections_end_at_once,
     does_a_shutdown_before_the_first_turn_count,
@@ -258,6 +260,53 @@ fn is_a_new_peer_refused_meanwhile(backend: Backend) {
     peer.expect_end();
     drop((peer, idle));
     server.join();
+}
+
+fn unix_path(backend: Backend, name: &str) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("myriapod-{name}-{}-{backend}", std::process::id()))
+}
+
+fn does_a_unix_socket_of_the_next_server_survive_the_end_of_the_last(backend: Backend) {
+    use std::os::unix::net::UnixStream;
+    let path = unix_path(backend, "next");
+    let host = format!("unix:{}", path.display());
+    let start = || {
+        let host = host.clone();
+        Running::start(move || Server::builder().backend(backend).listen(&host, 0).answer(echo))
+    };
+    let connect = || {
+        let stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        Peer::over(stream)
+    };
+    let last = start();
+    let request = numbered(1);
+    let (mut peer, mut idle) = (connect(), connect());
+    peer.send(&request[..50]);
+    last.wait_for("both", |stats| stats.accepted == 2 && stats.bytes_in == 50);
+    last.shutdown();
+    // Its end shows that the stop has begun; the other connection holds it up.
+    idle.expect_end();
+    let next = start();
+    assert_eq!(number_of(&peer.ask(&request[50..])), 1);
+    drop((peer, idle));
+    last.join();
+    let mut peer = connect();
+    assert_eq!(number_of(&peer.ask(&numbered(2))), 2);
+    drop(peer);
+    next.stop();
+    assert!(!path.exists());
+}
+
+fn does_a_server_that_cannot_be_built_leave_no_file(backend: Backend) {
+    let path = unix_path(backend, "unbuilt");
+    let host = format!("unix:{}", path.display());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let built = Server::builder().backend(backend).listen(&host, 0).listen("127.0.0.1", port);
+    let error = built.answer(echo).map(drop).unwrap_err();
+    assert!(error.to_string().contains("EADDRINUSE"), "{error}");
+    assert!(!path.exists());
 }
 
 fn does_a_second_shutdown_change_nothing(backend: Backend) {

@@ -34,8 +34,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return;
         }
         let mut left = self.acceptor.batch(self.turn);
+        self.acceptor.take_turns(self.turn);
         while let Some(listener) = self.acceptor.waiting.pop() {
-            while left > 0 && self.accept_one(listener) {
+            // What the system lacks for one listener, it lacks for all.
+            while left > 0 && !self.acceptor.parked && self.accept_one(listener) {
                 left -= 1;
             }
         }
@@ -150,6 +152,18 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    /// Closes a listener for good. Its file goes first: as soon as nobody answers there, another
+    /// server may bind the path, and that one's file is not ours to remove.
+    pub(super) fn close_listener(&mut self, listener: Key) {
+        self.acceptor.files.retain(|(key, file)| {
+            if *key == listener {
+                remove_file(file);
+            }
+            *key != listener
+        });
+        self.selector.close(listener);
+    }
+
     fn watch_listeners(&mut self, interest: Interest) {
         for at in 0..self.acceptor.listeners.len() {
             let Some(key) = self.acceptor.listeners.get(at).copied() else { return };
@@ -164,6 +178,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) listeners: Vec<Key>,
+    /// The Unix sockets among them that were bound here.
+    pub(crate) files: Vec<(Key, SocketAddr)>,
     /// Listeners that have peers waiting, as far as the last wait said.
     pub(crate) waiting: Vec<Key>,
     /// How many to accept in one turn.
@@ -220,6 +236,7 @@ impl Acceptor {
     pub(crate) fn new(limits: &Limits, max_connections: usize) -> Self {
         Self {
             listeners: Vec::new(),
+            files: Vec::new(),
             waiting: Vec::new(),
             batch: 1,
             full_in_turn: None,
@@ -241,6 +258,14 @@ impl Acceptor {
         self.batch
     }
 
+    /// Lets another listener come first in each turn, so that a rush at one does not keep the
+    /// others waiting.
+    fn take_turns(&mut self, turn: u64) {
+        let count = self.waiting.len();
+        let first = usize::try_from(turn % count.max(1) as u64).unwrap_or_default();
+        self.waiting.rotate_left(first);
+    }
+
     /// Notes that a turn's batch was used up, so that more peers may be waiting.
     pub(crate) fn batch_was_full(&mut self, turn: u64) {
         self.full_in_turn = Some(turn);
@@ -254,6 +279,19 @@ impl Acceptor {
         }
         may
     }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        for (_, file) in &self.files {
+            remove_file(file);
+        }
+    }
+}
+
+fn remove_file(file: &SocketAddr) {
+    // Somebody may have removed it, which is as well.
+    let _ = sys::unlink_unix(file);
 }
 
 /// How many connections each peer's address has open.

@@ -72,7 +72,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             if left > 0 && !self.acceptor.parked {
                 self.acceptor.listeners.swap_remove(at);
-                self.selector.close(listener);
+                self.close_listener(listener);
             } else {
                 at += 1;
             }
@@ -83,7 +83,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     pub fn cut_off(&mut self) {
         self.begin_drain();
         while let Some(listener) = self.acceptor.listeners.pop() {
-            self.selector.close(listener);
+            self.close_listener(listener);
         }
         for index in 0..self.selector.end() {
             if let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) {

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Listener, Signals, Time, Waker};
+use myriapod_sys::{
+    self as sys, AsFd, BorrowedFd, Interest, Listener, Signals, SocketAddr, Time, Waker,
+};
 
 use self::accept::Acceptor;
 use self::drain::Drain;
@@ -42,11 +44,12 @@ const TIMER_BUDGET: u32 = 1024;
 ///
 /// Made by [`ServerBuilder`](crate::ServerBuilder).
 pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
+    // Before the selector: the files of Unix sockets go before their listeners.
+    acceptor: Acceptor,
     selector: Selector<Role<H::State>>,
     wheel: Wheel,
     pool: Pool,
     engine: Engine<H, F>,
-    acceptor: Acceptor,
     signals: Option<Signals>,
     stop: Arc<Stop>,
     /// The shared receive buffer.
@@ -151,10 +154,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         })
     }
 
-    /// Adds a listening socket.
-    pub(crate) fn add_listener(&mut self, listener: Listener) -> sys::Result<()> {
+    /// Adds a listening socket, and the file that is to be removed when it is closed.
+    pub(crate) fn add_listener(
+        &mut self,
+        listener: Listener,
+        file: Option<SocketAddr>,
+    ) -> sys::Result<()> {
         let key = self.selector.register(listener, Interest::READABLE, Role::Listener)?;
         self.acceptor.listeners.push(key);
+        self.acceptor.files.extend(file.map(|file| (key, file)));
         Ok(())
     }
 

@@ -95,6 +95,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Ok(received) => {
                 self.engine.stats.bytes_in += received as u64;
+                // Whoever uploads is not idle, however long it takes; the linger has its own start.
+                if connection.phase != Phase::Lingering {
+                    connection.last_active = self.tick;
+                }
                 Some(if received < room { Socket::Empty } else { Socket::MayHoldMore })
             }
             Err(errno) if errno.would_block() => Some(Socket::Empty),
