@@ -29,6 +29,7 @@ pub(crate) struct Handle(u32);
 impl Handle {
     pub(crate) const NONE: Self = Self(u32::MAX);
 
+    #[inline]
     pub(crate) fn is_none(self) -> bool {
         self == Self::NONE
     }

@@ -9,9 +9,9 @@ use myriapod_sys::Interest;
 
 use crate::buffer::Handle;
 use crate::config::Config;
-use crate::handler::{ConnectionId, Handler, Reply};
+use crate::handler::{ConnectionId, Handler, HandlerError, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
-use crate::protocol::{Decoded, ExtraHeaders, Framing, Message, ProtocolError};
+use crate::protocol::{Decoded, ExtraHeaders, Frame, Framing, Message, ProtocolError};
 use crate::stats::{Cause, Stats};
 use crate::timer::{Tick, TimerLinks};
 
@@ -96,10 +96,15 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Whether replies may be sent, and none waits.
+    /// Whether it is open, with nothing unfinished in either direction and nothing in the way.
     #[inline]
-    pub(crate) fn is_open_and_flushed(&self) -> bool {
-        self.phase == Phase::Open && self.send.is_none()
+    pub(crate) fn is_plain(&self) -> bool {
+        // One branch for all the flags.
+        let open = self.phase == Phase::Open;
+        self.closing.is_none()
+            && self.recv.is_none()
+            && self.send.is_none()
+            && !(!open | self.end_seen | self.paused | self.ready)
     }
 
     /// Whether nothing of a message or reply is in flight, as far as we know.
@@ -113,7 +118,7 @@ impl<S> Connection<S> {
 }
 
 /// What became of the bytes that were looked at.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// How many bytes at the front are done with.
     pub(crate) consumed: usize,
@@ -140,12 +145,15 @@ const OUT_CAPACITY: usize = 256 << 10;
 pub(crate) struct Engine<H, F> {
     pub(crate) handler: H,
     pub(crate) framing: F,
+    /// Of the message that is being answered.
+    pub(crate) frame: Frame,
     /// The shared send buffer: the replies of the event that is being handled.
     pub(crate) out: Vec<u8>,
     pub(crate) extra: ExtraHeaders,
     pub(crate) config: Config,
     pub(crate) stats: Stats,
     pub(crate) log: Option<LogHook>,
+    pub(crate) log_messages: bool,
 }
 
 impl<H: Handler, F: Framing> Engine<H, F> {
@@ -172,7 +180,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 Ok(Decoded::Message(frame)) => {
                     consumed += frame.len();
                     budget -= 1;
-                    match self.answer(id, state, Message::new(rest, &frame), frame.len()) {
+                    self.frame = frame;
+                    match self.answer::<false>(id, state, rest) {
                         None => continue,
                         Some(cause) => Next::Close(cause),
                     }
@@ -189,54 +198,88 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         }
     }
 
-    /// Lets the handler answer one message. Returns why the connection is to be closed, if it is.
-    fn answer(
+    /// Whether `bytes` are exactly one message, of a kind that can be told at little cost. It is then
+    /// to be [answered](Self::answer).
+    #[inline]
+    pub(crate) fn predict(&mut self, bytes: &[u8]) -> bool {
+        self.framing.predict(bytes, &mut self.frame)
+    }
+
+    /// Lets the handler answer the message that `bytes` start with and `frame` describes. Returns
+    /// why the connection is to be closed, if it is.
+    ///
+    /// `ORDINARY` changes nothing but makes this two functions, each with one caller: so the handler
+    /// is inlined into both, whatever its size.
+    #[inline(always)]
+    pub(crate) fn answer<const ORDINARY: bool>(
         &mut self,
         id: ConnectionId,
         state: &mut H::State,
-        message: Message<'_>,
-        len: usize,
+        bytes: &[u8],
     ) -> Option<Cause> {
         self.stats.messages += 1;
-        if let Some(log) = &mut self.log {
-            log(&LogEvent::Message { id, content_type: message.content_type(), len });
+        if self.log_messages {
+            self.tell_of(id, bytes);
         }
         let start = self.out.len();
-        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.extra, id);
         // A handler that panics may leave its own state half-changed; only its connection, which
         // is closed, sees that again. The buffer is cut back below.
-        let handler = &mut self.handler;
-        let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_message(state, message, &mut reply)));
-        let (replied, close) = (reply.is_replied(), reply.wants_close());
-        match result {
-            Ok(Ok(())) => self.stats.replies += u64::from(replied),
-            Ok(Err(error)) => {
+        let result = catch_unwind(AssertUnwindSafe(|| self.call_handler(id, state, bytes)));
+        let close = match result {
+            Ok((Ok(()), replied, close)) => {
+                self.stats.replies += u64::from(replied);
+                close
+            }
+            Ok((Err(error), _, close)) => {
                 self.out.truncate(start);
-                let text = error.to_string();
-                match error.fault() {
-                    Some(fault) => {
-                        self.stats.count_fault(fault.kind());
-                        self.tell(&LogEvent::Fault { id, fault: fault.kind(), text: &text });
-                    }
-                    None => {
-                        self.stats.handler_errors += 1;
-                        self.tell(&LogEvent::HandlerError { id, text: &text });
-                    }
-                }
-                self.error_reply(error.kind(), &text);
+                self.reply_error(id, &error);
+                close
             }
             Err(_panic) => {
                 self.out.truncate(start);
                 self.tell(&LogEvent::HandlerPanic { id });
                 return Some(Cause::Panic);
             }
-        }
+        };
         let answered = self.out.len() > start;
         (close || (self.config.one_shot && answered)).then_some(Cause::Handler)
     }
 
+    /// Returns the handler's result, whether it replied, and whether it wants to close.
+    #[inline(always)]
+    fn call_handler(
+        &mut self,
+        id: ConnectionId,
+        state: &mut H::State,
+        bytes: &[u8],
+    ) -> (HandlerResult, bool, bool) {
+        let message = Message::new(bytes, &self.frame);
+        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.extra, id);
+        let result = self.handler.on_message(state, message, &mut reply);
+        (result, reply.is_replied(), reply.wants_close())
+    }
+
+    /// Answers with the handler's error in place of its reply.
+    #[cold]
+    #[inline(never)]
+    fn reply_error(&mut self, id: ConnectionId, error: &HandlerError) {
+        let text = error.to_string();
+        match error.fault() {
+            Some(fault) => {
+                self.stats.count_fault(fault.kind());
+                self.tell(&LogEvent::Fault { id, fault: fault.kind(), text: &text });
+            }
+            None => {
+                self.stats.handler_errors += 1;
+                self.tell(&LogEvent::HandlerError { id, text: &text });
+            }
+        }
+        self.error_reply(error.kind(), &text);
+    }
+
     /// Answers a fault of the framing.
+    #[cold]
+    #[inline(never)]
     fn refuse(&mut self, id: ConnectionId, error: &ProtocolError) {
         let text = error.to_string();
         self.stats.count_fault(error.kind());
@@ -283,6 +326,17 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         result
     }
 
+    /// Tells of a whole message.
+    #[cold]
+    #[inline(never)]
+    fn tell_of(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(log) = &mut self.log else { return };
+        let content_type = Message::new(bytes, &self.frame).content_type();
+        log(&LogEvent::Message { id, content_type, len: self.frame.len() });
+    }
+
+    #[cold]
+    #[inline(never)]
     pub(crate) fn tell(&mut self, event: &LogEvent<'_>) {
         if let Some(log) = &mut self.log {
             log(event);

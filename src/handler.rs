@@ -100,6 +100,7 @@ where
 
     fn on_open(&mut self, _id: ConnectionId, _peer: &SocketAddr) {}
 
+    #[inline]
     fn on_message(
         &mut self,
         _state: &mut (),
@@ -114,8 +115,13 @@ where
 ///
 /// The peer is told: an error reply carries the text as `{"result": "Error: …"}` and the kind in
 /// its `error` header.
+///
+/// Boxed, so that the result of a handler that could answer is one register.
 #[derive(Debug)]
-pub struct HandlerError {
+pub struct HandlerError(Box<HandlerErrorParts>);
+
+#[derive(Debug)]
+struct HandlerErrorParts {
     kind: HandlerErrorKind,
     text: String,
 }
@@ -129,13 +135,14 @@ enum HandlerErrorKind {
 impl HandlerError {
     /// An error with a kind of one's own, such as `NotFound`, and a text for people.
     pub fn new(kind: &'static str, text: impl fmt::Display) -> Self {
-        Self { kind: HandlerErrorKind::Named(kind), text: text.to_string() }
+        let kind = HandlerErrorKind::Named(kind);
+        Self(Box::new(HandlerErrorParts { kind, text: text.to_string() }))
     }
 
     /// The kind, as the error reply's `error` header says it.
     #[must_use]
     pub fn kind(&self) -> &str {
-        match &self.kind {
+        match &self.0.kind {
             HandlerErrorKind::Content(error) => error.kind().name(),
             HandlerErrorKind::Named(name) => name,
         }
@@ -144,7 +151,7 @@ impl HandlerError {
     /// The fault of the peer's content, where that was the reason.
     #[must_use]
     pub fn fault(&self) -> Option<&ProtocolError> {
-        match &self.kind {
+        match &self.0.kind {
             HandlerErrorKind::Content(error) => Some(error),
             HandlerErrorKind::Named(_) => None,
         }
@@ -153,19 +160,20 @@ impl HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.text)
     }
 }
 
 // `HandlerError` is no `std::error::Error` itself: only so can it be made from all that are.
 impl<E: std::error::Error + 'static> From<E> for HandlerError {
+    #[cold]
     fn from(error: E) -> Self {
         let text = error.to_string();
         let kind = match (&error as &dyn Any).downcast_ref::<ProtocolError>() {
             Some(fault) => HandlerErrorKind::Content(fault.clone()),
             None => HandlerErrorKind::Named("HandlerError"),
         };
-        Self { kind, text }
+        Self(Box::new(HandlerErrorParts { kind, text }))
     }
 }
 
@@ -227,6 +235,7 @@ pub struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
+    #[inline]
     pub(crate) fn new(
         framing: &'a mut dyn Framing,
         out: &'a mut Vec<u8>,
@@ -268,6 +277,19 @@ impl<'a> Reply<'a> {
         self.encode(head, |out| write_json(out, value))
     }
 
+    /// Replies with JSON text in UTF-8 that `write` appends to the send buffer. It is sent as it
+    /// is, unchecked: for answers that are known beforehand.
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    pub fn json_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ReplyError> {
+        self.encode(Head::json(), |out| {
+            write(out);
+            Ok(())
+        })
+    }
+
     /// Replies with bytes (`content-encoding` is `binary`).
     ///
     /// # Errors
@@ -299,15 +321,23 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// A second reply.
+    #[inline]
     pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
-        if message.is_canonical() && self.extra.is_empty() {
-            // Encoding it anew would give the same bytes.
-            if self.replied {
-                return Err(ReplyError::AlreadyReplied);
-            }
-            self.out.extend_from_slice(message.bytes());
-            self.replied = true;
-            return Ok(());
+        if !message.is_canonical() || !self.extra.is_empty() || self.replied {
+            return self.echo_anew(message);
+        }
+        // Encoding it anew would give the same bytes.
+        self.out.extend_from_slice(message.bytes());
+        self.replied = true;
+        Ok(())
+    }
+
+    /// Encodes the echo of a message that is not as we would write it.
+    #[cold]
+    #[inline(never)]
+    fn echo_anew(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
+        if self.replied {
+            return Err(ReplyError::AlreadyReplied);
         }
         self.extra.push_raw_from(message)?;
         let head = Head {
@@ -333,10 +363,12 @@ impl<'a> Reply<'a> {
         self.out.get(self.start..).unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn wants_close(&self) -> bool {
         self.close
     }
 
+    #[inline]
     pub(crate) fn is_replied(&self) -> bool {
         self.replied
     }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use myriapod_sys::{
-    AsFd, Backend, BorrowedFd, Descriptor, Error, Events, Interest, Mode, Poller, Result, Token,
-    Waker,
+    AsFd, Backend, BorrowedFd, Descriptor, Error, Event, Events, Interest, Mode, Poller, Result,
+    Token, Waker,
 };
 
 use crate::slab::{Key, Slab};
@@ -215,24 +215,38 @@ impl<T> Selector<T> {
     /// watched for *now*: a socket that was closed or is no longer watched since is left out.
     #[inline]
     pub fn next_ready(&mut self) -> Option<Ready> {
-        while let Some(event) = self.events.as_slice().get(self.next) {
-            self.next += 1;
-            if event.token() == WAKER {
-                self.woken = true;
-                continue;
-            }
-            let key = Key::from_bits(event.token().0);
-            let Some(entry) = self.entries.get(key) else {
-                self.stale += 1;
-                continue;
-            };
-            let readiness = entry.interest & event.readiness();
-            if !readiness.is_empty() {
+        while let Some(event) = self.next_event() {
+            if let Some((key, readiness, ..)) = self.find(event) {
                 let is_closing = event.is_hangup() || event.is_error();
                 return Some(Ready { key, readiness, is_closing });
             }
         }
         None
+    }
+
+    /// The next event of the last [`select`](Self::select), whatever it is for.
+    #[inline]
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        let event = *self.events.as_slice().get(self.next)?;
+        self.next += 1;
+        Some(event)
+    }
+
+    /// The socket that an event is for, what it is ready for and the data beside it, unless it is
+    /// not watched for any of that now. One look-up then serves the whole event.
+    #[inline]
+    pub(crate) fn find(&mut self, event: Event) -> Option<(Key, Interest, BorrowedFd<'_>, &mut T)> {
+        let key = Key::from_bits(event.token().0);
+        let Some(entry) = self.entries.get_mut(key) else {
+            if event.token() == WAKER {
+                self.woken = true;
+            } else {
+                self.stale += 1;
+            }
+            return None;
+        };
+        let readiness = entry.interest & event.readiness();
+        (!readiness.is_empty()).then(|| (key, readiness, entry.source.as_fd(), &mut entry.data))
     }
 
     /// Makes a handle that ends a wait from another thread. One for each selector.

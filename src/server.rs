@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event_loop::{EventLoop, Handle};
 use crate::handler::{Handler, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
-use crate::protocol::{ExtraHeaders, Framing, JsonHeader, Message};
+use crate::protocol::{ExtraHeaders, Frame, Framing, JsonHeader, Message};
 use crate::stats::Stats;
 
 /// Descriptors that are left for everything but connections.
@@ -41,6 +41,7 @@ pub struct ServerBuilder {
     backend: Backend,
     signals: Vec<Signal>,
     log: Option<LogHook>,
+    log_messages: bool,
 }
 
 enum Place {
@@ -57,6 +58,7 @@ impl Default for ServerBuilder {
             backend: Backend::native(),
             signals: Vec::new(),
             log: None,
+            log_messages: true,
         }
     }
 }
@@ -113,6 +115,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether the log is told of every single message, as it is unless this says no.
+    pub fn log_messages(mut self, log_messages: bool) -> Self {
+        self.log_messages = log_messages;
+        self
+    }
+
     /// Builds a server of JSON-header messages that are answered by a closure.
     ///
     /// # Errors
@@ -146,16 +154,18 @@ impl ServerBuilder {
         framing: F,
         handler: H,
     ) -> Result<Server<H, F>, Error> {
-        let Self { places, options, config, backend, signals, mut log } = self;
+        let Self { places, options, config, backend, signals, mut log, log_messages } = self;
         config.limits.validate()?;
         let max_connections = max_connections(&config.limits, backend, &mut log)?;
         let engine = Engine {
             handler,
             framing,
+            frame: Frame::NONE,
             out: Vec::new(),
             extra: ExtraHeaders::new(),
             config,
             stats: Stats::default(),
+            log_messages: log_messages && log.is_some(),
             log,
         };
         let mut event_loop = EventLoop::new(backend, engine, max_connections)?;

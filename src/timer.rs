@@ -229,12 +229,15 @@ impl Wheel {
         }
         let mut soonest = u32::MAX;
         for level in 0..LEVELS {
+            let occupied = self.occupied[level as usize];
+            if occupied == 0 {
+                continue;
+            }
             let shift = level * SLOT_BITS;
             let here = self.now >> shift;
-            let bits = self.occupied[level as usize].rotate_right(here % SLOTS);
+            let bits = occupied.rotate_right(here % SLOTS);
             // Above the lowest level, what is in the slot where the wheel stands is a round ahead.
             let ahead = match bits {
-                0 => continue,
                 1 if level > 0 => SLOTS,
                 bits if level > 0 => (bits & !1).trailing_zeros(),
                 bits => bits.trailing_zeros(),

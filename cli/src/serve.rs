@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .one_shot(args.one_shot)
         .backend(args.backend)
         .signals(&[Signal::Interrupt, Signal::Terminate])
+        .log_messages(verbose)
         .log(move |event| {
             if verbose || !event.is_routine() {
                 tell(event);

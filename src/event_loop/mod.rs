@@ -25,7 +25,7 @@ use crate::connection::{Connection, Engine};
 use crate::handler::{ConnectionId, Handler};
 use crate::log::LogEvent;
 use crate::protocol::{Framing, JsonHeader};
-use crate::selector::{Ready, Selector};
+use crate::selector::Selector;
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::timer::{self, TICK, Tick, TimerEntries, TimerLinks, Wheel};
@@ -217,12 +217,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if !self.ready.is_empty() || drains {
             return Some(Duration::ZERO);
         }
-        let moments = [
-            self.wheel.next(),
-            self.acceptor.paused_until,
-            self.drain.as_ref().and_then(|drain| drain.deadline),
-        ];
-        let ahead = moments.into_iter().flatten().map(|at| timer::until(self.tick, at)).min()?;
+        let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.tick, at));
+        let ahead = until(self.wheel.next())
+            .min(until(self.acceptor.paused_until))
+            .min(until(self.drain.as_ref().and_then(|drain| drain.deadline)));
+        if ahead == u32::MAX {
+            return None;
+        }
         Some((self.tick_began + TICK * ahead).saturating_since(now))
     }
 
@@ -261,9 +262,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
         // Those that were waiting for their turn before this one; new ones wait for the next.
         let leftovers = self.ready.len();
-        while let Some(ready) = self.selector.next_ready() {
-            self.dispatch(ready);
-        }
+        self.handle_events();
         for _ in 0..leftovers {
             self.resume_next();
         }
@@ -290,18 +289,20 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    fn dispatch(&mut self, ready: Ready) {
-        match self.selector.get(ready.key) {
+    /// Handles an event that is not the ordinary one.
+    #[inline(never)]
+    fn dispatch(&mut self, key: Key, readiness: Interest) {
+        match self.selector.get(key) {
             Some(Role::Connection(_)) => {
                 // Reading comes first: what the peer sent before it went is not lost.
-                if ready.is_readable() {
-                    self.receive(ready.key);
+                if readiness.is_readable() {
+                    self.receive(key);
                 }
-                if ready.is_writable() {
-                    self.flush(ready.key);
+                if readiness.is_writable() {
+                    self.flush(key);
                 }
             }
-            Some(Role::Listener) => self.acceptor.waiting.push(ready.key),
+            Some(Role::Listener) => self.acceptor.waiting.push(key),
             Some(Role::Signals) => self.take_signals(),
             None => {}
         }

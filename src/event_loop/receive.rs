@@ -1,6 +1,6 @@
 //! Receiving, and handing what was received to the engine.
 
-use myriapod_sys as sys;
+use myriapod_sys::{self as sys, Errno, Interest};
 
 use super::{EventLoop, Role};
 use crate::buffer::Handle;
@@ -20,6 +20,58 @@ pub(super) enum Socket {
 }
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Handles the events of the last wait.
+    ///
+    /// The ordinary event is handled right here: one look-up, one `recv` that brings one message of
+    /// a known kind to a connection with nothing unfinished, one `send` that takes the reply.
+    #[inline(never)]
+    pub(super) fn handle_events(&mut self) {
+        while let Some(event) = self.selector.next_event() {
+            let Some((key, readiness, source, role)) = self.selector.find(event) else { continue };
+            let connection = match role {
+                Role::Connection(connection)
+                    if readiness == Interest::READABLE
+                        && connection.is_plain()
+                        && self.drain.is_none() =>
+                {
+                    connection
+                }
+                _ => {
+                    self.dispatch(key, readiness);
+                    continue;
+                }
+            };
+            self.shared.clear();
+            let len = match sys::recv_append(source, &mut self.shared) {
+                Ok(len) => len,
+                Err(errno) => {
+                    self.cannot_receive(key, errno);
+                    continue;
+                }
+            };
+            if len == self.shared.capacity() || !self.engine.predict(&self.shared) {
+                self.digest_shared(key);
+                continue;
+            }
+            self.engine.stats.bytes_in += len as u64;
+            connection.last_active = self.tick;
+            if let Some(cause) =
+                self.engine.answer::<true>(Self::id(key), &mut connection.state, &self.shared)
+            {
+                self.send_and_close(key, cause);
+                continue;
+            }
+            let out = &self.engine.out;
+            let sent = if out.is_empty() { Ok(0) } else { sys::send(source, out) };
+            if sent == Ok(out.len()) {
+                self.engine.sent_all();
+            } else {
+                self.sent_some(key, sent);
+                self.settle(key, Socket::Empty);
+            }
+        }
+    }
+
     /// Receives once, and answers whatever whole messages are there then.
     pub(super) fn receive(&mut self, key: Key) {
         let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
@@ -36,35 +88,52 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return self.receive_own(key, own);
         }
         self.shared.clear();
-        let socket = match sys::recv_append(source, &mut self.shared) {
-            Ok(0) => {
-                connection.end_seen = true;
-                return self.settle(key, Socket::Empty);
-            }
-            Ok(received) => {
-                self.engine.stats.bytes_in += received as u64;
-                if received < self.shared.capacity() { Socket::Empty } else { Socket::MayHoldMore }
-            }
-            Err(errno) if errno.would_block() => return self.settle(key, Socket::Empty),
-            Err(_) => return self.close(key, Cause::Error),
-        };
-        connection.last_active = self.tick;
-        let queued = self.pool.queued(connection.send);
-        let Progress { consumed, next } =
-            self.engine.process(Self::id(key), &mut connection.state, &self.shared, queued);
-        if next == Next::Nothing && socket == Socket::Empty && connection.is_open_and_flushed() {
-            // The ordinary case: whole messages, and a socket that takes all replies at once.
-            let out = &self.engine.out;
-            let sent = if out.is_empty() { Ok(0) } else { sys::send(source, out) };
-            if sent == Ok(out.len()) && self.drain.is_none() {
-                return self.engine.sent_all();
-            }
-            self.sent_some(key, sent);
+        match sys::recv_append(source, &mut self.shared) {
+            Ok(_) => self.digest_shared(key),
+            Err(errno) => self.cannot_receive(key, errno),
+        }
+    }
+
+    /// A receive failed: for now, or for good.
+    #[cold]
+    #[inline(never)]
+    fn cannot_receive(&mut self, key: Key, errno: Errno) {
+        if errno.would_block() {
+            self.settle(key, Socket::Empty);
         } else {
-            self.send_replies(key);
+            self.close(key, Cause::Error);
+        }
+    }
+
+    /// Answers what was received into the shared buffer (nothing is the end of the stream), and moves
+    /// what is left of it to a buffer of the connection's own.
+    #[inline(never)]
+    fn digest_shared(&mut self, key: Key) {
+        if self.shared.is_empty() {
+            if let Some(connection) = self.connection(key) {
+                connection.end_seen = true;
+            }
+            return self.settle(key, Socket::Empty);
+        }
+        self.engine.stats.bytes_in += self.shared.len() as u64;
+        let bytes = std::mem::take(&mut self.shared);
+        let socket =
+            if bytes.len() < bytes.capacity() { Socket::Empty } else { Socket::MayHoldMore };
+        let progress = self.process(key, &bytes);
+        self.shared = bytes;
+        if let Some(Progress { consumed, next }) = progress {
             self.keep_rest(key, consumed, next);
         }
         self.settle(key, socket);
+    }
+
+    /// Sends the replies, and begins to close.
+    #[cold]
+    #[inline(never)]
+    fn send_and_close(&mut self, key: Key, cause: Cause) {
+        self.send_replies(key);
+        self.begin_close(key, cause);
+        self.settle(key, Socket::Empty);
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.

@@ -105,6 +105,7 @@ impl ExtraHeaders {
     }
 
     /// Removes all keys and keeps the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.encoded.clear();
     }

@@ -82,7 +82,7 @@ pub(super) struct Layout {
 ///
 /// Made by [`Framing::decode`](super::Framing::decode);
 /// [`Message::new`](super::Message::new) makes a view from it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct Frame {
     pub(super) layout: Layout,
     /// Content starts here, counted from the first byte of the message.
@@ -92,7 +92,27 @@ pub struct Frame {
     pub(super) unescaped: Option<Arc<Unescaped>>,
 }
 
+impl Clone for Frame {
+    fn clone(&self) -> Self {
+        self.with_content_len(self.content_len)
+    }
+
+    // In place, where the strings need no count: that is once for each message.
+    #[inline]
+    fn clone_from(&mut self, other: &Self) {
+        self.layout = other.layout;
+        self.content_start = other.content_start;
+        self.content_len = other.content_len;
+        if self.unescaped.is_some() || other.unescaped.is_some() {
+            self.unescaped.clone_from(&other.unescaped);
+        }
+    }
+}
+
 impl Frame {
+    /// A frame of no message.
+    pub(crate) const NONE: Self = Self::bare(FrameKind::Raw, 0, 0);
+
     /// A frame with neither keys nor strings, for the framings without them.
     pub(super) const fn bare(kind: FrameKind, content_start: u32, content_len: u32) -> Self {
         let layout = Layout {

@@ -106,7 +106,6 @@ impl Default for JsonHeader {
 }
 
 /// The message behind a valid header, if it is within the limit and is all there.
-#[inline]
 fn whole_or_incomplete(
     max_content_len: u32,
     input: &[u8],
@@ -124,13 +123,24 @@ fn whole_or_incomplete(
 }
 
 impl Framing for JsonHeader {
-    #[inline]
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
         match self.predictor.predict(input) {
             Some((frame, content_len)) => {
                 whole_or_incomplete(self.max_content_len, input, frame, content_len)
             }
             None => self.decode_unpredicted(input),
+        }
+    }
+
+    // Once for each message: a call would cost a good part of what it does.
+    #[inline(always)]
+    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+        match self.predictor.predict_whole(input) {
+            Some(predicted) if predicted.content_len <= self.max_content_len => {
+                frame.clone_from(predicted);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -367,6 +377,54 @@ mod tests {
             assert!(!is_predicted(&mut framing, &wire("a", len)), "{len}");
         }
         assert!(!is_predicted(&mut framing, &wire("b", 10)));
+    }
+
+    #[test]
+    fn does_a_prediction_say_what_a_full_look_says() {
+        let mut framing =
+            JsonHeader::new(DecodeLimits { max_content_len: 120, max_header_len: 4096 });
+        let mut hits = 0;
+        let mut check = |framing: &mut JsonHeader, input: &[u8]| {
+            let mut frame = Frame::NONE;
+            if framing.predict(input, &mut frame) {
+                hits += 1;
+                assert_eq!(frame.len(), input.len());
+                let mut fresh =
+                    JsonHeader::new(DecodeLimits { max_content_len: 120, max_header_len: 4096 });
+                assert_eq!(fresh.decode(input), Ok(Decoded::Message(frame)), "{input:?}");
+                assert_eq!(framing.decode(input), fresh.decode(input));
+            }
+        };
+        let escaped = br#"{"byteorder":"big","content-type":"text\/json","content-encoding":"utf-8","content-length":3}"#;
+        let mut php = vec![0, u8::try_from(escaped.len()).unwrap()];
+        php.extend_from_slice(escaped);
+        php.extend_from_slice(b"123");
+        for learned in [wire("a", 42), wire("a", 100), wire("b", 5), wire("a", 0), php] {
+            framing.decode(&learned).unwrap();
+            framing.decode(&learned).unwrap();
+            for len in [0, 1, 9, 10, 41, 42, 43, 99, 100, 101, 120, 121, 500] {
+                check(&mut framing, &wire("a", len));
+                check(&mut framing, &learned);
+            }
+            for at in 0..learned.len() {
+                check(&mut framing, &learned[..at]);
+                for byte in [b'0', b'1', b'9', b'"', b' ', b'}', 0, 0xff] {
+                    let mut changed = learned.clone();
+                    changed[at] = byte;
+                    check(&mut framing, &changed);
+                    check(&mut framing, &learned);
+                }
+            }
+            check(&mut framing, &[&learned[..], b"x"].concat());
+            // JSON has no leading zeros.
+            let mut zero = learned.clone();
+            if let Some(at) = zero.windows(2).position(|digits| digits == b"42") {
+                zero[at..at + 2].copy_from_slice(b"05");
+                zero.truncate(zero.len() - 37);
+                check(&mut framing, &zero);
+            }
+        }
+        assert!(hits > 1000, "{hits}");
     }
 
     #[test]

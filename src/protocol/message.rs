@@ -84,6 +84,7 @@ impl<'a> Message<'a> {
 
     /// The bytes of the whole message, prefix and header included.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes.get(..self.frame.len()).unwrap_or(self.bytes)
     }

@@ -113,6 +113,14 @@ pub trait Framing {
     /// when [`Message::text`] or [`Message::json`] reads it.
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError>;
 
+    /// Whether `input` is exactly one message, much like one before it, so that this can be told at
+    /// little cost; `frame` is then what [`decode`](Self::decode) would find. If not, `decode` is to
+    /// be asked, as it always may be.
+    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+        let _ = (input, frame);
+        false
+    }
+
     /// Leaves room for a header at the end of `out`. The caller then appends the
     /// content and calls [`finish`](Self::finish). The closer `head` is to the
     /// one given then, the less has to be moved.
@@ -161,6 +169,10 @@ pub trait Framing {
 impl<F: Framing + ?Sized> Framing for Box<F> {
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
         (**self).decode(input)
+    }
+
+    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+        (**self).predict(input, frame)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

@@ -39,11 +39,13 @@ pub(super) struct Predictor {
 
 #[derive(Debug, Clone)]
 struct Template {
-    /// Prefix and header up to the digits; empty in a template that is none.
-    before: Vec<u8>,
-    digits_end: usize,
-    behind: Vec<u8>,
-    /// Of the header that was learned; `content_len` varies.
+    /// Prefix and header as they were seen last; empty in a template that is none.
+    header: Vec<u8>,
+    /// Where the number is in it.
+    digits: Range<usize>,
+    /// The least number of so many digits: JSON has no leading zeros.
+    least: u32,
+    /// What `header` says.
     frame: Frame,
     score: u8,
 }
@@ -51,11 +53,11 @@ struct Template {
 impl Default for Predictor {
     fn default() -> Self {
         let empty = Template {
-            before: Vec::new(),
-            digits_end: 0,
-            behind: Vec::new(),
+            header: Vec::new(),
+            digits: 0..0,
+            least: u32::MAX,
             // No input is as long as that.
-            frame: Frame::bare(FrameKind::JsonHeader, u32::MAX, 0),
+            frame: Frame::bare(FrameKind::JsonHeader, u32::MAX, u32::MAX),
             score: 0,
         };
         Self { templates: std::array::from_fn(|_| empty.clone()), latest: 0, hand: 0 }
@@ -65,63 +67,83 @@ impl Default for Predictor {
 impl Template {
     /// The number in the header that `input` starts with, if all else is as in
     /// the template.
-    #[inline]
     fn content_len(&self, input: &[u8]) -> Option<u32> {
         let header = input.get(..self.frame.content_start as usize)?;
-        let (rest, behind) = header.split_at_checked(self.digits_end)?;
-        let (before, number) = rest.split_at_checked(self.before.len())?;
-        let (&first, more) = number.split_first()?;
-        let mut value = u32::from(first.wrapping_sub(b'0'));
-        // JSON has no leading zeros.
-        if value > 9 || (value == 0 && !more.is_empty()) {
-            return None;
-        }
-        for byte in more {
+        let (before, behind) =
+            (self.header.get(..self.digits.start)?, self.header.get(self.digits.end..)?);
+        let mut value = 0;
+        for byte in header.get(self.digits.clone())? {
             let digit = u32::from(byte.wrapping_sub(b'0'));
             if digit > 9 {
                 return None;
             }
             value = value * 10 + digit;
         }
-        // The one call comes last, so that little must be kept across it.
-        (same_tail(behind, &self.behind) && *before == *self.before).then_some(value)
+        (value >= self.least && header.ends_with(behind) && header.starts_with(before))
+            .then_some(value)
+    }
+
+    /// Whether `input` is one message as long as the one seen last, with the same header.
+    #[inline(always)]
+    fn is_repeated_by(&self, input: &[u8]) -> bool {
+        input.len() == self.frame.len() && input.starts_with(&self.header)
+    }
+
+    /// Takes another number over, if `input` is one message that has all else from the template.
+    #[inline(never)]
+    fn adapt_to(&mut self, input: &[u8]) -> bool {
+        let Some(content_len) = self.content_len(input) else { return false };
+        if self.frame.content_start as usize + content_len as usize != input.len() {
+            return false;
+        }
+        let (Some(old), Some(new)) =
+            (self.header.get_mut(self.digits.clone()), input.get(self.digits.clone()))
+        else {
+            return false;
+        };
+        old.copy_from_slice(new);
+        self.frame.content_len = content_len;
+        true
     }
 
     fn learn(&mut self, header: &[u8], digits: Range<usize>, frame: &Frame) {
-        let (Some(before), Some(behind)) = (header.get(..digits.start), header.get(digits.end..))
-        else {
-            return;
-        };
         // The old memory is used again: a header that is never seen twice costs a copy.
-        self.before.clear();
-        self.before.extend_from_slice(&frame.layout.header_len.to_be_bytes());
-        self.before.extend_from_slice(before);
-        self.behind.clear();
-        self.behind.extend_from_slice(behind);
-        self.digits_end = PREFIX_LEN + digits.end;
+        self.header.clear();
+        self.header.extend_from_slice(&frame.layout.header_len.to_be_bytes());
+        self.header.extend_from_slice(header);
+        self.least = least_of(digits.len());
+        self.digits = PREFIX_LEN + digits.start..PREFIX_LEN + digits.end;
         self.frame = frame.clone();
         self.score = NEW;
     }
 }
 
-/// Compares what stands behind the digits: one brace, mostly.
-#[inline]
-fn same_tail(left: &[u8], right: &[u8]) -> bool {
-    match (left, right) {
-        ([left], [right]) => left == right,
-        _ => left == right,
-    }
+/// The least number that is written with so many digits.
+fn least_of(digits: usize) -> u32 {
+    let exponent = u32::try_from(digits.saturating_sub(1)).unwrap_or(u32::MAX);
+    if exponent == 0 { 0 } else { 10_u32.saturating_pow(exponent) }
 }
 
 impl Predictor {
     /// The frame and the content's length of the message that `input` starts with,
     /// if its header is there and is the one that was right last.
-    #[inline]
     pub(super) fn predict(&mut self, input: &[u8]) -> Option<(&Frame, u32)> {
         let template = self.templates.get_mut(self.latest % TEMPLATES)?;
         let content_len = template.content_len(input)?;
         template.score = IN_USE;
         Some((&template.frame, content_len))
+    }
+
+    /// The frame of `input`, if that is exactly one message whose header is the one that was right
+    /// last. Where the content is as long as it was then, one comparison tells.
+    #[inline(always)]
+    pub(super) fn predict_whole(&mut self, input: &[u8]) -> Option<&Frame> {
+        let template = self.templates.get_mut(self.latest % TEMPLATES)?;
+        if !template.is_repeated_by(input) && !template.adapt_to(input) {
+            return None;
+        }
+        template.score = IN_USE;
+        Some(&template.frame)
     }
 
     /// As [`predict`](Self::predict), by all the other templates.
@@ -130,7 +152,7 @@ impl Predictor {
         let (index, content_len) =
             self.templates.iter().enumerate().find_map(|(index, template)| {
                 // Most templates have another length.
-                if template.before.first_chunk() != prefix {
+                if template.header.first_chunk() != prefix {
                     return None;
                 }
                 Some((index, template.content_len(input)?))

@@ -157,15 +157,23 @@ impl Event {
 
     /// An event from a backend's own flags; a hang-up or an error makes it ready for everything,
     /// and a closed reading side makes it readable, as the contract says.
+    #[inline]
     pub(crate) const fn new(token: Token, flags: u8) -> Self {
-        let mut flags = flags;
+        if flags & (Self::HANGUP | Self::ERROR | Self::READ_CLOSED) == 0 {
+            return Self { token, flags };
+        }
+        Self { token, flags: Self::implied(flags) }
+    }
+
+    #[cold]
+    const fn implied(mut flags: u8) -> u8 {
         if flags & (Self::HANGUP | Self::ERROR) != 0 {
             flags |= Self::READABLE | Self::WRITABLE;
         }
         if flags & Self::READ_CLOSED != 0 {
             flags |= Self::READABLE;
         }
-        Self { token, flags }
+        flags
     }
 
     /// The token that was given with `add` or `modify`.
