@@ -403,5 +403,5 @@ fn does_a_running_server_make_no_turns_while_idle() {
 #[test]
 fn does_an_idle_connection_cost_56_bytes_at_most() {
     type Echo = fn(Message<'_>, &mut Reply<'_>) -> HandlerResult;
-    assert!(myriapod::EventLoop::<Echo>::BYTES_PER_CONNECTION <= 56);
+    const { assert!(myriapod::EventLoop::<Echo>::BYTES_PER_CONNECTION <= 56) };
 }
