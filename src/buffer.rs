@@ -74,9 +74,9 @@ pub(crate) struct SendQueue {
 
 #[derive(Debug)]
 enum Segment {
+    /// Replies.
     Own(Vec<u8>),
-    /// Bytes that other connections send too.
-    #[expect(dead_code, reason = "pushes to many connections share their bytes")]
+    /// A pushed message, whose bytes other connections may be sending too.
     Shared(Arc<[u8]>),
 }
 
@@ -248,6 +248,40 @@ impl Pool {
         Ok(())
     }
 
+    /// Appends a pushed message to a send queue, of which `sent` bytes are sent already; the queue
+    /// is empty where that is not 0. Each queue counts the bytes, though they are shared.
+    pub(crate) fn queue_shared(
+        &mut self,
+        to: Handle,
+        bytes: &Arc<[u8]>,
+        sent: usize,
+    ) -> Result<(), PoolFull> {
+        if self.lent + bytes.len() > self.limit {
+            return Err(PoolFull);
+        }
+        let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
+        self.lent += bytes.len();
+        if sent > 0 {
+            queue.sent = sent;
+        }
+        queue.len += bytes.len() - sent;
+        queue.segments.push_back(Segment::Shared(Arc::clone(bytes)));
+        Ok(())
+    }
+
+    /// Drops the oldest pushed message of which nothing is sent. Returns its length, or `None`
+    /// where there is none.
+    pub(crate) fn drop_oldest_push(&mut self, from: Handle) -> Option<usize> {
+        let (_, queue) = self.send.at_mut(from.0)?;
+        let begun = usize::from(queue.sent > 0);
+        let mut segments = queue.segments.iter().skip(begun);
+        let at = begun + segments.position(|segment| matches!(segment, Segment::Shared(_)))?;
+        let len = queue.segments.remove(at)?.bytes().len();
+        queue.len -= len;
+        self.lent -= len;
+        Some(len)
+    }
+
     /// Marks `sent` bytes of a queue as sent `now` and takes back the segments that are done with.
     pub(crate) fn advance(&mut self, handle: Handle, sent: usize, now: Tick) {
         let Some((_, queue)) = self.send.at_mut(handle.0) else { return };
@@ -263,8 +297,10 @@ impl Pool {
                 break;
             }
             queue.sent -= len;
-            if let Some(Segment::Own(bytes)) = queue.segments.pop_front() {
-                done.push(bytes);
+            match queue.segments.pop_front() {
+                Some(Segment::Own(bytes)) => done.push(bytes),
+                Some(Segment::Shared(bytes)) => self.lent -= bytes.len(),
+                None => {}
             }
         }
         for bytes in done {
@@ -277,8 +313,9 @@ impl Pool {
         let Some(key) = self.send.at_mut(handle.0).map(|(key, _)| key) else { return 0 };
         let Some(queue) = self.send.remove(key) else { return 0 };
         for segment in queue.segments {
-            if let Segment::Own(bytes) = segment {
-                self.put(bytes);
+            match segment {
+                Segment::Own(bytes) => self.put(bytes),
+                Segment::Shared(bytes) => self.lent -= bytes.len(),
             }
         }
         queue.len

@@ -39,6 +39,9 @@ pub struct Limits {
     pub high_water: usize,
     /// Bytes of unsent replies below which it is read from again. Default 64 KiB.
     pub low_water: usize,
+    /// What happens to a message that is pushed to a connection above its high-water mark. Replies
+    /// pause reading instead, and are never dropped. Default: the new message is dropped.
+    pub overflow: Overflow,
     /// Capacity of all pooled buffers together, in bytes. A connection that would need more is
     /// closed. Default 256 MiB.
     pub max_buffer_bytes: usize,
@@ -72,6 +75,7 @@ impl Default for Limits {
             messages_per_event: 64,
             high_water: 256 << 10,
             low_water: 64 << 10,
+            overflow: Overflow::DropNewest,
             max_buffer_bytes: 256 << 20,
             header_timeout: Duration::from_secs(10),
             content_timeout: Duration::from_secs(60),
@@ -83,6 +87,20 @@ impl Default for Limits {
             accept_batch: 64,
         }
     }
+}
+
+/// What happens to a message that is pushed to a connection which has too much to send already.
+/// Whatever is dropped is counted (`Stats::dropped_pushes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// The message is dropped.
+    #[default]
+    DropNewest,
+    /// The oldest pushed messages of which nothing is sent yet make room for it.
+    DropOldest,
+    /// It is queued all the same, and the connection is closed if its queue stays above the
+    /// high-water mark for this long.
+    CloseAfter(Duration),
 }
 
 /// Connections from one address where nothing else is set.

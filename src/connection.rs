@@ -9,9 +9,10 @@ use myriapod_sys::Interest;
 
 use crate::buffer::Handle;
 use crate::config::Config;
-use crate::handler::{ConnectionId, Handler, HandlerError, HandlerResult, Reply};
+use crate::groups;
+use crate::handler::{ConnectionId, Desk, Handler, HandlerError, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
-use crate::protocol::{Decoded, ExtraHeaders, Frame, Framing, Message, ProtocolError};
+use crate::protocol::{Decoded, Frame, Framing, Message, ProtocolError};
 use crate::stats::{Cause, Stats};
 use crate::timer::{Tick, TimerLinks};
 
@@ -25,10 +26,13 @@ pub(crate) struct Connection<S> {
     pub(crate) send: Handle,
     /// When bytes last arrived or a queued reply last went out; while lingering, when that began.
     pub(crate) last_active: Tick,
-    /// Bytes that may still be read and dropped while lingering.
-    pub(crate) linger_left: u32,
+    /// The sequence number of the deferred reply that the next message waits for, 0 for none;
+    /// while lingering, the bytes that may still be read and dropped.
+    pub(crate) pending: u32,
     /// Which entry of the table of addresses counts this connection.
     pub(crate) address: u32,
+    /// The head of the list of its groups.
+    pub(crate) groups: u32,
     /// Set once the connection is to be closed as soon as its replies are sent.
     pub(crate) closing: Option<Cause>,
     pub(crate) phase: Phase,
@@ -60,8 +64,9 @@ impl<S> Connection<S> {
             recv: Handle::NONE,
             send: Handle::NONE,
             last_active: now,
-            linger_left: 0,
+            pending: 0,
             address,
+            groups: groups::NONE,
             closing: None,
             phase: Phase::Open,
             end_seen: false,
@@ -91,9 +96,21 @@ impl<S> Connection<S> {
         match self.phase {
             Phase::Lingering => true,
             Phase::Open | Phase::Unsendable => {
-                !self.end_seen && !self.paused && self.closing.is_none()
+                !self.end_seen && !self.paused && self.closing.is_none() && self.pending == 0
             }
         }
+    }
+
+    /// Whether it is we who do not read on, so that the peer is not late.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.paused || self.is_deferred()
+    }
+
+    /// Whether its next message waits for a deferred reply.
+    #[inline]
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.phase != Phase::Lingering && self.pending != 0
     }
 
     /// Whether it is open, with nothing unfinished in either direction and nothing in the way.
@@ -104,6 +121,7 @@ impl<S> Connection<S> {
         self.closing.is_none()
             && self.recv.is_none()
             && self.send.is_none()
+            && self.pending == 0
             && !(!open | self.end_seen | self.paused | self.ready)
     }
 
@@ -113,6 +131,7 @@ impl<S> Connection<S> {
             && self.recv.is_none()
             && self.send.is_none()
             && !self.ready
+            && self.pending == 0
             && self.closing.is_none()
     }
 }
@@ -134,6 +153,8 @@ pub(crate) enum Next {
     Partial { needed: usize, in_content: bool },
     /// It may hold whole messages, but it is others' turn, or enough replies wait.
     More,
+    /// It waits for the reply that was deferred.
+    Deferred,
     /// Close the connection once its replies are sent, and drop the rest.
     Close(Cause),
 }
@@ -149,7 +170,7 @@ pub(crate) struct Engine<H, F> {
     pub(crate) frame: Frame,
     /// The shared send buffer: the replies of the event that is being handled.
     pub(crate) out: Vec<u8>,
-    pub(crate) extra: ExtraHeaders,
+    pub(crate) desk: Desk,
     pub(crate) config: Config,
     pub(crate) stats: Stats,
     pub(crate) log: Option<LogHook>,
@@ -182,6 +203,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                     budget -= 1;
                     self.frame = frame;
                     match self.answer::<false>(id, state, rest) {
+                        None if self.desk.is_deferred() => Next::Deferred,
                         None => continue,
                         Some(cause) => Next::Close(cause),
                     }
@@ -232,11 +254,13 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             }
             Ok((Err(error), _, close)) => {
                 self.out.truncate(start);
+                self.desk.take_deferred();
                 self.reply_error(id, &error);
                 close
             }
             Err(_panic) => {
                 self.out.truncate(start);
+                self.desk.take_deferred();
                 self.tell(&LogEvent::HandlerPanic { id });
                 return Some(Cause::Panic);
             }
@@ -254,7 +278,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         bytes: &[u8],
     ) -> (HandlerResult, bool, bool) {
         let message = Message::new(bytes, &self.frame);
-        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.extra, id);
+        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.desk, id);
         let result = self.handler.on_message(state, message, &mut reply);
         (result, reply.is_replied(), reply.wants_close())
     }

@@ -2,10 +2,12 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use myriapod_sys::SocketAddr;
 use serde::Serialize;
 
+use crate::handle::{Deferred, Mailbox};
 use crate::protocol::{
     EncodeError, ExtraHeaders, Framing, Head, Message, ProtocolError, write_json,
 };
@@ -84,6 +86,18 @@ pub trait Handler {
         message: Message<'_>,
         reply: &mut Reply<'_>,
     ) -> HandlerResult;
+
+    /// A [`connect`](crate::Handle::connect) has succeeded; returns what to keep beside the
+    /// connection. As [`on_open`](Self::on_open), unless something else is said here.
+    fn on_connect(&mut self, _tag: u64, id: ConnectionId, peer: &SocketAddr) -> Self::State {
+        self.on_open(id, peer)
+    }
+
+    /// A [`connect`](crate::Handle::connect) has failed.
+    fn on_connect_error(&mut self, _tag: u64, _error: &myriapod_sys::Error) {}
+
+    /// A [`timer`](crate::Handle::timer) has fired.
+    fn on_timer(&mut self, _tag: u64) {}
 
     /// Replies had to be queued, and now all of them are sent.
     fn on_drained(&mut self, _state: &mut Self::State) {}
@@ -211,6 +225,39 @@ impl From<EncodeError> for ReplyError {
     }
 }
 
+/// What all replies of one loop are made with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// The further header keys of the reply that is being made.
+    extra: ExtraHeaders,
+    mailbox: Arc<Mailbox>,
+    /// The sequence number of the reply that was just deferred; 0 for none.
+    deferred: u32,
+    last_sequence: u32,
+}
+
+impl Desk {
+    pub(crate) fn new(mailbox: Arc<Mailbox>) -> Self {
+        Self { extra: ExtraHeaders::new(), mailbox, deferred: 0, last_sequence: 0 }
+    }
+
+    /// Whether the last message's reply was deferred.
+    #[inline]
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred != 0
+    }
+
+    /// The sequence number of the reply that was deferred; none is from now on.
+    pub(crate) fn take_deferred(&mut self) -> u32 {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        self.last_sequence = self.last_sequence.wrapping_add(1).max(1);
+        self.last_sequence
+    }
+}
+
 /// The answer to one message, encoded straight into the loop's send buffer.
 ///
 /// ```no_run
@@ -227,7 +274,7 @@ impl From<EncodeError> for ReplyError {
 pub struct Reply<'a> {
     framing: &'a mut dyn Framing,
     out: &'a mut Vec<u8>,
-    extra: &'a mut ExtraHeaders,
+    desk: &'a mut Desk,
     start: usize,
     id: ConnectionId,
     replied: bool,
@@ -239,12 +286,12 @@ impl<'a> Reply<'a> {
     pub(crate) fn new(
         framing: &'a mut dyn Framing,
         out: &'a mut Vec<u8>,
-        extra: &'a mut ExtraHeaders,
+        desk: &'a mut Desk,
         id: ConnectionId,
     ) -> Self {
-        extra.clear();
+        desk.extra.clear();
         let start = out.len();
-        Self { framing, out, extra, start, id, replied: false, close: false }
+        Self { framing, out, desk, start, id, replied: false, close: false }
     }
 
     /// The connection that the message came from.
@@ -264,7 +311,7 @@ impl<'a> Reply<'a> {
         key: &str,
         value: &T,
     ) -> Result<(), ReplyError> {
-        Ok(self.extra.push(key, value)?)
+        Ok(self.desk.extra.push(key, value)?)
     }
 
     /// Replies with JSON content (`text/json`, `utf-8`).
@@ -323,7 +370,8 @@ impl<'a> Reply<'a> {
     /// A second reply.
     #[inline]
     pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
-        if !message.is_canonical() || !self.extra.is_empty() || self.replied {
+        let taken = self.replied | (self.desk.deferred != 0);
+        if !message.is_canonical() || !self.desk.extra.is_empty() || taken {
             return self.echo_anew(message);
         }
         // Encoding it anew would give the same bytes.
@@ -339,7 +387,7 @@ impl<'a> Reply<'a> {
         if self.replied {
             return Err(ReplyError::AlreadyReplied);
         }
-        self.extra.push_raw_from(message)?;
+        self.desk.extra.push_raw_from(message)?;
         let head = Head {
             byteorder: message.byteorder(),
             content_type: message.content_type(),
@@ -350,6 +398,36 @@ impl<'a> Reply<'a> {
             out.extend_from_slice(message.content());
             Ok(())
         })
+    }
+
+    /// Leaves the reply for later, to be made on any thread. The connection's next message waits
+    /// for it; other connections do not.
+    ///
+    /// ```
+    /// use myriapod::{HandlerResult, Message, Reply};
+    ///
+    /// fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    ///     let request = message.to_owned();
+    ///     let deferred = reply.defer()?;
+    ///     std::thread::spawn(move || {
+    ///         // Whatever takes long.
+    ///         let sum: u64 = request.as_message().content().iter().map(|byte| u64::from(*byte)).sum();
+    ///         let _ = deferred.json(&serde_json::json!({ "result": sum }));
+    ///     });
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    pub fn defer(&mut self) -> Result<Deferred, ReplyError> {
+        if self.replied || self.desk.deferred != 0 {
+            return Err(ReplyError::AlreadyReplied);
+        }
+        let sequence = self.desk.next_sequence();
+        self.desk.deferred = sequence;
+        Ok(Deferred::new(Arc::clone(&self.desk.mailbox), self.id, sequence))
     }
 
     /// Closes the connection once this reply, and all before it, is sent.
@@ -378,10 +456,10 @@ impl<'a> Reply<'a> {
         head: Head<'_>,
         content: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), ReplyError> {
-        if self.replied {
+        if self.replied || self.desk.deferred != 0 {
             return Err(ReplyError::AlreadyReplied);
         }
-        let head = Head { extra: self.extra, ..head };
+        let head = Head { extra: &self.desk.extra, ..head };
         let encoded = match self.framing.begin(self.out, &head) {
             Ok(mark) => content(self.out).and_then(|()| self.framing.finish(self.out, mark, &head)),
             Err(error) => Err(error),

@@ -7,10 +7,11 @@ use myriapod_sys::{self as sys, Backend, ListenOptions, Listener, Signal, Signal
 use crate::config::{Config, Limits};
 use crate::connection::Engine;
 use crate::error::Error;
-use crate::event_loop::{EventLoop, Handle};
+use crate::event_loop::EventLoop;
+use crate::handle::Handle;
 use crate::handler::{Handler, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
-use crate::protocol::{ExtraHeaders, Frame, Framing, JsonHeader, Message};
+use crate::protocol::{Frame, Framing, JsonHeader, Message};
 use crate::stats::Stats;
 
 /// Descriptors that are left for everything but connections.
@@ -157,12 +158,12 @@ impl ServerBuilder {
         let Self { places, options, config, backend, signals, mut log, log_messages } = self;
         config.limits.validate()?;
         let max_connections = max_connections(&config.limits, backend, &mut log)?;
-        let engine = Engine {
+        let engine = |desk| Engine {
             handler,
             framing,
             frame: Frame::NONE,
             out: Vec::new(),
-            extra: ExtraHeaders::new(),
+            desk,
             config,
             stats: Stats::default(),
             log_messages: log_messages && log.is_some(),

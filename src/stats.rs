@@ -19,6 +19,10 @@ pub enum Cause {
     Handler,
     /// A handler panicked.
     Panic,
+    /// It stayed above its high-water mark for too long while messages were pushed to it.
+    Overflow,
+    /// It made room for a new one, having long been idle, when the limit of connections was reached.
+    Shed,
     /// The header of a message did not arrive in time.
     HeaderTimeout,
     /// The content of a message did not arrive in time.
@@ -37,12 +41,14 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
         Self::Handler,
         Self::Panic,
+        Self::Overflow,
+        Self::Shed,
         Self::HeaderTimeout,
         Self::ContentTimeout,
         Self::Idle,
@@ -61,6 +67,8 @@ impl Cause {
             Self::Fault => "fault",
             Self::Handler => "handler",
             Self::Panic => "panic",
+            Self::Overflow => "overflow",
+            Self::Shed => "shed",
             Self::HeaderTimeout => "header_timeout",
             Self::ContentTimeout => "content_timeout",
             Self::Idle => "idle",
@@ -80,12 +88,14 @@ impl fmt::Display for Cause {
 
 /// What one event loop has done since it was made.
 ///
-/// `accepted` is always `open` and all of `closed` together.
+/// `accepted` and `connected` together are always `open` and all of `closed` together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Connections accepted and served.
     pub accepted: u64,
+    /// Connections that were made from here.
+    pub connected: u64,
     /// Connections open now.
     pub open: u64,
     /// Connections closed, by [`Cause`] in the order of [`Cause::ALL`].
@@ -126,6 +136,12 @@ pub struct Stats {
     pub turned_away: u64,
     /// Peers closed at once because their address had its number of connections.
     pub refused_by_address: u64,
+    /// Messages pushed to connections.
+    pub pushes: u64,
+    /// Pushed messages that were dropped, since their connections had too much to send.
+    pub dropped_pushes: u64,
+    /// What was asked of connections that were gone.
+    pub missed: u64,
     /// Capacity of the buffers that connections hold now, in bytes.
     pub pool_bytes: u64,
     /// How many buffers and queues that is.
@@ -186,6 +202,10 @@ impl fmt::Display for Stats {
             ("accept_pauses", self.accept_pauses),
             ("turned_away", self.turned_away),
             ("refused_by_address", self.refused_by_address),
+            ("connected", self.connected),
+            ("pushes", self.pushes),
+            ("dropped_pushes", self.dropped_pushes),
+            ("missed", self.missed),
         ];
         for (name, count) in others {
             if count > 0 {

@@ -88,7 +88,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    fn open(&mut self, socket: Descriptor, peer: &SocketAddr) {
+    pub(super) fn open(&mut self, socket: Descriptor, peer: &SocketAddr) {
         let Some(address) = self.acceptor.addresses.enter(peer) else {
             self.engine.stats.refused_by_address += 1;
             if self.acceptor.may_log(self.tick) {

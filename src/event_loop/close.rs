@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, Shutdown};
+use myriapod_sys::{self as sys, Interest, Shutdown};
 
 use super::{EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::connection::{Connection, Phase};
 use crate::event_loop::receive::Socket;
+use crate::groups;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
@@ -26,7 +27,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                     return self.close(key, cause);
                 }
                 Some(_) => return self.begin_linger(key),
-                None if connection.end_seen && !connection.ready => {
+                None if connection.end_seen && !connection.ready && !connection.is_deferred() => {
                     if !connection.recv.is_none() {
                         // Whole messages are answered before receiving on, so this one is not.
                         self.engine.stats.truncated += 1;
@@ -44,7 +45,24 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
         }
         let Some(connection) = self.connection(key) else { return };
-        let interest = connection.interest();
+        let mut interest = connection.interest();
+        if connection.is_deferred() && !connection.paused && connection.closing.is_none() {
+            // Stays watched until something comes: the answer may well be faster.
+            let was = self.selector.interest(key).unwrap_or(Interest::NONE);
+            interest = interest | (was & Interest::READABLE);
+        }
+        self.watch(key, interest);
+    }
+
+    /// Something came for a connection whose deferred reply has not.
+    pub(super) fn stop_watching(&mut self, key: Key) {
+        if let Some(connection) = self.connection(key) {
+            let interest = connection.interest();
+            self.watch(key, interest);
+        }
+    }
+
+    fn watch(&mut self, key: Key, interest: Interest) {
         if let Err(error) = self.selector.modify(key, interest) {
             self.tell(&LogEvent::Failed { error: &error });
             self.close(key, Cause::Error);
@@ -56,6 +74,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if let Some(connection) = self.connection(key) {
             connection.closing = connection.closing.or(Some(cause));
             connection.paused = false;
+            if connection.is_deferred() {
+                connection.pending = 0;
+            }
             self.release_own(key);
         }
     }
@@ -72,7 +93,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         connection.phase = Phase::Lingering;
         connection.last_active = tick;
-        connection.linger_left = bytes;
+        connection.pending = bytes;
         let interest = connection.interest();
         if self.selector.modify(key, interest).is_err() {
             return self.finish_close(key);
@@ -94,6 +115,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(Role::Connection(connection)) = self.selector.close(key) else { return };
         self.engine.stats.discarded_out += self.pool.return_send(connection.send) as u64;
         self.acceptor.addresses.leave(connection.address);
+        if connection.groups != groups::NONE {
+            self.leave_all_groups(connection.groups);
+        }
         self.engine.stats.open -= 1;
         self.engine.stats.count_closed(cause);
         let id = Self::id(key);
@@ -153,7 +177,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             after(queue.stalled_since, limits.write_timeout, Cause::WriteTimeout)
         });
         // While it is we who do not read, the peer is not late.
-        let message = receiving.filter(|_| !connection.paused && !connection.ready);
+        let message = receiving.filter(|_| !connection.is_held() && !connection.ready);
         let message = message.and_then(|buffer| {
             if buffer.in_content {
                 after(buffer.since, limits.content_timeout, Cause::ContentTimeout)
@@ -164,6 +188,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let now = self.tick;
         let soonest =
             write.into_iter().chain(message).min_by_key(|(due, _)| timer::until(now, *due));
+        if soonest.is_none() && connection.is_deferred() {
+            return None;
+        }
         soonest.or_else(|| after(connection.last_active, limits.idle_timeout, Cause::Idle))
     }
 
@@ -171,9 +198,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// nothing used up while reading is paused.
     pub(super) fn clock_of(&mut self, key: Key) -> Tick {
         let tick = self.tick;
-        self.connection(key).map_or(tick, |connection| if connection.paused { 0 } else { tick })
+        self.connection(key).map_or(tick, |connection| if connection.is_held() { 0 } else { tick })
     }
 }
 
-#[expect(dead_code, reason = "a compile-time assertion")]
-const ENTRY: () = assert!(size_of::<Connection<()>>() <= 44, "see the table in ARCHITECTURE.md");
+const _: () = assert!(size_of::<Connection<()>>() <= 48, "see the table in ARCHITECTURE.md");

@@ -57,6 +57,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         });
         self.resume_accepting();
         self.drain_backlog();
+        self.stop_connecting();
         let open = self.engine.stats.open;
         self.tell(&LogEvent::Draining { open });
     }

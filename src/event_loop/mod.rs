@@ -5,24 +5,24 @@
 mod accept;
 mod close;
 mod drain;
+mod inbox;
 mod receive;
 mod send;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use myriapod_sys::{
-    self as sys, AsFd, BorrowedFd, Interest, Listener, Signals, SocketAddr, Time, Waker,
-};
+use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Listener, Signals, SocketAddr, Time};
 
 use self::accept::Acceptor;
 use self::drain::Drain;
+use self::inbox::Inbox;
 use crate::buffer::Pool;
 use crate::connection::{Connection, Engine};
-use crate::handler::{ConnectionId, Handler};
+use crate::handle::{Handle, Mailbox};
+use crate::handler::{ConnectionId, Desk, Handler};
 use crate::log::LogEvent;
 use crate::protocol::{Framing, JsonHeader};
 use crate::selector::Selector;
@@ -51,7 +51,9 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     pool: Pool,
     engine: Engine<H, F>,
     signals: Option<Signals>,
-    stop: Arc<Stop>,
+    mailbox: Arc<Mailbox>,
+    inbox: Inbox,
+    handle: Handle,
     /// The shared receive buffer.
     shared: Vec<u8>,
     /// Connections whose buffers may hold whole messages.
@@ -71,34 +73,8 @@ enum Role<S> {
     Connection(Connection<S>),
     Listener,
     Signals,
-}
-
-/// What other threads may touch.
-pub(crate) struct Stop {
-    waker: Waker,
-    requested: AtomicBool,
-}
-
-/// Stops an event loop from any thread. Clones are the same handle.
-#[derive(Clone)]
-pub struct Handle(Arc<Stop>);
-
-impl Handle {
-    /// Begins a graceful stop: what is in flight is finished, within `drain_timeout`.
-    ///
-    /// # Errors
-    ///
-    /// What the system says to the wake-up.
-    pub fn shutdown(&self) -> sys::Result<()> {
-        self.0.requested.store(true, Ordering::Release);
-        self.0.waker.wake()
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Handle")
-    }
+    /// A connect under way, and its place in the clock.
+    Connecting(u32),
 }
 
 /// What one turn did.
@@ -129,11 +105,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     pub(crate) fn new(
         backend: sys::Backend,
-        engine: Engine<H, F>,
+        engine: impl FnOnce(Desk) -> Engine<H, F>,
         max_connections: usize,
     ) -> sys::Result<Self> {
         let mut selector = Selector::with_backend(backend)?;
-        let stop = Stop { waker: selector.waker()?, requested: AtomicBool::new(false) };
+        let mailbox = Arc::new(Mailbox::new(selector.waker()?));
+        let handle = Handle::new(Arc::new([Arc::clone(&mailbox)]));
+        let engine = engine(Desk::new(Arc::clone(&mailbox)));
         let limits = &engine.config.limits;
         let now = sys::now();
         Ok(Self {
@@ -143,7 +121,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             acceptor: Acceptor::new(limits, max_connections),
             engine,
             signals: None,
-            stop: Arc::new(stop),
+            mailbox,
+            inbox: Inbox::default(),
+            handle,
             shared: Vec::with_capacity(SHARED_RECV),
             ready: VecDeque::new(),
             now,
@@ -180,7 +160,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// A handle that stops this loop from another thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.stop))
+        self.handle.clone()
     }
 
     /// The handler.
@@ -214,12 +194,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn timeout_from(&self, now: Time) -> Option<Duration> {
         let accepts = !self.acceptor.listeners.is_empty() && !self.acceptor.parked;
         let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work() || accepts);
-        if !self.ready.is_empty() || drains {
+        if !self.ready.is_empty() || drains || self.inbox.has_work() {
             return Some(Duration::ZERO);
         }
         let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.tick, at));
         let ahead = until(self.wheel.next())
             .min(until(self.acceptor.paused_until))
+            .min(until(self.inbox.next_alarm()))
             .min(until(self.drain.as_ref().and_then(|drain| drain.deadline)));
         if ahead == u32::MAX {
             return None;
@@ -268,13 +249,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         self.accept();
         self.expire();
-        if self.selector.take_woken() {
-            // Reset first: what is asked for from now on wakes again.
-            self.stop.waker.reset();
-            if self.stop.requested.swap(false, Ordering::Acquire) {
-                self.begin_drain();
-            }
-        }
+        self.work_inbox();
         self.drain();
         Ok(Turn { events, finished: self.is_finished() })
     }
@@ -304,6 +279,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Some(Role::Listener) => self.acceptor.waiting.push(key),
             Some(Role::Signals) => self.take_signals(),
+            Some(Role::Connecting(_)) => self.connected(key),
             None => {}
         }
     }
@@ -334,6 +310,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     fn tell(&mut self, event: &LogEvent<'_>) {
         self.engine.tell(event);
+    }
+}
+
+impl<H: Handler, F: Framing> Drop for EventLoop<H, F> {
+    fn drop(&mut self) {
+        self.mailbox.close();
     }
 }
 

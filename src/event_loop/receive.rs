@@ -4,7 +4,7 @@ use myriapod_sys::{self as sys, Errno, Interest};
 
 use super::{EventLoop, Role};
 use crate::buffer::Handle;
-use crate::connection::{Next, Phase, Progress};
+use crate::connection::{Connection, Next, Phase, Progress};
 use crate::handler::Handler;
 use crate::protocol::Framing;
 use crate::slab::Key;
@@ -61,6 +61,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.send_and_close(key, cause);
                 continue;
             }
+            if self.engine.desk.is_deferred() {
+                self.begin_deferral(key);
+                continue;
+            }
             let out = &self.engine.out;
             let sent = if out.is_empty() { Ok(0) } else { sys::send(source, out) };
             if sent == Ok(out.len()) {
@@ -77,6 +81,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return;
         };
+        if connection.is_deferred() {
+            // It stayed watched in the hope that the answer is faster than the next message.
+            return self.stop_watching(key);
+        }
         if connection.ready || !connection.wants_to_read() {
             return;
         }
@@ -181,15 +189,16 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let (needed, in_content) = match next {
             Next::Nothing => return,
             Next::Partial { needed, in_content } => (needed, in_content),
-            Next::More => (0, false),
+            Next::Deferred if rest.is_empty() => return,
+            Next::More | Next::Deferred => (0, false),
             Next::Close(cause) => {
                 self.engine.stats.discarded_in += rest.len() as u64;
                 return self.begin_close(key, cause);
             }
         };
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
-        // While reading is paused, nothing of the deadline is used up.
-        let since = if connection.paused { 0 } else { self.tick };
+        // While it is not read from, nothing of the deadline is used up.
+        let since = if connection.is_held() { 0 } else { self.tick };
         let Ok(own) = self.pool.lend_recv(rest, needed, in_content, since) else {
             self.engine.stats.discarded_in += rest.len() as u64;
             return self.begin_close(key, Cause::BufferLimit);
@@ -224,7 +233,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 return self.rearm(key);
             }
             Next::Partial { needed, in_content } => (needed, in_content),
-            Next::More => (0, false),
+            Next::Deferred if consumed + start == len => return self.release_own(key),
+            Next::More | Next::Deferred => (0, false),
             Next::Close(cause) => return self.begin_close(key, cause),
         };
         // A new message, or a new part of it, has a deadline of its own.
@@ -240,6 +250,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         connection.last_active = self.tick;
         let queued = self.pool.queued(connection.send);
         let progress = self.engine.process(Self::id(key), &mut connection.state, bytes, queued);
+        if progress.next == Next::Deferred {
+            connection.pending = self.engine.desk.take_deferred();
+        }
         self.send_replies(key);
         Some(progress)
     }
@@ -249,7 +262,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn wait_for_rest(&mut self, key: Key) {
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
         let whole = self.pool.recv(connection.recv).is_some_and(|buffer| buffer.needed == 0);
-        if connection.paused {
+        if connection.is_held() {
             return;
         }
         if whole {
@@ -260,13 +273,36 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// Reading goes on after a pause: the deadline of an unfinished message runs again, and whole
-    /// messages in the buffer get their turn.
-    pub(super) fn resume_reading(&mut self, key: Key) {
+    /// The ordinary message's reply was deferred, so nothing is sent now.
+    #[cold]
+    #[inline(never)]
+    fn begin_deferral(&mut self, key: Key) {
+        let pending = self.engine.desk.take_deferred();
+        if let Some(connection) = self.connection(key) {
+            connection.pending = pending;
+        }
+        self.settle(key, Socket::Empty);
+    }
+
+    /// Applies a change after which the connection may be read from, or may not: while it may not,
+    /// the deadline of an unfinished message stands still.
+    pub(super) fn hold(&mut self, key: Key, change: impl FnOnce(&mut Connection<H::State>)) {
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
-        connection.paused = false;
-        if let Some(buffer) = self.pool.recv_mut(connection.recv) {
+        let was_held = connection.is_held();
+        change(connection);
+        if connection.is_held() != was_held
+            && let Some(buffer) = self.pool.recv_mut(connection.recv)
+        {
+            // The moment it began becomes the time that is used up, and the other way round.
             buffer.since = self.tick.wrapping_sub(buffer.since);
+        }
+    }
+
+    /// Reading goes on, unless something else holds it: whole messages in the buffer get their
+    /// turn, and the deadline of an unfinished one runs.
+    pub(super) fn resume_reading(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else { return };
+        if !connection.recv.is_none() && !connection.ready {
             self.wait_for_rest(key);
         }
     }
@@ -293,8 +329,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.engine.stats.discarded_in += received as u64;
         let Some(connection) = self.connection(key) else { return };
         let received = u32::try_from(received).unwrap_or(u32::MAX);
-        connection.linger_left = connection.linger_left.saturating_sub(received);
-        if socket.is_none() || connection.end_seen || connection.linger_left == 0 {
+        connection.pending = connection.pending.saturating_sub(received);
+        if socket.is_none() || connection.end_seen || connection.pending == 0 {
             self.finish_close(key);
         }
     }

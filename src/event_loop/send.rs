@@ -1,11 +1,13 @@
 //! Sending: at once where the socket takes it, from a queue where it does not.
 
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use myriapod_sys::{self as sys, Errno};
 
 use super::{EventLoop, Role};
-use crate::buffer::{Handle, MAX_SLICES, PoolFull};
+use crate::buffer::{Handle, MAX_SLICES, Pool, PoolFull};
+use crate::config::Overflow;
 use crate::connection::Phase;
 use crate::event_loop::receive::Socket;
 use crate::handler::Handler;
@@ -60,27 +62,107 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.engine.clear_out();
     }
 
-    /// Appends to the connection's send queue, and pauses reading above the high-water mark.
+    /// Appends replies to the connection's send queue.
     fn queue(&mut self, key: Key, bytes: &[u8]) -> Result<(), PoolFull> {
+        self.queue_with(key, |pool, queue| pool.queue(queue, bytes))
+    }
+
+    /// Appends to the connection's send queue, and pauses reading above the high-water mark.
+    fn queue_with(
+        &mut self,
+        key: Key,
+        append: impl FnOnce(&mut Pool, Handle) -> Result<(), PoolFull>,
+    ) -> Result<(), PoolFull> {
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return Ok(()) };
         let first = connection.send.is_none();
         if first {
             self.engine.stats.short_writes += 1;
             connection.send = self.pool.lend_send(self.tick)?;
         }
-        self.pool.queue(connection.send, bytes)?;
+        let queue = connection.send;
+        if let Err(full) = append(&mut self.pool, queue) {
+            if first {
+                self.pool.return_send(queue);
+                connection.send = Handle::NONE;
+            }
+            return Err(full);
+        }
         let queued = self.pool.queued(connection.send);
         if !connection.paused && queued >= self.engine.config.limits.high_water {
-            connection.paused = true;
             self.engine.stats.paused_reads += 1;
-            if let Some(buffer) = self.pool.recv_mut(connection.recv) {
-                buffer.since = self.tick.wrapping_sub(buffer.since);
-            }
+            self.hold(key, |connection| connection.paused = true);
         }
         if first {
             self.rearm(key);
         }
         Ok(())
+    }
+
+    /// Sends a message that is no reply: at once where nothing is queued, else behind what is. What
+    /// happens where too much is queued already, the limits say.
+    pub(super) fn push(&mut self, key: Key, bytes: &Arc<[u8]>) {
+        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            self.engine.stats.missed += 1;
+            return;
+        };
+        if connection.phase != Phase::Open || connection.closing.is_some() {
+            self.engine.stats.missed += 1;
+            return;
+        }
+        let mut sent = 0;
+        if connection.send.is_none() {
+            match sys::send(socket, bytes) {
+                Ok(n) => sent = n,
+                Err(errno) if errno.would_block() => {}
+                Err(_) => {
+                    self.engine.stats.discarded_out += bytes.len() as u64;
+                    self.stop_sending(key);
+                    return self.settle(key, Socket::MayHoldMore);
+                }
+            }
+            self.engine.stats.bytes_out += sent as u64;
+            connection.last_active = self.tick;
+            if sent == bytes.len() {
+                self.engine.stats.pushes += 1;
+                return;
+            }
+        } else if !self.make_room_for_push(key, bytes.len()) {
+            self.engine.stats.dropped_pushes += 1;
+            return;
+        }
+        let queued = self.queue_with(key, |pool, queue| pool.queue_shared(queue, bytes, sent));
+        match queued {
+            Ok(()) => self.engine.stats.pushes += 1,
+            Err(PoolFull) if sent == 0 => self.engine.stats.dropped_pushes += 1,
+            Err(PoolFull) => {
+                // Half a message must not be followed by another.
+                self.engine.stats.discarded_out += (bytes.len() - sent) as u64;
+                self.stop_sending(key);
+                self.begin_close(key, Cause::BufferLimit);
+            }
+        }
+        self.settle(key, Socket::MayHoldMore);
+    }
+
+    /// Sees whether a pushed message of `len` bytes may be queued, and makes room where old ones
+    /// are to give way.
+    fn make_room_for_push(&mut self, key: Key, len: usize) -> bool {
+        let limits = &self.engine.config.limits;
+        let Some(Role::Connection(connection)) = self.selector.get(key) else { return false };
+        let queue = connection.send;
+        loop {
+            if self.pool.queued(queue) + len <= limits.high_water {
+                return true;
+            }
+            match limits.overflow {
+                Overflow::DropNewest => return false,
+                Overflow::DropOldest => match self.pool.drop_oldest_push(queue) {
+                    Some(_) => self.engine.stats.dropped_pushes += 1,
+                    None => return false,
+                },
+                Overflow::CloseAfter(_) => return true,
+            }
+        }
     }
 
     /// Sends from the queue once, since the socket has room.
@@ -120,6 +202,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         let Some(connection) = self.connection(key) else { return };
         if connection.paused && left <= self.engine.config.limits.low_water {
+            self.hold(key, |connection| connection.paused = false);
             self.resume_reading(key);
         }
         self.settle(key, Socket::MayHoldMore);
@@ -132,9 +215,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         connection.phase = Phase::Unsendable;
         let handle = std::mem::replace(&mut connection.send, Handle::NONE);
         self.engine.stats.discarded_out += self.pool.return_send(handle) as u64;
-        if connection.paused {
-            self.resume_reading(key);
-        }
+        // An answer that was deferred would come for nobody.
+        self.hold(key, |connection| (connection.paused, connection.pending) = (false, 0));
+        self.resume_reading(key);
         self.rearm(key);
     }
 }
