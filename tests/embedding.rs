@@ -400,8 +400,8 @@ fn does_a_running_server_make_no_turns_while_idle() {
     }
 }
 
-#[test]
-fn does_an_idle_connection_cost_56_bytes_at_most() {
+/// An idle connection costs 56 bytes at most; this file does not compile where it is more.
+const _: () = {
     type Echo = fn(Message<'_>, &mut Reply<'_>) -> HandlerResult;
-    const { assert!(myriapod::EventLoop::<Echo>::BYTES_PER_CONNECTION <= 56) };
-}
+    assert!(myriapod::EventLoop::<Echo>::BYTES_PER_CONNECTION <= 56);
+};

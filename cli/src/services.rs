@@ -38,7 +38,8 @@ impl Handler for Service {
     }
 }
 
-/// Answers a request of `text/json`, and shows the first bytes of any other.
+/// Answers a request of `text/json`, and shows the first bytes of any other. A JSON content of
+/// another form than an object is `ContentMismatch`.
 #[inline(never)]
 fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     if !message.is_json() {
@@ -50,48 +51,32 @@ fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
         })?;
         return Ok(());
     }
-    let text = message.text()?;
     let mut converted = String::new();
-    let request = match plain(&text) {
+    let request = match message.text()? {
+        Cow::Borrowed(text) => Request::predicted(text),
+        Cow::Owned(_) => None,
+    };
+    let request = match request {
         Some(request) => request,
-        // A content of another form than an object is `ContentMismatch`.
         None => message.json_borrowed(&mut converted)?,
     };
-    if let Some(answer) = found(&request) {
-        reply.json_with(|out| out.extend_from_slice(answer.as_bytes()))?;
-        return Ok(());
-    }
     let answer = match &request.action {
-        Shown::Text(action) if action == "search" => Answer::NoMatch(&request.value),
+        Shown::Text(action) if action == "search" => {
+            if let Some(answer) = found(&request.value) {
+                reply.json_with(|out| out.extend_from_slice(answer.as_bytes()))?;
+                return Ok(());
+            }
+            Answer::NoMatch(&request.value)
+        }
         action => Answer::InvalidAction(action),
     };
     reply.json(&answer)?;
     Ok(())
 }
 
-/// The request in a text that is, to the space, as Python writes one of two texts without escapes.
-/// Nearly all are; whatever is not gets a full parse.
-fn plain(text: &str) -> Option<Request<'_>> {
-    let (action, rest) = split_plain(text.strip_prefix(r#"{"action": ""#)?)?;
-    let (value, rest) = split_plain(rest.strip_prefix(r#"", "value": ""#)?)?;
-    let shown = |text| Shown::Text(Cow::Borrowed(text));
-    (rest == r#""}"#).then(|| Request { action: shown(action), value: shown(value) })
-}
-
-/// Splits `text` before the first byte that ends a JSON string, begins an escape or is not allowed.
-fn split_plain(text: &str) -> Option<(&str, &str)> {
-    let end = text.bytes().position(|byte| matches!(byte, ..b' ' | b'"' | b'\\'))?;
-    text.split_at_checked(end)
-}
-
 /// What the tutorial's server knows, letter case included, as the content of its answer.
-fn found(request: &Request<'_>) -> Option<&'static str> {
-    let (Shown::Text(action), Shown::Text(value)) = (&request.action, &request.value) else {
-        return None;
-    };
-    if action != "search" {
-        return None;
-    }
+fn found(value: &Shown<'_>) -> Option<&'static str> {
+    let Shown::Text(value) = value else { return None };
     match &**value {
         "morpheus" => Some(r#"{"result": "Follow the white rabbit. 🐰"}"#),
         "ring" => Some(r#"{"result": "In the caves beneath the Misty Mountains. 💍"}"#),
@@ -105,6 +90,21 @@ fn found(request: &Request<'_>) -> Option<&'static str> {
 struct Request<'a> {
     action: Shown<'a>,
     value: Shown<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// The request, if it is a search exactly as Python's `json.dumps` writes it with nothing to
+    /// escape: most are, and this finds the value some ten times as fast as a parser.
+    fn predicted(text: &'a str) -> Option<Self> {
+        let value = text.strip_prefix(r#"{"action": "search", "value": ""#)?.strip_suffix("\"}")?;
+        // Looks at every byte, so that it needs no branch for each.
+        let special = |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\');
+        if value.bytes().fold(false, special) {
+            return None;
+        }
+        let text = |text| Shown::Text(Cow::Borrowed(text));
+        Some(Self { action: text("search"), value: text(value) })
+    }
 }
 
 /// A value that is shown to the peer: text as it is, anything else as its JSON text.
@@ -273,28 +273,31 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
 mod tests {
     use super::*;
 
+    fn shown(request: &Request<'_>) -> (String, String) {
+        (request.action.to_string(), request.value.to_string())
+    }
+
     #[test]
-    fn does_the_quick_look_see_what_a_full_parse_sees() {
-        let known = r#"{"action": "search", "value": "morpheus"}"#;
-        let mut texts = vec![known.to_owned(), known.replace("morpheus", "🐶"), String::new()];
-        for at in 0..=known.len() {
-            texts.push(known[..at].to_owned());
-            for piece in
-                ["\"", "\\", "\n", "\u{7f}", " ", "}", "{", "é", "\\u0022", ", \"value\": \""]
-            {
-                texts.push(format!("{}{piece}{}", &known[..at], &known[at..]));
-                texts.push(format!("{}{piece}{}", &known[..at], known.get(at + 1..).unwrap_or("")));
-            }
+    fn does_the_prediction_agree_with_the_parser() {
+        let values = ["", "ring", "é🐶", "a b", "{}", "', '", "\u{7f}"];
+        for value in values {
+            let text = format!(r#"{{"action": "search", "value": "{value}"}}"#);
+            let predicted = Request::predicted(&text).unwrap();
+            assert_eq!(shown(&predicted), shown(&serde_json::from_str(&text).unwrap()), "{text}");
         }
-        let mut seen = 0;
-        for text in &texts {
-            let Some(quick) = plain(text) else { continue };
-            let full: Request<'_> = serde_json::from_str(text).unwrap();
-            let shown =
-                |request: &Request<'_>| (request.action.to_string(), request.value.to_string());
-            assert_eq!(shown(&quick), shown(&full), "{text}");
-            seen += 1;
+        let others = [
+            r#"{"action": "search", "value": "a\"}"#,
+            r#"{"action": "search", "value": "\u0061"}"#,
+            r#"{"action": "search", "value": "a", "value": "b"}"#,
+            r#"{"action": "search", "value": "a"} "#,
+            r#"{"action": "search", "value": ""#,
+            r#"{"action": "search", "value": "}"#,
+            r#"{"action": "search", "value": 1}"#,
+            r#"{"action":"search","value":"a"}"#,
+            "{\"action\": \"search\", \"value\": \"a\nb\"}",
+        ];
+        for text in others {
+            assert!(Request::predicted(text).is_none(), "{text}");
         }
-        assert!(seen > 50, "{seen} of {}", texts.len());
     }
 }

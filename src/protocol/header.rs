@@ -92,10 +92,11 @@ impl JsonHeader {
             return whole_or_incomplete(self.max_content_len, input, frame, content_len);
         }
         let parsed = parse(header, header_len)?;
-        self.predictor.learn(header, parsed.digits, &parsed.frame);
         // A length over 32 bits is over every limit.
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
-        whole_or_incomplete(self.max_content_len, input, &parsed.frame, content_len)
+        let frame = parsed.frame.with_content_len(content_len);
+        self.predictor.learn(header, parsed.digits, &frame);
+        whole_or_incomplete(self.max_content_len, input, &frame, content_len)
     }
 }
 
@@ -401,6 +402,9 @@ mod tests {
         php.extend_from_slice(b"123");
         for learned in [wire("a", 42), wire("a", 100), wire("b", 5), wire("a", 0), php] {
             framing.decode(&learned).unwrap();
+            for at in 0..=learned.len() {
+                check(&mut framing, &learned[..at]);
+            }
             framing.decode(&learned).unwrap();
             for len in [0, 1, 9, 10, 41, 42, 43, 99, 100, 101, 120, 121, 500] {
                 check(&mut framing, &wire("a", len));
