@@ -70,6 +70,8 @@ pub(crate) struct SendQueue {
     len: usize,
     /// When the last progress was made.
     pub(crate) stalled_since: Tick,
+    /// Since when it has been above the high-water mark.
+    pub(crate) over_since: Option<Tick>,
 }
 
 #[derive(Debug)]
@@ -220,7 +222,13 @@ impl Pool {
 
     /// Lends an empty send queue.
     pub(crate) fn lend_send(&mut self, stalled_since: Tick) -> Result<Handle, PoolFull> {
-        let queue = SendQueue { segments: VecDeque::new(), sent: 0, len: 0, stalled_since };
+        let queue = SendQueue {
+            segments: VecDeque::new(),
+            sent: 0,
+            len: 0,
+            stalled_since,
+            over_since: None,
+        };
         self.send.insert(queue).map(handle).map_err(|_| PoolFull)
     }
 

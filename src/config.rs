@@ -30,6 +30,9 @@ pub struct Limits {
     pub max_content_len: usize,
     /// Connections open at once. `None`, the default: what the descriptors allow, less 64.
     pub max_connections: Option<usize>,
+    /// At the limit, close a connection that has been idle for this long to make room for a new
+    /// one. `None`, the default: new peers wait in the backlog.
+    pub shed_idle: Option<Duration>,
     /// Connections from one IPv4 address or one IPv6 /64 network. `None`, the default: 1,024, and
     /// no limit for loopback addresses and Unix sockets; a number that is set holds for all.
     pub max_connections_per_address: Option<usize>,
@@ -71,6 +74,7 @@ impl Default for Limits {
             max_header_len: 4096,
             max_content_len: 1 << 20,
             max_connections: None,
+            shed_idle: None,
             max_connections_per_address: None,
             messages_per_event: 64,
             high_water: 256 << 10,

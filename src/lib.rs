@@ -62,7 +62,7 @@ pub mod timer;
 struct ReadmeExamples;
 
 pub use client::{Client, ClientOptions};
-pub use config::{Config, ConfigError, Limits};
+pub use config::{Config, ConfigError, Limits, Overflow};
 pub use error::Error;
 pub use event_loop::{EventLoop, Turn};
 pub use handle::{Deferred, DeferredError, Handle, HandleError};

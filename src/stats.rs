@@ -142,6 +142,8 @@ pub struct Stats {
     pub dropped_pushes: u64,
     /// What was asked of connections that were gone.
     pub missed: u64,
+    /// Groups that have members now.
+    pub groups: u64,
     /// Capacity of the buffers that connections hold now, in bytes.
     pub pool_bytes: u64,
     /// How many buffers and queues that is.

@@ -217,6 +217,24 @@ impl Wheel {
         }
     }
 
+    /// The entry at the head of the soonest slot: one of those whose timers fire next, but for
+    /// those on higher levels that have not been moved down yet.
+    #[must_use]
+    pub fn first(&self) -> Option<u32> {
+        (0..LEVELS).find_map(|level| {
+            let here = self.now >> (level * SLOT_BITS);
+            let bits = self.occupied[level as usize].rotate_right(here % SLOTS);
+            // Above the lowest level, what is in the slot where the wheel stands is a round ahead.
+            let ahead = match bits {
+                0 => return None,
+                bits if level > 0 && bits != 1 => (bits & !1).trailing_zeros(),
+                bits => bits.trailing_zeros(),
+            };
+            let slot = (here.wrapping_add(ahead) % SLOTS) as usize;
+            Some(self.slots[level as usize][slot]).filter(|index| *index != NONE)
+        })
+    }
+
     /// When [`expire`](Self::expire) should be called next: at the latest when a timer expires,
     /// earlier where timers have to be moved between levels. `None` where nothing is armed.
     #[must_use]

@@ -3,7 +3,7 @@
 use myriapod::Limits;
 
 use crate::failure::Failure;
-use crate::units::{Count, Size, Timeout};
+use crate::units::{Count, OverflowPolicy, Size, Timeout};
 
 const LIMITS: &str = "Limits (sizes in bytes, also as 64KiB or 1MiB)";
 const TIMEOUTS: &str = "Timeouts (such as 250ms, 30s or 5m; 0 for none)";
@@ -21,6 +21,10 @@ pub(crate) struct LimitArgs {
     /// Connections open at once [default: what descriptors allow, less 64]
     #[arg(long, value_name = "N", help_heading = LIMITS)]
     max_connections: Option<Count>,
+    /// At that number, close one that has been idle this long to let a new one
+    /// in [default: new ones wait]
+    #[arg(long, value_name = "TIME", help_heading = LIMITS)]
+    shed_idle: Option<Timeout>,
     /// Connections from one IPv4 address or IPv6 /64 [default: 1024 but for
     /// loopback and Unix]
     #[arg(long, value_name = "N", help_heading = LIMITS)]
@@ -45,6 +49,11 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE", help_heading = LIMITS,
         default_value_t = Size(default!(low_water)))]
     low_water: Size,
+    /// What happens to a message pushed above it: drop-newest, drop-oldest or
+    /// close-after=TIME
+    #[arg(long, value_name = "POLICY", help_heading = LIMITS,
+        default_value_t = OverflowPolicy(default!(overflow)))]
+    overflow: OverflowPolicy,
     /// Bytes read and dropped after our close
     #[arg(long, value_name = "SIZE", help_heading = LIMITS,
         default_value_t = Size(default!(linger_bytes) as usize))]
@@ -98,10 +107,12 @@ impl LimitArgs {
             max_header_len: self.max_header_len.0,
             max_content_len: self.max_content_len.0,
             max_connections: self.max_connections.map(|count| count.0),
+            shed_idle: self.shed_idle.map(|idle| idle.0).filter(|idle| !idle.is_zero()),
             max_connections_per_address: self.max_connections_per_address.map(|count| count.0),
             messages_per_event: self.messages_per_event.0,
             high_water: self.high_water.0,
             low_water: self.low_water.0,
+            overflow: self.overflow.0,
             max_buffer_bytes: self.max_buffer_bytes.0,
             header_timeout: self.header_timeout.0,
             content_timeout: self.content_timeout.0,
@@ -147,6 +158,8 @@ mod tests {
             "--messages-per-event=5",
             "--high-water=6",
             "--low-water=7",
+            "--overflow=close-after=17s",
+            "--shed-idle=18s",
             "--max-buffer-bytes=8",
             "--header-timeout=9s",
             "--content-timeout=10s",
@@ -166,6 +179,8 @@ mod tests {
             messages_per_event: 5,
             high_water: 6,
             low_water: 7,
+            overflow: myriapod::Overflow::CloseAfter(seconds(17)),
+            shed_idle: Some(seconds(18)),
             max_buffer_bytes: 8,
             header_timeout: seconds(9),
             content_timeout: seconds(10),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use myriapod::Overflow;
 use myriapod::timer::{MAX_TICKS, TICK};
 
 /// Bytes: `65536`, `64KiB`, `1MiB`; at least 1.
@@ -110,6 +111,33 @@ impl fmt::Display for Timeout {
 fn whole_number(digits: &str) -> Option<u64> {
     // A sign would pass for a number.
     if digits.starts_with('+') { None } else { digits.parse().ok() }
+}
+
+/// What happens to a message that is pushed to a connection which has too much to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OverflowPolicy(pub(crate) Overflow);
+
+impl FromStr for OverflowPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("close-after=")) {
+            ("drop-newest", _) => Ok(Self(Overflow::DropNewest)),
+            ("drop-oldest", _) => Ok(Self(Overflow::DropOldest)),
+            (_, Some(time)) => Ok(Self(Overflow::CloseAfter(time.parse::<Timeout>()?.0))),
+            _ => Err("expected drop-newest, drop-oldest or close-after=TIME".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for OverflowPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Overflow::DropNewest => f.write_str("drop-newest"),
+            Overflow::DropOldest => f.write_str("drop-oldest"),
+            Overflow::CloseAfter(time) => write!(f, "close-after={}", Timeout(time)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Accepts one peer. Returns whether it makes sense to go on.
     pub(super) fn accept_one(&mut self, listener: Key) -> bool {
-        if self.engine.stats.open >= self.acceptor.max_connections as u64 {
+        let full = self.engine.stats.open >= self.acceptor.max_connections as u64;
+        let shed_idle = self.engine.config.limits.shed_idle;
+        if full && !shed_idle.is_some_and(|idle| self.shed(idle)) {
             self.park_listeners();
             let max_connections = self.acceptor.max_connections;
             if self.acceptor.may_log(self.tick) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Interest, Shutdown};
 
 use super::{EventLoop, Role, TIMER_BUDGET, Timers};
+use crate::config::Overflow;
 use crate::connection::{Connection, Phase};
 use crate::event_loop::receive::Socket;
 use crate::groups;
@@ -14,6 +15,9 @@ use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::{self, Tick};
+
+/// Connections that are looked at to find one that has long been idle.
+const SHED_BUDGET: usize = 64;
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Brings a connection into order after a step: closes it if it is done, and watches its
@@ -128,6 +132,30 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    /// Closes a connection that has been idle for `idle` at least, to make room for a new one.
+    /// Looks in the wheel's order, where those that have been idle for long stand in front, and
+    /// only at a few: one that has been active since goes where it belongs, so the next look finds
+    /// others. Returns whether it found one.
+    pub(super) fn shed(&mut self, idle: Duration) -> bool {
+        for _ in 0..SHED_BUDGET {
+            let Some(index) = self.wheel.first() else { return false };
+            let Some((key, role)) = self.selector.at_mut(index) else { return false };
+            let Role::Connection(connection) = role else { return false };
+            let (plain, last_active) = (connection.is_plain(), connection.last_active);
+            if plain && timer::until(last_active, self.tick) > timer::ticks(idle) {
+                self.close(key, Cause::Shed);
+                return true;
+            }
+            let Some((due, _)) = self.deadline(key) else { return false };
+            if self.connection(key).and_then(|connection| connection.timer.expires()) == Some(due) {
+                // It stands where it belongs, and so do those behind it.
+                return false;
+            }
+            self.wheel.arm(&mut Timers(&mut self.selector), index, due);
+        }
+        false
+    }
+
     /// Fires what has expired: closes a connection whose deadline has come, and arms the timer
     /// anew where the connection has been active since.
     pub(super) fn expire(&mut self) {
@@ -186,8 +214,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
         });
         let now = self.tick;
-        let soonest =
-            write.into_iter().chain(message).min_by_key(|(due, _)| timer::until(now, *due));
+        let over = match limits.overflow {
+            Overflow::CloseAfter(timeout) => sending
+                .and_then(|queue| queue.over_since)
+                .and_then(|since| after(since, timeout, Cause::Overflow)),
+            Overflow::DropNewest | Overflow::DropOldest => None,
+        };
+        let running = write.into_iter().chain(message).chain(over);
+        let soonest = running.min_by_key(|(due, _)| timer::until(now, *due));
         if soonest.is_none() && connection.is_deferred() {
             return None;
         }

@@ -80,6 +80,11 @@ impl Inbox {
         !self.items.is_empty() || !self.broadcasts.is_empty()
     }
 
+    /// How many groups have members.
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
     /// When the next timer fires.
     pub(super) fn next_alarm(&self) -> Option<Tick> {
         self.clock.wheel.next()

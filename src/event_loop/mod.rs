@@ -173,6 +173,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     pub fn stats(&self) -> Stats {
         let mut stats = self.engine.stats.clone();
         stats.stale_events = self.selector.stale_events();
+        stats.groups = self.inbox.groups() as u64;
         stats.pool_bytes = self.pool.lent() as u64;
         stats.pool_buffers = self.pool.held() as u64;
         stats

@@ -88,11 +88,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return Err(full);
         }
         let queued = self.pool.queued(connection.send);
-        if !connection.paused && queued >= self.engine.config.limits.high_water {
+        let over = queued >= self.engine.config.limits.high_water;
+        if let Some(queue) = self.pool.send_mut(queue).filter(|queue| queue.over_since.is_none()) {
+            queue.over_since = over.then_some(self.tick);
+        }
+        if !connection.paused && over {
             self.engine.stats.paused_reads += 1;
             self.hold(key, |connection| connection.paused = true);
         }
-        if first {
+        if first || over {
             self.rearm(key);
         }
         Ok(())
@@ -199,6 +203,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.begin_close(key, Cause::Panic);
             }
             self.rearm(key);
+        }
+        if left < self.engine.config.limits.high_water
+            && let Some(queue) = self.pool.send_mut(handle)
+        {
+            queue.over_since = None;
         }
         let Some(connection) = self.connection(key) else { return };
         if connection.paused && left <= self.engine.config.limits.low_water {
