@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::handle::HandleError;
 use crate::protocol::{EncodeError, ProtocolError};
 
 /// What a server could not be built or run with, or a client could not do.
@@ -18,6 +19,8 @@ pub enum Error {
     Protocol(ProtocolError),
     /// A request could not be encoded.
     Encode(EncodeError),
+    /// An event loop could not be asked.
+    Handle(HandleError),
     /// The peer took too long.
     Timeout {
         /// What was waited for: `connect`, `send` or `recv`.
@@ -50,6 +53,7 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Protocol(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
+            Self::Handle(error) => error.fmt(f),
             Self::Timeout { call, peer, timeout } => {
                 write!(f, "{call} {peer}: nothing within {timeout:?}")
             }
@@ -75,6 +79,7 @@ impl std::error::Error for Error {
             Self::Config(error) => Some(error),
             Self::Protocol(error) => Some(error),
             Self::Encode(error) => Some(error),
+            Self::Handle(error) => Some(error),
             Self::Timeout { .. }
             | Self::Closed { .. }
             | Self::RepliesAwaited { .. }
@@ -104,5 +109,11 @@ impl From<ProtocolError> for Error {
 impl From<EncodeError> for Error {
     fn from(error: EncodeError) -> Self {
         Self::Encode(error)
+    }
+}
+
+impl From<HandleError> for Error {
+    fn from(error: HandleError) -> Self {
+        Self::Handle(error)
     }
 }

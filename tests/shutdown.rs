@@ -316,8 +316,8 @@ fn does_a_second_shutdown_change_nothing(backend: Backend) {
     peer.send(&request[..50]);
     server.wait_for("the beginning", |stats| stats.bytes_in == 50);
     for _ in 0..3 {
-        server.shutdown();
         let wakeups = server.stats().wakeups;
+        server.shutdown();
         server.wait_for("the wake-up", |stats| stats.wakeups > wakeups);
     }
     assert_eq!(number_of(&peer.ask(&request[50..])), 8);
