@@ -57,7 +57,7 @@ pub struct Limits {
     /// Without any progress in sending what is queued. Default 30 s.
     pub write_timeout: Duration,
     /// After our side of a connection is shut down, how long we read on so that the last reply is
-    /// not lost to a reset. Default 2 s.
+    /// not lost to a reset. With 0, only `linger_bytes` and the peer's own close end it. Default 2 s.
     pub linger_timeout: Duration,
     /// How many bytes are read and dropped meanwhile. Default 64 KiB.
     pub linger_bytes: u32,

@@ -330,9 +330,9 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// A second reply.
-    pub fn json_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ReplyError> {
+    pub fn json_with(&mut self, write: impl FnOnce(&mut Content<'_>)) -> Result<(), ReplyError> {
         self.encode(Head::json(), |out| {
-            write(out);
+            write(&mut Content(out));
             Ok(())
         })
     }
@@ -343,7 +343,7 @@ impl<'a> Reply<'a> {
     ///
     /// A second reply, or a content type that makes the header too long.
     pub fn binary(&mut self, content_type: &str, content: &[u8]) -> Result<(), ReplyError> {
-        self.binary_with(content_type, |out| out.extend_from_slice(content))
+        self.binary_with(content_type, |out| out.append(content))
     }
 
     /// Replies with bytes that `write` appends to the send buffer, without a copy in between.
@@ -354,10 +354,10 @@ impl<'a> Reply<'a> {
     pub fn binary_with(
         &mut self,
         content_type: &str,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: impl FnOnce(&mut Content<'_>),
     ) -> Result<(), ReplyError> {
         self.encode(Head::binary(content_type), |out| {
-            write(out);
+            write(&mut Content(out));
             Ok(())
         })
     }
@@ -474,6 +474,30 @@ impl<'a> Reply<'a> {
                 Err(error.into())
             }
         }
+    }
+}
+
+/// The content of a reply, in the send buffer behind other replies: it only grows.
+#[derive(Debug)]
+pub struct Content<'a>(&'a mut Vec<u8>);
+
+impl Content<'_> {
+    /// Appends bytes.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// Never fails.
+impl std::io::Write for Content<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

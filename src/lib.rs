@@ -66,7 +66,7 @@ pub use config::{Config, ConfigError, Limits, Overflow};
 pub use error::Error;
 pub use event_loop::{EventLoop, Turn};
 pub use handle::{Deferred, DeferredError, Handle, HandleError};
-pub use handler::{ConnectionId, Handler, HandlerError, HandlerResult, Reply, ReplyError};
+pub use handler::{ConnectionId, Content, Handler, HandlerError, HandlerResult, Reply, ReplyError};
 pub use log::LogEvent;
 pub use myriapod_sys as sys;
 pub use outgoing::Outgoing;

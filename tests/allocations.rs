@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -22,41 +20,6 @@ on_every_backend! {
     are_varying_lengths_free_of_allocations,
 }
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting for each thread.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count() {
-    // A thread that is ending has no counter any more, and nobody asks for it.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: everything is handed on to the system's allocator, unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
 /// Runs server and peer on this thread, and counts the allocations of both: the peer makes none.
 fn allocations(
     backend: Backend,
@@ -70,11 +33,7 @@ fn allocations(
     let mut reply = vec![0; 256 << 10];
     let mut replies = 0;
     let mut sent = server.stats().bytes_out;
-    let mut before = 0;
-    for round in 0..600 {
-        if round == 200 {
-            before = ALLOCATIONS.get();
-        }
+    let mut one_round = |round: usize| {
         for (peer, request) in peers.iter_mut().zip(requests.iter().cycle().skip(round)) {
             peer.write_all(request).unwrap();
         }
@@ -97,8 +56,10 @@ fn allocations(
                 peer.set_nonblocking(false).unwrap();
             }
         }
-    }
-    let made = ALLOCATIONS.get() - before;
+    };
+    // The buffers grow first.
+    (0..200).for_each(&mut one_round);
+    let made = allocation_counter::measure(|| (200..600).for_each(&mut one_round)).count_total;
     assert_eq!(server.stats().handler_errors, 0);
     made
 }
@@ -153,7 +114,6 @@ fn are_varying_lengths_free_of_allocations(backend: Backend) {
 
 #[test]
 fn does_the_counter_count() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![1_u8; 100]));
-    assert_eq!(ALLOCATIONS.get(), before + 1);
+    let made = allocation_counter::measure(|| drop(std::hint::black_box(vec![1_u8; 100])));
+    assert_eq!(made.count_total, 1);
 }

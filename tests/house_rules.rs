@@ -70,8 +70,11 @@ fn is_the_operating_system_only_in_sys() {
 #[test]
 fn is_unsafe_code_only_in_sys() {
     let forbidden = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
-    for folder in ["src", "cli/src", "examples"] {
-        assert_eq!(offenders(folder, &forbidden), Vec::<String>::new());
+    for folder in ["src", "cli", "examples", "tests"] {
+        let found = offenders(folder, &forbidden);
+        let found: Vec<_> =
+            found.iter().filter(|found| !found.contains("house_rules.rs")).collect();
+        assert!(found.is_empty(), "{found:?}");
     }
     assert!(!offenders("sys/src", &forbidden).is_empty(), "the words are spelt as rustfmt does");
 }

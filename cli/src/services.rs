@@ -46,8 +46,8 @@ fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
         let content = message.content();
         let shown = content.get(..10).unwrap_or(content);
         reply.binary_with("binary/custom-server-binary-type", |out| {
-            out.extend_from_slice(b"First 10 bytes of request: ");
-            out.extend_from_slice(shown);
+            out.append(b"First 10 bytes of request: ");
+            out.append(shown);
         })?;
         return Ok(());
     }
@@ -63,7 +63,7 @@ fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     let answer = match &request.action {
         Shown::Text(action) if action == "search" => {
             if let Some(answer) = found(&request.value) {
-                reply.json_with(|out| out.extend_from_slice(answer.as_bytes()))?;
+                reply.json_with(|out| out.append(answer.as_bytes()))?;
                 return Ok(());
             }
             Answer::NoMatch(&request.value)

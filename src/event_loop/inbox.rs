@@ -133,7 +133,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.inbox.broadcasts.push_back(Broadcast { bytes, to });
             }
             Item::Join { key, group } => {
-                self.regroup(key, |groups, head, _| groups.join(key, head, &group))
+                self.regroup(key, |groups, head, _| groups.join(key, head, &group));
             }
             Item::Leave { key, group } => {
                 self.regroup(key, |groups, head, walks| groups.leave(head, &group, walks));
