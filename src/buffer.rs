@@ -68,6 +68,8 @@ pub(crate) struct SendQueue {
     sent: usize,
     /// Bytes in all that are unsent.
     len: usize,
+    /// Bytes of the pushed messages in the queue, sent ones of the first included.
+    shared: usize,
     /// When the last progress was made.
     pub(crate) stalled_since: Tick,
     /// Since when it has been above the high-water mark.
@@ -226,6 +228,7 @@ impl Pool {
             segments: VecDeque::new(),
             sent: 0,
             len: 0,
+            shared: 0,
             stalled_since,
             over_since: None,
         };
@@ -242,6 +245,11 @@ impl Pool {
         let (now, later) = bytes.split_at(room.min(bytes.len()));
         let segment = match later.len() {
             0 => None,
+            // Behind a push: were that a large one each time, replies and pushes in turn would take
+            // a hundred times the memory that they need.
+            len if matches!(queue.segments.back(), Some(Segment::Shared(_))) => {
+                Some(self.take_new(len)?)
+            }
             len => Some(self.take(len.max(SEGMENT_CAPACITY))?),
         };
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
@@ -273,8 +281,18 @@ impl Pool {
             queue.sent = sent;
         }
         queue.len += bytes.len() - sent;
+        queue.shared += bytes.len();
         queue.segments.push_back(Segment::Shared(Arc::clone(bytes)));
         Ok(())
+    }
+
+    /// Bytes of the pushed messages of which nothing is sent.
+    pub(crate) fn droppable(&self, of: Handle) -> usize {
+        let Some(queue) = self.send(of) else { return 0 };
+        match queue.segments.front() {
+            Some(Segment::Shared(first)) if queue.sent > 0 => queue.shared - first.len(),
+            _ => queue.shared,
+        }
     }
 
     /// Drops the oldest pushed message of which nothing is sent. Returns its length, or `None`
@@ -286,6 +304,7 @@ impl Pool {
         let at = begun + segments.position(|segment| matches!(segment, Segment::Shared(_)))?;
         let len = queue.segments.remove(at)?.bytes().len();
         queue.len -= len;
+        queue.shared -= len;
         self.lent -= len;
         Some(len)
     }
@@ -307,7 +326,10 @@ impl Pool {
             queue.sent -= len;
             match queue.segments.pop_front() {
                 Some(Segment::Own(bytes)) => done.push(bytes),
-                Some(Segment::Shared(bytes)) => self.lent -= bytes.len(),
+                Some(Segment::Shared(bytes)) => {
+                    queue.shared -= bytes.len();
+                    self.lent -= bytes.len();
+                }
                 None => {}
             }
         }
@@ -338,6 +360,17 @@ impl Pool {
         if self.lent + buffer.capacity() > self.limit {
             buffer = Vec::new();
         }
+        buffer.reserve_exact(capacity);
+        self.lent += buffer.capacity();
+        Ok(buffer)
+    }
+
+    /// An empty buffer of `capacity`, not from the reserve.
+    fn take_new(&mut self, capacity: usize) -> Result<Vec<u8>, PoolFull> {
+        if self.lent + capacity > self.limit {
+            return Err(PoolFull);
+        }
+        let mut buffer = Vec::new();
         buffer.reserve_exact(capacity);
         self.lent += buffer.capacity();
         Ok(buffer)

@@ -31,7 +31,8 @@ pub struct Limits {
     /// Connections open at once. `None`, the default: what the descriptors allow, less 64.
     pub max_connections: Option<usize>,
     /// At the limit, close a connection that has been idle for this long to make room for a new
-    /// one. `None`, the default: new peers wait in the backlog.
+    /// one, the longest idle of those that a short look finds. One that owes or is owed anything is
+    /// never closed for that. `None`, the default: new peers wait in the backlog.
     pub shed_idle: Option<Duration>,
     /// Connections from one IPv4 address or one IPv6 /64 network. `None`, the default: 1,024, and
     /// no limit for loopback addresses and Unix sockets; a number that is set holds for all.

@@ -42,6 +42,8 @@ pub(crate) struct Connection<S> {
     pub(crate) paused: bool,
     /// On the ready list: the receive buffer may hold whole messages.
     pub(crate) ready: bool,
+    /// Closed once the deferred reply is sent.
+    pub(crate) last_reply: bool,
     /// The handler's own.
     pub(crate) state: S,
 }
@@ -72,6 +74,7 @@ impl<S> Connection<S> {
             end_seen: false,
             paused: false,
             ready: false,
+            last_reply: false,
             state,
         }
     }
@@ -265,6 +268,11 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 return Some(Cause::Panic);
             }
         };
+        if self.desk.is_deferred() {
+            // Only the deferred reply is the one to close after.
+            self.desk.note_close(close);
+            return None;
+        }
         let answered = self.out.len() > start;
         (close || (self.config.one_shot && answered)).then_some(Cause::Handler)
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use myriapod_sys::{Descriptor, SocketAddr, Waker};
+use myriapod_sys::{self as sys, Descriptor, SocketAddr, Time, Waker};
 use serde::Serialize;
 
 use crate::handler::ConnectionId;
@@ -19,7 +19,7 @@ use crate::protocol::EncodeError;
 use crate::slab::Key;
 use crate::stats::Stats;
 
-/// Items that may wait in one mailbox.
+/// Items that may wait in one mailbox, besides answers and a stop.
 const MAX_ITEMS: usize = 1 << 16;
 
 /// How long [`Handle::stats`] waits for a loop to answer.
@@ -37,9 +37,17 @@ pub(crate) enum Item {
     Leave { key: Key, group: Box<str> },
     Close { key: Key },
     Connect { address: SocketAddr, tag: u64, timeout: Duration },
-    Timer { after: Duration, tag: u64 },
+    Timer { due: Time, tag: u64 },
     Adopt { socket: Descriptor, peer: SocketAddr },
     Stats { to: Sender<Stats> },
+}
+
+impl Item {
+    /// Whether it is taken however much waits already: a connection waits for an answer, and each
+    /// [`Deferred`] posts one; a stop is asked for once.
+    fn is_owed(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::Abandon { .. } | Self::Shutdown)
+    }
 }
 
 /// Where a loop's items wait until it looks.
@@ -54,6 +62,8 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct Inner {
     items: Vec<Item>,
+    /// A stop was asked for; once is enough.
+    stopping: bool,
     closed: bool,
 }
 
@@ -93,7 +103,10 @@ impl Mailbox {
             if inner.closed {
                 return Err(HandleError::Gone);
             }
-            if inner.items.len() >= MAX_ITEMS {
+            if matches!(item, Item::Shutdown) && std::mem::replace(&mut inner.stopping, true) {
+                return Ok(());
+            }
+            if inner.items.len() >= MAX_ITEMS && !item.is_owed() {
                 return Err(HandleError::Full);
             }
             inner.items.push(item);
@@ -101,16 +114,20 @@ impl Mailbox {
         if self.woken.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.waker.wake().map_err(|_| HandleError::NotWoken)
+        self.waker.wake().map_err(|_| {
+            // Whoever posts next tries again.
+            self.woken.store(false, Ordering::Release);
+            HandleError::NotWoken
+        })
     }
 
-    /// Moves all items to the end of `to`. Called by the loop when it was woken.
-    pub(crate) fn take(&self, to: &mut impl Extend<Item>) {
+    /// Takes all items. Called by the loop when it was woken.
+    pub(crate) fn take(&self) -> Vec<Item> {
         // In this order: what is posted from now on wakes again, and what was is taken.
         self.waker.reset();
         self.woken.store(false, Ordering::Release);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        to.extend(inner.items.drain(..));
+        std::mem::take(&mut inner.items)
     }
 
     /// Refuses items from now on.
@@ -213,13 +230,14 @@ impl Handle {
         self.first(Item::Connect { address, tag, timeout })
     }
 
-    /// Has the handler's `on_timer` called with `tag`, not before `after` has passed.
+    /// Has the handler's `on_timer` called with `tag`, not before `after` has passed. Timers that
+    /// are due within the same 10 ms fire in any order; those of a loop that stops do not fire.
     ///
     /// # Errors
     ///
     /// Where the loop is gone or too much waits for it already.
     pub fn timer(&self, after: Duration, tag: u64) -> Result<(), HandleError> {
-        self.first(Item::Timer { after, tag })
+        self.first(Item::Timer { due: sys::now() + after, tag })
     }
 
     /// What each loop has done so far, asked of the loops themselves.

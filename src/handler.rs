@@ -233,18 +233,30 @@ pub(crate) struct Desk {
     mailbox: Arc<Mailbox>,
     /// The sequence number of the reply that was just deferred; 0 for none.
     deferred: u32,
+    /// Whether the connection is to be closed once that reply is sent.
+    close: bool,
     last_sequence: u32,
 }
 
 impl Desk {
     pub(crate) fn new(mailbox: Arc<Mailbox>) -> Self {
-        Self { extra: ExtraHeaders::new(), mailbox, deferred: 0, last_sequence: 0 }
+        Self { extra: ExtraHeaders::new(), mailbox, deferred: 0, close: false, last_sequence: 0 }
     }
 
     /// Whether the last message's reply was deferred.
     #[inline]
     pub(crate) fn is_deferred(&self) -> bool {
         self.deferred != 0
+    }
+
+    /// Notes whether the connection is to be closed once the deferred reply is sent.
+    pub(crate) fn note_close(&mut self, close: bool) {
+        self.close = close;
+    }
+
+    /// Whether it is.
+    pub(crate) fn closes(&self) -> bool {
+        self.close
     }
 
     /// The sequence number of the reply that was deferred; none is from now on.

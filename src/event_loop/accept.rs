@@ -49,8 +49,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Accepts one peer. Returns whether it makes sense to go on.
     pub(super) fn accept_one(&mut self, listener: Key) -> bool {
         let full = self.engine.stats.open >= self.acceptor.max_connections as u64;
-        let shed_idle = self.engine.config.limits.shed_idle;
-        if full && !shed_idle.is_some_and(|idle| self.shed(idle)) {
+        let shed_idle = self.engine.config.limits.shed_idle.filter(|_| full);
+        let idle = shed_idle.and_then(|idle| self.find_idle(idle));
+        if full && idle.is_none() {
+            // Nobody has been idle for long enough: somebody may be soon.
+            self.acceptor.paused_until = shed_idle.map(|_| self.tick.wrapping_add(PAUSE_TICKS));
             self.park_listeners();
             let max_connections = self.acceptor.max_connections;
             if self.acceptor.may_log(self.tick) {
@@ -61,6 +64,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(source) = self.selector.source(listener) else { return false };
         let errno = match sys::accept(source) {
             Ok((socket, peer)) => {
+                if let Some(idle) = idle {
+                    self.close(idle, Cause::Shed);
+                }
                 self.open(socket, &peer);
                 return true;
             }
@@ -194,6 +200,8 @@ pub(crate) struct Acceptor {
     /// Accepting pauses until then for want of descriptors or memory.
     pub(crate) paused_until: Option<Tick>,
     pub(crate) spare: Option<SpareDescriptor>,
+    /// The place in the slab where the next search for an idle connection begins.
+    pub(crate) next_look: u32,
     last_line: Option<Tick>,
     pub(crate) addresses: AddressTable,
 }
@@ -247,6 +255,7 @@ impl Acceptor {
             parked: false,
             paused_until: None,
             spare: SpareDescriptor::open().ok(),
+            next_look: 0,
             last_line: None,
             addresses: AddressTable::new(limits.max_connections_per_address),
         }

@@ -132,28 +132,43 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// Closes a connection that has been idle for `idle` at least, to make room for a new one.
-    /// Looks in the wheel's order, where those that have been idle for long stand in front, and
-    /// only at a few: one that has been active since goes where it belongs, so the next look finds
-    /// others. Returns whether it found one.
-    pub(super) fn shed(&mut self, idle: Duration) -> bool {
+    /// Finds a connection that has been idle for `idle` at least, to make room for a new one.
+    ///
+    /// Looks in the wheel's order first, where those that have been idle for longest stand in
+    /// front; one that has been active since goes where it belongs, so that the next look finds
+    /// others. What stands there for another reason (an unfinished message) must not hide who is
+    /// behind it, and idle connections may have no timer: so a few places of the slab, others each
+    /// time, are looked at too.
+    pub(super) fn find_idle(&mut self, idle: Duration) -> Option<Key> {
         for _ in 0..SHED_BUDGET {
-            let Some(index) = self.wheel.first() else { return false };
-            let Some((key, role)) = self.selector.at_mut(index) else { return false };
-            let Role::Connection(connection) = role else { return false };
-            let (plain, last_active) = (connection.is_plain(), connection.last_active);
-            if plain && timer::until(last_active, self.tick) > timer::ticks(idle) {
-                self.close(key, Cause::Shed);
-                return true;
+            let Some(index) = self.wheel.first() else { break };
+            let Some((key, _)) = self.selector.at_mut(index) else { break };
+            if self.idle_since(key, idle).is_some() {
+                return Some(key);
             }
-            let Some((due, _)) = self.deadline(key) else { return false };
+            let Some((due, _)) = self.deadline(key) else { break };
             if self.connection(key).and_then(|connection| connection.timer.expires()) == Some(due) {
-                // It stands where it belongs, and so do those behind it.
-                return false;
+                break;
             }
             self.wheel.arm(&mut Timers(&mut self.selector), index, due);
         }
-        false
+        let end = self.selector.end();
+        let mut longest = None;
+        for _ in 0..SHED_BUDGET.min(end as usize) {
+            let index = self.acceptor.next_look % end;
+            self.acceptor.next_look = index + 1;
+            let Some((key, _)) = self.selector.at_mut(index) else { continue };
+            longest = longest.max(self.idle_since(key, idle).map(|ticks| (ticks, key.to_bits())));
+        }
+        longest.map(|(_, key)| Key::from_bits(key))
+    }
+
+    /// For how many ticks a connection has been idle, where that is `idle` at least.
+    fn idle_since(&mut self, key: Key, idle: Duration) -> Option<u32> {
+        let tick = self.tick;
+        let connection = self.connection(key)?;
+        let since = timer::until(connection.last_active, tick);
+        (connection.is_plain() && since > timer::ticks(idle)).then_some(since)
     }
 
     /// Fires what has expired: closes a connection whose deadline has come, and arms the timer

@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::groups::{Groups, Walk};
 use crate::handle::Item;
 use crate::handler::Handler;
+use crate::log::LogEvent;
 use crate::outgoing::Outgoing;
 use crate::protocol::{EncodeError, Framing};
 use crate::slab::{Key, Slab};
@@ -24,10 +25,15 @@ const ITEM_BUDGET: usize = 1024;
 /// Sends of broadcasts in one turn.
 const BROADCAST_BUDGET: usize = 256;
 
+/// Broadcasts that are under way at once.
+const MAX_BROADCASTS: usize = 64;
+
 /// What other threads asked for and is not done yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     items: VecDeque<Item>,
+    /// The mailbox may hold more.
+    woken: bool,
     broadcasts: VecDeque<Broadcast>,
     groups: Groups,
     clock: Clock,
@@ -77,7 +83,7 @@ impl TimerEntries for Alarms<'_> {
 impl Inbox {
     /// Whether there is something to do without waiting for any event.
     pub(super) fn has_work(&self) -> bool {
-        !self.items.is_empty() || !self.broadcasts.is_empty()
+        self.woken || !self.items.is_empty() || !self.broadcasts.is_empty()
     }
 
     /// How many groups have members.
@@ -94,10 +100,15 @@ impl Inbox {
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Does what other threads have asked for, a bounded part of it in one turn.
     pub(super) fn work_inbox(&mut self) {
-        if self.selector.take_woken() {
-            self.mailbox.take(&mut self.inbox.items);
-        }
+        self.inbox.woken |= self.selector.take_woken();
         for _ in 0..ITEM_BUDGET {
+            // What is not done yet waits where it is counted: in the mailbox.
+            if self.inbox.broadcasts.len() >= MAX_BROADCASTS {
+                break;
+            }
+            if self.inbox.items.is_empty() && std::mem::take(&mut self.inbox.woken) {
+                self.inbox.items = self.mailbox.take().into();
+            }
             let Some(item) = self.inbox.items.pop_front() else { break };
             self.handle_item(item);
         }
@@ -146,8 +157,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.settle(key, Socket::MayHoldMore);
             }
             Item::Connect { address, tag, timeout } => self.connect(address, tag, timeout),
-            Item::Timer { after, tag } => {
-                self.set_alarm(after, What::Timer { tag });
+            Item::Timer { due, tag } => {
+                // This turn may have begun long before it was asked for.
+                self.set_alarm(due.saturating_since(self.now), What::Timer { tag });
             }
             Item::Adopt { socket, peer } => self.open(socket, &peer),
             Item::Stats { to } => {
@@ -190,8 +202,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Err(error) => self.engine.error_reply("EncodeError", &error.to_string()),
         }
         let tick = self.tick;
+        let mut close = close;
         if let Some(connection) = self.connection(key) {
             connection.last_active = tick;
+            close |= connection.last_reply;
         }
         self.send_replies(key);
         if close || self.engine.config.one_shot {
@@ -294,6 +308,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if let Some(role) = self.selector.get_mut(key) {
             *role = Role::Connection(Connection::new(state, super::accept::EXEMPT, self.tick));
         }
+        self.tell(&LogEvent::Opened { id, peer: &peer });
         self.engine.stats.connected += 1;
         self.engine.stats.open += 1;
         self.rearm(key);

@@ -229,6 +229,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// What the system says to a wait, which nothing can be done about.
     pub fn run_once(&mut self, timeout: Option<Duration>) -> sys::Result<Turn> {
         if self.is_finished() {
+            self.mailbox.close();
             return Ok(Turn { events: 0, finished: true });
         }
         let due = self.timeout_from(self.now);
@@ -252,7 +253,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.expire();
         self.work_inbox();
         self.drain();
-        Ok(Turn { events, finished: self.is_finished() })
+        let finished = self.is_finished();
+        if finished {
+            self.mailbox.close();
+        }
+        Ok(Turn { events, finished })
     }
 
     fn read_clock(&mut self) {

@@ -251,6 +251,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let queued = self.pool.queued(connection.send);
         let progress = self.engine.process(Self::id(key), &mut connection.state, bytes, queued);
         if progress.next == Next::Deferred {
+            connection.last_reply = self.engine.desk.closes();
             connection.pending = self.engine.desk.take_deferred();
         }
         self.send_replies(key);
@@ -277,9 +278,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     #[cold]
     #[inline(never)]
     fn begin_deferral(&mut self, key: Key) {
+        let last_reply = self.engine.desk.closes();
         let pending = self.engine.desk.take_deferred();
         if let Some(connection) = self.connection(key) {
-            connection.pending = pending;
+            (connection.pending, connection.last_reply) = (pending, last_reply);
         }
         self.settle(key, Socket::Empty);
     }

@@ -160,6 +160,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             match limits.overflow {
                 Overflow::DropNewest => return false,
+                // Nothing is gained by dropping some where even all would not do.
+                Overflow::DropOldest
+                    if self.pool.queued(queue) - self.pool.droppable(queue) + len
+                        > limits.high_water =>
+                {
+                    return false;
+                }
                 Overflow::DropOldest => match self.pool.drop_oldest_push(queue) {
                     Some(_) => self.engine.stats.dropped_pushes += 1,
                     None => return false,
