@@ -37,10 +37,11 @@ on_every_backend! {
 
 /// Each reply is the number of its request and then this many bytes.
 fn padded_reply(padding: usize) -> impl FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult {
+    let padding = vec![7; padding];
     move |message, reply| {
         reply.binary_with("test/padded", |out| {
-            out.extend_from_slice(message.content());
-            out.resize(out.len() + padding, 7);
+            out.append(message.content());
+            out.append(&padding);
         })?;
         Ok(())
     }

@@ -32,8 +32,8 @@ fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     } else {
         let content = message.content();
         reply.binary_with("binary/custom-server-binary-type", |out| {
-            out.extend_from_slice(b"First 10 bytes of request: ");
-            out.extend_from_slice(content.get(..10).unwrap_or(content));
+            out.append(b"First 10 bytes of request: ");
+            out.append(content.get(..10).unwrap_or(content));
         })?;
     }
     Ok(())
