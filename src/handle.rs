@@ -260,13 +260,17 @@ impl Handle {
             .collect()
     }
 
-    /// Begins a graceful stop: what is in flight is finished, within `drain_timeout`.
+    /// Begins a graceful stop: what is in flight is finished, within `drain_timeout`. Asking again
+    /// changes nothing, nor does asking a loop that has stopped.
     ///
     /// # Errors
     ///
-    /// Where a loop is gone already.
+    /// Where a loop could not be woken.
     pub fn shutdown(&self) -> Result<(), HandleError> {
-        self.for_each(|| Item::Shutdown)
+        match self.for_each(|| Item::Shutdown) {
+            Err(HandleError::Gone) => Ok(()),
+            result => result,
+        }
     }
 
     fn for_each(&self, item: impl Fn() -> Item) -> Result<(), HandleError> {

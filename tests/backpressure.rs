@@ -285,8 +285,9 @@ fn does_a_peer_that_leaves_with_replies_unread_free_them(backend: Backend) {
     };
     for round in 1..=3 {
         let mut peer = server.connect();
+        let before = server.stats().paused_reads;
         peer.send(&(0..4).flat_map(numbered).collect::<Vec<u8>>());
-        server.wait_for("a pause", |stats| stats.paused_reads == round);
+        server.wait_for("a pause", |stats| stats.paused_reads > before);
         drop(peer);
         server.wait_for("the close", |stats| stats.accepted == round + 1 && stats.open == 0);
     }
