@@ -100,16 +100,18 @@ impl Mailbox {
         {
             // A panic while the lock was held can only have been one of allocation.
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            // A stop is asked for once; whoever asks again wakes the loop, if it is there.
+            let again = matches!(item, Item::Shutdown) && inner.stopping;
             if inner.closed {
-                return Err(HandleError::Gone);
-            }
-            if matches!(item, Item::Shutdown) && std::mem::replace(&mut inner.stopping, true) {
-                return Ok(());
+                return if again { Ok(()) } else { Err(HandleError::Gone) };
             }
             if inner.items.len() >= MAX_ITEMS && !item.is_owed() {
                 return Err(HandleError::Full);
             }
-            inner.items.push(item);
+            inner.stopping |= matches!(item, Item::Shutdown);
+            if !again {
+                inner.items.push(item);
+            }
         }
         if self.woken.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -261,16 +263,13 @@ impl Handle {
     }
 
     /// Begins a graceful stop: what is in flight is finished, within `drain_timeout`. Asking again
-    /// changes nothing, nor does asking a loop that has stopped.
+    /// changes nothing, even when it is over.
     ///
     /// # Errors
     ///
-    /// Where a loop could not be woken.
+    /// Where a loop is gone that nobody had asked to stop.
     pub fn shutdown(&self) -> Result<(), HandleError> {
-        match self.for_each(|| Item::Shutdown) {
-            Err(HandleError::Gone) => Ok(()),
-            result => result,
-        }
+        self.for_each(|| Item::Shutdown)
     }
 
     fn for_each(&self, item: impl Fn() -> Item) -> Result<(), HandleError> {
