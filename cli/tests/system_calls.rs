@@ -7,12 +7,14 @@
 //! prints strace's table, which ARCHITECTURE.md quotes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the figures are for the reader")]
 #![expect(clippy::zombie_processes, reason = "a test that fails has no use for its server")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 50;
@@ -38,13 +40,16 @@ fn counts(table: &str) -> BTreeMap<String, u64> {
     rows.collect()
 }
 
-#[test]
-fn does_a_request_cost_one_recv_and_one_send_and_no_epoll_ctl() {
+/// The system calls of a server during `work`, which gets its port; `None` where strace is missing.
+fn traced(work: impl FnOnce(u16)) -> Option<BTreeMap<String, u64>> {
     if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
         println!("skipped: strace is not installed");
-        return;
+        return None;
     }
-    let table = std::env::temp_dir().join(format!("myriapod-strace-{}", std::process::id()));
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let table = format!("myriapod-strace-{}-{number}", std::process::id());
+    let table = std::env::temp_dir().join(table);
     // -D: the server is our child, and strace its.
     let mut server = Command::new("strace")
         .args(["-D", "-f", "-c", "-o"])
@@ -62,23 +67,10 @@ fn does_a_request_cost_one_recv_and_one_send_and_no_epoll_ctl() {
         server.stderr.take().unwrap().read_to_string(&mut reason).unwrap();
         assert!(reason.contains("ptrace"), "{line}{reason}");
         println!("skipped: strace may not trace here");
-        return;
+        return None;
     };
 
-    let request = request();
-    let mut reply = vec![0; request.len()];
-    let connect = |_| TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
-    let mut peers: Vec<TcpStream> = (0..CONNECTIONS).map(connect).collect();
-    for _ in 0..REQUESTS / CONNECTIONS {
-        for peer in &mut peers {
-            peer.write_all(&request).unwrap();
-        }
-        for peer in &mut peers {
-            peer.read_exact(&mut reply).unwrap();
-            assert_eq!(reply, request);
-        }
-    }
-    drop(peers);
+    work(port.parse().unwrap());
     let pid = server.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(server.wait().unwrap().success());
@@ -95,6 +87,27 @@ fn does_a_request_cost_one_recv_and_one_send_and_no_epoll_ctl() {
     };
     std::fs::remove_file(&table).unwrap();
 
+    Some(counts)
+}
+
+#[test]
+fn does_a_request_cost_one_recv_and_one_send_and_no_epoll_ctl() {
+    let counts = traced(|port| {
+        let request = request();
+        let mut reply = vec![0; request.len()];
+        let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut peers: Vec<TcpStream> = (0..CONNECTIONS).map(connect).collect();
+        for _ in 0..REQUESTS / CONNECTIONS {
+            for peer in &mut peers {
+                peer.write_all(&request).unwrap();
+            }
+            for peer in &mut peers {
+                peer.read_exact(&mut reply).unwrap();
+                assert_eq!(reply, request);
+            }
+        }
+    });
+    let Some(counts) = counts else { return };
     let count = |call: &str| counts.get(call).copied().unwrap_or(0);
     let (requests, connections) = (REQUESTS as u64, CONNECTIONS as u64);
     let ends = connections + 1;
@@ -112,4 +125,35 @@ fn does_a_request_cost_one_recv_and_one_send_and_no_epoll_ctl() {
     // listener are the others.
     assert!(count("epoll_ctl") <= connections + 4, "{counts:?}");
     assert!(count("accept4") <= connections + ends, "{counts:?}");
+}
+
+#[test]
+fn does_a_short_connection_cost_no_more_than_its_own_calls() {
+    const SHORT: u64 = 2_000;
+    let counts = traced(|port| {
+        let request = request();
+        let mut reply = vec![0; request.len()];
+        for _ in 0..SHORT {
+            let mut peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            peer.write_all(&request).unwrap();
+            peer.read_exact(&mut reply).unwrap();
+            assert_eq!(reply, request);
+        }
+    });
+    let Some(counts) = counts else { return };
+    let count = |call: &str| counts.get(call).copied().unwrap_or(0);
+    let each = |call: &str| count(call) as f64 / SHORT as f64;
+    let wanted = ["accept4", "epoll_ctl", "recvfrom", "sendto", "close"];
+    for call in wanted {
+        println!("per short connection: {:.3} {call}", each(call));
+    }
+    let waits = count("epoll_wait") + count("epoll_pwait") + count("epoll_pwait2");
+    let further = count("total") - waits - wanted.into_iter().map(count).sum::<u64>();
+    println!("further calls, start and end of the process included: {further}");
+    // What starts and ends the process is some hundred calls.
+    let start = 300;
+    assert!(count("accept4") >= SHORT && count("epoll_ctl") <= SHORT + 4, "{counts:?}");
+    assert!(count("recvfrom") <= 2 * SHORT + 4 && count("sendto") == SHORT, "{counts:?}");
+    let further = further + count("accept4") - SHORT;
+    assert!(further <= SHORT + start, "no more than one further call: {counts:?}");
 }

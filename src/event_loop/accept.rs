@@ -80,7 +80,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             AcceptError::Exhausted => {
                 self.pause_accepting(errno);
-                if let Some(spare) = &mut self.acceptor.spare
+                if self.acceptor.may_turn_away(self.tick)
+                    && let Some(spare) = &mut self.acceptor.spare
                     && let Some(source) = self.selector.source(listener)
                     && spare.turn_away(source) == Ok(true)
                 {
@@ -203,6 +204,7 @@ pub(crate) struct Acceptor {
     /// The place in the slab where the next search for an idle connection begins.
     pub(crate) next_look: u32,
     last_line: Option<Tick>,
+    last_turn_away: Option<Tick>,
     pub(crate) addresses: AddressTable,
 }
 
@@ -257,6 +259,7 @@ impl Acceptor {
             spare: SpareDescriptor::open().ok(),
             next_look: 0,
             last_line: None,
+            last_turn_away: None,
             addresses: AddressTable::new(limits.max_connections_per_address),
         }
     }
@@ -280,6 +283,16 @@ impl Acceptor {
     /// Notes that a turn's batch was used up, so that more peers may be waiting.
     pub(crate) fn batch_was_full(&mut self, turn: u64) {
         self.full_in_turn = Some(turn);
+    }
+
+    /// Whether a peer may be turned away now; if so, the next one has to wait for as long as a
+    /// pause. A pause that a departure cuts short is no reason to turn away another.
+    fn may_turn_away(&mut self, now: Tick) -> bool {
+        let may = self.last_turn_away.is_none_or(|last| now.wrapping_sub(last) >= PAUSE_TICKS);
+        if may {
+            self.last_turn_away = Some(now);
+        }
+        may
     }
 
     /// Whether a line may be logged now; if so, the next one has to wait.

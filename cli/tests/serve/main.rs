@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod limits;
 mod listening;
 mod services;

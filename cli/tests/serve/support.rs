@@ -105,6 +105,27 @@ impl Serving {
         }
     }
 
+    /// What standard error holds by now and was not yet read.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.stderr.try_iter().collect()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Processor time so far, in user space and in the kernel.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        // Of each thread, the first number: nanoseconds on a processor.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let nanoseconds = threads.map(|thread| {
+            let path = thread.unwrap().path().join("schedstat");
+            let text = std::fs::read_to_string(path).unwrap();
+            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.0.id().try_into().unwrap());
         signal::kill(pid, signal).unwrap();

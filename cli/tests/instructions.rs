@@ -1,0 +1,119 @@
+//! How many instructions does a message cost in user space? Asked of callgrind: two runs of the real
+//! server that differ only in the number of messages, so that start-up and shutdown cancel out.
+//!
+//! ```text
+//! $ cargo test --release -p myriapod-cli --test instructions -- --nocapture
+//! ```
+//!
+//! prints the figures, which ARCHITECTURE.md quotes. Needs valgrind.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+const CONNECTIONS: usize = 50;
+const SHORT: usize = 200;
+const LONG: usize = 600;
+
+/// 146 bytes.
+fn request() -> Vec<u8> {
+    let content = br#"{"action": "search", "value": "morpheus"}"#;
+    let header = format!(
+        r#"{{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": {}}}"#,
+        content.len()
+    );
+    let len = u16::try_from(header.len()).unwrap().to_be_bytes();
+    [&len, header.as_bytes(), content].concat()
+}
+
+/// A server that a failed test leaves behind ends with it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One reply, of whatever length.
+fn read_reply(peer: &mut TcpStream, reply: &mut [u8]) {
+    // A reply is sent whole, and is smaller than a segment of the loopback.
+    assert!(peer.read(reply).unwrap() > 2);
+}
+
+/// Instructions of a server that answers `rounds` messages on each connection: to all connections
+/// before any is read (`one_by_one` false), or each answered before the next is sent.
+fn instructions(service: &str, rounds: usize, one_by_one: bool) -> u64 {
+    let child = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(env!("CARGO_BIN_EXE_myriapod"))
+        .args(["serve", "--service", service, "127.0.0.1", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Server(child);
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port = line.trim().rsplit(", ").next().and_then(|end| end.strip_suffix(')')).unwrap();
+    let port: u16 = port.parse().unwrap();
+    let request = request();
+    let mut reply = [0; 4096];
+    let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mut peers: Vec<TcpStream> = (0..CONNECTIONS).map(connect).collect();
+    for _ in 0..rounds {
+        if one_by_one {
+            for peer in &mut peers {
+                peer.write_all(&request).unwrap();
+                read_reply(peer, &mut reply);
+            }
+            continue;
+        }
+        for peer in &mut peers {
+            peer.write_all(&request).unwrap();
+        }
+        for peer in &mut peers {
+            read_reply(peer, &mut reply);
+        }
+    }
+    drop(peers);
+    // Valgrind hands the signal on, and the process keeps its number.
+    let pid = server.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let mut said = String::new();
+    server.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(server.0.wait().unwrap().success(), "{said}");
+    assert!(said.contains(&format!(" replies={} ", rounds * CONNECTIONS)), "{said}");
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    collected.unwrap_or_else(|| panic!("{said}")).1.trim().parse().unwrap()
+}
+
+#[test]
+fn does_a_message_cost_few_instructions() {
+    if cfg!(debug_assertions) {
+        println!("skipped: instructions of an unoptimized program mean nothing");
+        return;
+    }
+    let valgrind = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    if !valgrind.is_ok_and(|status| status.success()) {
+        println!("skipped: valgrind is not installed");
+        return;
+    }
+    for (service, most) in [("echo", 350.0), ("search", 1_200.0)] {
+        let per_message = |one_by_one| {
+            let (short, long) =
+                (instructions(service, SHORT, one_by_one), instructions(service, LONG, one_by_one));
+            (long - short) as f64 / ((LONG - SHORT) * CONNECTIONS) as f64
+        };
+        let (together, alone) = (per_message(false), per_message(true));
+        println!(
+            "{service}: {together:.1} instructions per message over {CONNECTIONS} connections; {alone:.1} where each has a wait of its own"
+        );
+        assert!(together <= most, "{service}: {together}");
+    }
+}
