@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
+mod bad_peers;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod limits;

@@ -1,0 +1,113 @@
+//! Starting servers, each on the same processor, and asking the kernel what they used.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::Result;
+
+/// Where servers run, and where their clients do.
+const SERVER_CPU: &str = "0";
+const CLIENT_CPU: &str = "1";
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+}
+
+impl Contender {
+    /// `myriapod serve --service echo`, with further arguments.
+    pub(crate) fn myriapod(further: &[&str]) -> Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("myriapod");
+        if !program.exists() {
+            return Err("no myriapod beside this program: cargo build --release".into());
+        }
+        let args = ["serve", "--service", "echo", "127.0.0.1", "0"];
+        let args = args.iter().chain(further).map(|arg| (*arg).to_owned()).collect();
+        Ok(Self { program, args })
+    }
+
+    /// The raw C epoll loop, compiled beside this program.
+    pub(crate) fn raw_epoll() -> Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("raw_epoll");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/raw_epoll.c");
+        let compiled =
+            Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(source).status()?;
+        if !compiled.success() {
+            return Err("cc cannot compile raw_epoll.c".into());
+        }
+        Ok(Self { program, args: Vec::new() })
+    }
+}
+
+/// A server that runs until this goes.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) port: u16,
+}
+
+impl Running {
+    pub(crate) fn start(contender: &Contender) -> Result<Self> {
+        let mut command = if pinning() {
+            let mut command = Command::new("taskset");
+            command.args(["-c", SERVER_CPU]).arg(&contender.program);
+            command
+        } else {
+            Command::new(&contender.program)
+        };
+        command.args(&contender.args).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let mut running = Self { child, port: 0 };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let port = line.trim().rsplit(", ").next().and_then(|end| end.strip_suffix(')'));
+        running.port = port.ok_or_else(|| format!("where does it listen? {line:?}"))?.parse()?;
+        Ok(running)
+    }
+
+    /// Processor time of all its threads so far, to the nanosecond.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether clients and servers each get a processor of their own.
+fn pinning() -> bool {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Once pinned, this process sees one processor only.
+    processors > 1
+        || fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("list:\t1\n"))
+}
+
+/// Keeps this process, which is the clients, off the servers' processor.
+pub(crate) fn pin_clients() -> Result<()> {
+    if !pinning() {
+        println!("one processor only: clients and servers share it");
+        return Ok(());
+    }
+    let pid = std::process::id().to_string();
+    let pinned =
+        Command::new("taskset").args(["-pc", CLIENT_CPU, &pid]).stdout(Stdio::null()).status()?;
+    if !pinned.success() {
+        return Err("taskset cannot pin this process".into());
+    }
+    Ok(())
+}
