@@ -144,6 +144,10 @@ impl Mailbox {
 ///
 /// Nothing here waits for the loop but [`stats`](Self::stats). What is asked of a connection that
 /// is gone by then is counted (`Stats::missed`), and nothing else.
+///
+/// What one thread asks is done in that order, but for broadcasts: they keep their order among
+/// themselves, and what is asked later may come before one has reached its last connection. So a
+/// broadcast and then `close` may close a connection that it has not reached.
 #[derive(Clone)]
 pub struct Handle {
     loops: Arc<[Arc<Mailbox>]>,
@@ -295,7 +299,10 @@ impl fmt::Debug for Handle {
 /// The duty to answer one message later, from any thread.
 ///
 /// The connection's next message waits for it, so replies keep their order; other connections do
-/// not. Dropped without an answer, it closes the connection with an error reply.
+/// not. Dropped without an answer, it closes the connection with an error reply of the kind
+/// `Abandoned`. An answer is taken however much waits for the loop already; one to a connection
+/// that is gone by then is counted (`Stats::missed`). Once the loop is gone, or has finished, it is
+/// an error.
 ///
 /// ```no_run
 /// use myriapod::{HandlerResult, Message, Reply};

@@ -415,6 +415,13 @@ impl<'a> Reply<'a> {
     /// Leaves the reply for later, to be made on any thread. The connection's next message waits
     /// for it; other connections do not.
     ///
+    /// Headers added here with [`header`](Self::header) are not part of the answer; give them to
+    /// its [`Outgoing`](crate::Outgoing). After [`close`](Self::close), the connection is closed
+    /// once the answer is sent. Where the handler then returns an error, that is the reply, and
+    /// an answer is counted as missed. Neither the idle timeout nor the deadline of an unfinished
+    /// message behind it runs while an answer is due, and a peer that leaves is not noticed
+    /// before it: give what takes long an end of its own.
+    ///
     /// ```
     /// use myriapod::{HandlerResult, Message, Reply};
     ///

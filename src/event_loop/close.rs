@@ -137,14 +137,16 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Looks in the wheel's order first, where those that have been idle for longest stand in
     /// front; one that has been active since goes where it belongs, so that the next look finds
     /// others. What stands there for another reason (an unfinished message) must not hide who is
-    /// behind it, and idle connections may have no timer: so a few places of the slab, others each
-    /// time, are looked at too.
+    /// behind it, idle connections may have no timer, and the wheel's order is coarse far ahead: so
+    /// a few places of the slab, others each time, are looked at too.
     pub(super) fn find_idle(&mut self, idle: Duration) -> Option<Key> {
+        let mut longest = None;
         for _ in 0..SHED_BUDGET {
             let Some(index) = self.wheel.first() else { break };
             let Some((key, _)) = self.selector.at_mut(index) else { break };
-            if self.idle_since(key, idle).is_some() {
-                return Some(key);
+            longest = self.idle_since(key, idle).map(|ticks| (ticks, key.to_bits()));
+            if longest.is_some() {
+                break;
             }
             let Some((due, _)) = self.deadline(key) else { break };
             if self.connection(key).and_then(|connection| connection.timer.expires()) == Some(due) {
@@ -153,7 +155,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.wheel.arm(&mut Timers(&mut self.selector), index, due);
         }
         let end = self.selector.end();
-        let mut longest = None;
         for _ in 0..SHED_BUDGET.min(end as usize) {
             let index = self.acceptor.next_look % end;
             self.acceptor.next_look = index + 1;
