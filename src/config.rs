@@ -160,6 +160,19 @@ impl Limits {
         Ok(())
     }
 
+    /// What one of `threads` event loops may use of what is for all of them together.
+    pub(crate) fn share_of(&self, threads: usize) -> Result<Self, ConfigError> {
+        let share = Self { max_buffer_bytes: self.max_buffer_bytes / threads, ..self.clone() };
+        share.validate().map_err(|error| match error {
+            ConfigError::BuffersTooSmall { message, .. } => {
+                let buffers = self.max_buffer_bytes;
+                ConfigError::ShareTooSmall { buffers, threads, message }
+            }
+            error => error,
+        })?;
+        Ok(share)
+    }
+
     /// The part of the limits that concerns decoding.
     #[must_use]
     pub fn decode(&self) -> DecodeLimits {
@@ -201,6 +214,20 @@ pub enum ConfigError {
         /// The high-water mark in bytes.
         high: usize,
     },
+    /// An event loop's share of all buffers could not hold one message of the largest size.
+    ShareTooSmall {
+        /// `max_buffer_bytes`.
+        buffers: usize,
+        /// How many event loops share it.
+        threads: usize,
+        /// Bytes of the largest message: prefix, header and content.
+        message: usize,
+    },
+    /// Several event loops were asked for, and one handler was given.
+    OneHandler {
+        /// How many event loops.
+        threads: usize,
+    },
     /// All buffers together could not hold one message of the largest size.
     BuffersTooSmall {
         /// `max_buffer_bytes`.
@@ -226,6 +253,16 @@ impl fmt::Display for ConfigError {
                 f,
                 "max_buffer_bytes ({buffers}) must be at least {message}: \
                  one message of the largest size has to fit"
+            ),
+            Self::ShareTooSmall { buffers, threads, message } => write!(
+                f,
+                "max_buffer_bytes ({buffers}) must be at least {}: one message of the largest \
+                 size has to fit into the share of each of {threads} event loops",
+                message.saturating_mul(*threads)
+            ),
+            Self::OneHandler { threads } => write!(
+                f,
+                "threads ({threads}) needs a handler for each event loop: build_each makes them"
             ),
         }
     }

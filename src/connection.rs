@@ -13,6 +13,7 @@ use crate::groups;
 use crate::handler::{ConnectionId, Desk, Handler, HandlerError, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Decoded, Frame, Framing, Message, ProtocolError};
+use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::timer::{Tick, TimerLinks};
 
@@ -178,9 +179,16 @@ pub(crate) struct Engine<H, F> {
     pub(crate) stats: Stats,
     pub(crate) log: Option<LogHook>,
     pub(crate) log_messages: bool,
+    /// Which of the server's loops this is.
+    pub(crate) event_loop: u16,
 }
 
 impl<H: Handler, F: Framing> Engine<H, F> {
+    #[inline]
+    pub(crate) fn id(&self, key: Key) -> ConnectionId {
+        ConnectionId { event_loop: self.event_loop, key }
+    }
+
     /// Handles the whole messages at the front of `bytes`. `queued` is what the connection has
     /// yet to send already.
     pub(crate) fn process(

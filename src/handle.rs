@@ -29,24 +29,62 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Item {
     Shutdown,
-    Answer { key: Key, sequence: u32, outgoing: Outgoing, close: bool },
-    Abandon { key: Key, sequence: u32 },
-    Send { key: Key, outgoing: Outgoing },
-    Broadcast { group: Option<Box<str>>, outgoing: Arc<Outgoing> },
-    Join { key: Key, group: Box<str> },
-    Leave { key: Key, group: Box<str> },
-    Close { key: Key },
-    Connect { address: SocketAddr, tag: u64, timeout: Duration },
-    Timer { due: Time, tag: u64 },
-    Adopt { socket: Descriptor, peer: SocketAddr },
-    Stats { to: Sender<Stats> },
+    /// Ends at once, whatever is in flight.
+    CutOff,
+    /// There may be places for connections again.
+    Resume,
+    Answer {
+        key: Key,
+        sequence: u32,
+        outgoing: Outgoing,
+        close: bool,
+    },
+    Abandon {
+        key: Key,
+        sequence: u32,
+    },
+    Send {
+        key: Key,
+        outgoing: Outgoing,
+    },
+    Broadcast {
+        group: Option<Box<str>>,
+        outgoing: Arc<Outgoing>,
+    },
+    Join {
+        key: Key,
+        group: Box<str>,
+    },
+    Leave {
+        key: Key,
+        group: Box<str>,
+    },
+    Close {
+        key: Key,
+    },
+    Connect {
+        address: SocketAddr,
+        tag: u64,
+        timeout: Duration,
+    },
+    Timer {
+        due: Time,
+        tag: u64,
+    },
+    Adopt {
+        socket: Descriptor,
+        peer: SocketAddr,
+    },
+    Stats {
+        to: Sender<Stats>,
+    },
 }
 
 impl Item {
     /// Whether it is taken however much waits already: a connection waits for an answer, and each
     /// [`Deferred`] posts one; a stop is asked for once.
     fn is_owed(&self) -> bool {
-        matches!(self, Self::Answer { .. } | Self::Abandon { .. } | Self::Shutdown)
+        matches!(self, Self::Answer { .. } | Self::Abandon { .. } | Self::Shutdown | Self::CutOff)
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! - [`Server`]: listeners, [`Limits`] and a handler become an event loop. A closure will do for a
 //!   handler; [`Handler`] keeps state beside each connection.
+//! - [`Servers`]: the same with several event loops, each on a thread of its own.
 //! - [`Client`]: the other side, blocking, with timeouts.
 //! - [`EventLoop`]: one turn at a time ([`EventLoop::run_once`]), inside a loop of your own.
 //! - [`protocol`]: messages without sockets: bytes in, messages out. Bring your own
@@ -43,6 +44,7 @@ mod buffer;
 mod client;
 mod config;
 mod connection;
+mod crew;
 mod error;
 mod event_loop;
 mod groups;
@@ -53,6 +55,7 @@ mod outgoing;
 pub mod protocol;
 mod selector;
 mod server;
+mod servers;
 pub mod slab;
 mod stats;
 pub mod timer;
@@ -73,6 +76,7 @@ pub use outgoing::Outgoing;
 pub use protocol::{Message, ProtocolError};
 pub use selector::{Ready, Selector};
 pub use server::{Server, ServerBuilder};
+pub use servers::{Servers, ServersStats};
 pub use slab::Key;
 pub use stats::{Cause, Stats};
 pub use sys::{Backend, Descriptor, Interest, SocketAddr};

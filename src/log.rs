@@ -92,6 +92,8 @@ pub enum LogEvent<'a> {
         /// Connections open at this moment.
         open: u64,
     },
+    /// `SIGUSR1` came, for which signals were asked: somebody wants to know how things are.
+    Report,
     /// A call failed that is not supposed to.
     Failed {
         /// Which, and why.
@@ -140,6 +142,7 @@ impl fmt::Display for LogEvent<'_> {
                 write!(f, "max_connections lowered from {asked} to {lowered}: {because}")
             }
             Self::Draining { open } => write!(f, "stopping; {open} connections are open"),
+            Self::Report => f.write_str("asked for a report"),
             Self::Failed { error } => write!(f, "{error}"),
         }
     }

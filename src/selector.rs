@@ -88,6 +88,16 @@ impl Ready {
     }
 }
 
+/// A poller for [`Selector::over`]: unlike a selector it can always go to another thread.
+pub(crate) fn poller(backend: Backend) -> Result<Poller> {
+    Poller::new(backend)
+}
+
+/// The waker of the selector that will be made over `poller`.
+pub(crate) fn waker_of(poller: &mut Poller) -> Result<Waker> {
+    Waker::new(poller, WAKER)
+}
+
 impl<T> Selector<T> {
     /// Bytes of memory that one registration takes, `T` included.
     pub const ENTRY_SIZE: usize = Slab::<Entry<T>>::ENTRY_SIZE;
@@ -107,14 +117,19 @@ impl<T> Selector<T> {
     ///
     /// Where the system does not have it, or no descriptor or memory left for it.
     pub fn with_backend(backend: Backend) -> Result<Self> {
-        Ok(Self {
-            poller: Poller::new(backend)?,
+        Ok(Self::over(Poller::new(backend)?))
+    }
+
+    /// A selector over a poller that watches nothing yet, but perhaps the waker.
+    pub(crate) fn over(poller: Poller) -> Self {
+        Self {
+            poller,
             entries: Slab::new(),
             events: Events::with_capacity(EVENTS_PER_WAIT),
             next: 0,
             stale: 0,
             woken: false,
-        })
+        }
     }
 
     /// Which readiness API this selector uses.
@@ -255,7 +270,7 @@ impl<T> Selector<T> {
     ///
     /// Where the system has no descriptor left, or there is a waker already.
     pub fn waker(&mut self) -> Result<Waker> {
-        Waker::new(&mut self.poller, WAKER)
+        waker_of(&mut self.poller)
     }
 
     /// Whether the waker was seen since this was last asked.

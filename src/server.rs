@@ -1,21 +1,29 @@
-//! [`Server`] and [`ServerBuilder`]: listeners, limits and a handler become an event loop.
+//! [`Server`] and [`ServerBuilder`]: listeners, limits and a handler become an event loop, or several.
 
 use std::fmt;
+use std::sync::Arc;
 
 use myriapod_sys::{self as sys, Backend, ListenOptions, Listener, Signal, Signals, SocketAddr};
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, ConfigError, Limits};
 use crate::connection::Engine;
 use crate::error::Error;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Opening, Seed};
 use crate::handle::Handle;
 use crate::handler::{Handler, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing, JsonHeader, Message};
+use crate::servers::Servers;
 use crate::stats::Stats;
 
 /// Descriptors that are left for everything but connections.
 const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Descriptors that each further event loop takes: its poller, its waker, its spare, listeners.
+const DESCRIPTORS_PER_LOOP: u64 = 8;
+
+/// Event loops that one server may have.
+const MAX_THREADS: usize = 1024;
 
 /// What a server is made from.
 ///
@@ -42,8 +50,14 @@ pub struct ServerBuilder {
     backend: Backend,
     signals: Vec<Signal>,
     log: Option<LogHook>,
+    log_each: Option<SharedLog>,
     log_messages: bool,
+    threads: usize,
+    pin: bool,
 }
+
+/// What all loops tell what happens.
+type SharedLog = Arc<dyn Fn(&LogEvent<'_>) + Send + Sync>;
 
 enum Place {
     Host(String, u16),
@@ -59,7 +73,10 @@ impl Default for ServerBuilder {
             backend: Backend::native(),
             signals: Vec::new(),
             log: None,
+            log_each: None,
             log_messages: true,
+            threads: 1,
+            pin: false,
         }
     }
 }
@@ -104,15 +121,41 @@ impl ServerBuilder {
     }
 
     /// Stops gracefully at the first of these signals, and at once at the second. Without this, no
-    /// signal handler is installed.
+    /// signal handler is installed. [`Signal::User1`] is an exception: it stops nothing, and the log
+    /// is told of it ([`LogEvent::Report`]).
     pub fn signals(mut self, signals: &[Signal]) -> Self {
         self.signals = signals.to_vec();
         self
     }
 
-    /// Is told what happens.
+    /// Is told what happens; of several event loops, only the first tells it.
     pub fn log(mut self, log: impl FnMut(&LogEvent<'_>) + 'static) -> Self {
         self.log = Some(Box::new(log));
+        self
+    }
+
+    /// Is told what happens on every event loop, by their threads, maybe at the same time. It takes
+    /// the place of [`log`](Self::log).
+    pub fn log_each(mut self, log: impl Fn(&LogEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.log_each = Some(Arc::new(log));
+        self
+    }
+
+    /// How many event loops serve, each on a thread of its own; 1 unless set, 1,024 at most. More
+    /// than one need a handler each: [`build_each`](Self::build_each).
+    ///
+    /// `max_connections` and `max_buffer_bytes` are for all of them together. A loop whose share
+    /// of connections is used up hands new ones over to another; a loop's share of buffers is its
+    /// own. `max_connections_per_address` and `accept_batch` are for each loop.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Whether each event loop stays on one processor, of those that the thread which calls
+    /// [`Servers::run`] may use. That thread is pinned too, until `run` returns. Linux has this.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
         self
     }
 
@@ -155,38 +198,219 @@ impl ServerBuilder {
         framing: F,
         handler: H,
     ) -> Result<Server<H, F>, Error> {
-        let Self { places, options, config, backend, signals, mut log, log_messages } = self;
+        if self.threads != 1 {
+            return Err(ConfigError::OneHandler { threads: self.threads }.into());
+        }
+        let (mut plan, places, mut seeds) = self.plan()?;
+        let Some(seed) = seeds.pop() else { return Err(no_loop()) };
+        let log = plan.log.take();
+        let mut event_loop = plan.event_loop(seed, log, framing, handler)?;
+        let addresses = plan.listen(places, &mut event_loop, &mut [])?;
+        Ok(Server { event_loop, addresses })
+    }
+
+    /// Builds a server of JSON-header messages with [`threads`](Self::threads) event loops, each
+    /// with a handler that its own thread makes.
+    ///
+    /// ```
+    /// use myriapod::{Message, Reply, Server};
+    ///
+    /// let mut servers = Server::builder().listen("127.0.0.1", 0).threads(2).build_each(|| {
+    ///     // Of this loop alone: no lock is needed.
+    ///     let mut count = 0u64;
+    ///     move |_: Message<'_>, reply: &mut Reply<'_>| {
+    ///         count += 1;
+    ///         Ok(reply.json(&serde_json::json!({ "messages of this loop": count }))?)
+    ///     }
+    /// })?;
+    /// # servers.handle().shutdown()?;
+    /// servers.run()?;
+    /// println!("{}", servers.stats());
+    /// # Ok::<(), myriapod::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build); also where `pin` is asked for and the system has no such thing.
+    pub fn build_each<H, M>(self, handler: M) -> Result<Servers<H>, Error>
+    where
+        H: Handler + 'static,
+        M: Fn() -> H + Send + Sync + 'static,
+    {
+        let limits = self.config.limits.decode();
+        self.build_each_with(move || JsonHeader::new(limits), handler)
+    }
+
+    /// Builds a server of messages in another framing, with [`threads`](Self::threads) event loops.
+    ///
+    /// # Errors
+    ///
+    /// As [`build_each`](Self::build_each).
+    pub fn build_each_with<H, F, N, M>(self, framing: N, handler: M) -> Result<Servers<H, F>, Error>
+    where
+        H: Handler + 'static,
+        F: Framing + 'static,
+        N: Fn() -> F + Send + Sync + 'static,
+        M: Fn() -> H + Send + Sync + 'static,
+    {
+        let cpus = if self.pin { sys::thread_cpus()? } else { Vec::new() };
+        let (mut plan, places, seeds) = self.plan()?;
+        let mut seeds = seeds.into_iter();
+        let Some(first) = seeds.next() else { return Err(no_loop()) };
+        let mut others: Vec<Seed> = seeds.collect();
+        let log = plan.log.take();
+        let mut first = plan.event_loop(first, log, framing(), handler())?;
+        let addresses = plan.listen(places, &mut first, &mut others)?;
+        let make = move || (framing(), handler());
+        Ok(Servers::new(first, others, plan, Arc::new(make), addresses, cpus))
+    }
+
+    /// Checks everything that can be checked before anything is bound.
+    fn plan(self) -> Result<(Plan, Vec<Place>, Vec<Seed>), Error> {
+        let Self { config, backend, threads, log, log_each, log_messages, .. } = self;
+        if threads == 0 {
+            return Err(ConfigError::Zero { name: "threads" }.into());
+        }
+        if threads > MAX_THREADS {
+            let (name, ceiling) = ("threads", MAX_THREADS);
+            return Err(ConfigError::TooLarge { name, value: threads, ceiling }.into());
+        }
         config.limits.validate()?;
-        let max_connections = max_connections(&config.limits, backend, &mut log)?;
-        let engine = |desk| Engine {
-            handler,
-            framing,
-            frame: Frame::NONE,
-            out: Vec::new(),
-            desk,
-            config,
-            stats: Stats::default(),
-            log_messages: log_messages && log.is_some(),
-            log,
+        let share = config.limits.share_of(threads)?;
+        let mut log = match &log_each {
+            Some(shared) => Some(hook(shared)),
+            None => log,
         };
-        let mut event_loop = EventLoop::new(backend, engine, max_connections)?;
+        let max_connections = max_connections(&config.limits, backend, threads, &mut log)?;
+        let seeds = Seed::sow(backend, threads, max_connections)?;
+        let config = Config { limits: share, ..config };
+        let (options, signals) = (self.options, self.signals);
+        let plan = Plan { config, options, signals, log, log_each, log_messages };
+        Ok((plan, self.places, seeds))
+    }
+}
+
+/// A hook of one loop for the log of all.
+fn hook(log: &SharedLog) -> LogHook {
+    let log = Arc::clone(log);
+    Box::new(move |event| log(event))
+}
+
+/// There is a seed for each loop, and at least one loop.
+fn no_loop() -> Error {
+    ConfigError::Zero { name: "threads" }.into()
+}
+
+/// What event loops are made with.
+pub(crate) struct Plan {
+    config: Config,
+    options: ListenOptions,
+    signals: Vec<Signal>,
+    /// The first loop's.
+    log: Option<LogHook>,
+    log_each: Option<SharedLog>,
+    log_messages: bool,
+}
+
+/// The part of a plan that can go to another thread.
+pub(crate) struct LoopPlan {
+    config: Config,
+    log: Option<SharedLog>,
+    log_messages: bool,
+}
+
+impl LoopPlan {
+    /// Makes an event loop on the thread that will run it.
+    pub(crate) fn event_loop<H: Handler, F: Framing>(
+        self,
+        seed: Seed,
+        framing: F,
+        handler: H,
+    ) -> Result<EventLoop<H, F>, Error> {
+        let Self { config, log, log_messages } = self;
+        event_loop(seed, config, log.as_ref().map(hook), log_messages, framing, handler)
+    }
+}
+
+impl Plan {
+    /// The plan for another loop than the first.
+    pub(crate) fn for_another(&self) -> LoopPlan {
+        LoopPlan {
+            config: self.config.clone(),
+            log: self.log_each.clone(),
+            log_messages: self.log_messages,
+        }
+    }
+
+    fn event_loop<H: Handler, F: Framing>(
+        &self,
+        seed: Seed,
+        log: Option<LogHook>,
+        framing: F,
+        handler: H,
+    ) -> Result<EventLoop<H, F>, Error> {
+        event_loop(seed, self.config.clone(), log, self.log_messages, framing, handler)
+    }
+
+    /// Gives each place to the first loop and, where the kernel spreads connections, to the others
+    /// too. Signals go to the first.
+    fn listen<H: Handler, F: Framing>(
+        &self,
+        places: Vec<Place>,
+        first: &mut EventLoop<H, F>,
+        others: &mut [Seed],
+    ) -> Result<Vec<SocketAddr>, Error> {
         let mut addresses = Vec::new();
+        let spread = !others.is_empty();
         for place in places {
             let (listener, is_ours) = match place {
-                Place::Host(host, port) => (bind(&host, port, &options)?, true),
+                Place::Host(host, port) if spread && sys::REUSE_PORT_BALANCES => {
+                    (bind_shared(&host, port, &self.options)?, true)
+                }
+                Place::Host(host, port) => (bind(&host, port, &self.options)?, true),
                 Place::Listener(listener) => (listener, false),
             };
             let address = listener.local_address()?;
+            let is_shared = is_ours && sys::REUSE_PORT_BALANCES && !address.is_unix();
             // The file of a Unix socket goes with the server that made it.
             let file = (is_ours && address.is_unix()).then(|| address.clone());
-            event_loop.add_listener(listener, file)?;
+            first.add_listener(Opening { listener, file, spread: spread && !is_shared })?;
+            for other in others.iter_mut().filter(|_| is_shared) {
+                let options = ListenOptions { reuse_port: true, ..self.options.clone() };
+                let listener = Listener::bind(&address, &options)?;
+                other.listen(Opening { listener, file: None, spread: false });
+            }
             addresses.push(address);
         }
-        if !signals.is_empty() {
-            event_loop.add_signals(Signals::install(&signals)?)?;
+        if !self.signals.is_empty() {
+            first.add_signals(Signals::install(&self.signals)?)?;
         }
-        Ok(Server { event_loop, addresses })
+        Ok(addresses)
     }
+}
+
+fn event_loop<H: Handler, F: Framing>(
+    seed: Seed,
+    config: Config,
+    log: Option<LogHook>,
+    log_messages: bool,
+    framing: F,
+    handler: H,
+) -> Result<EventLoop<H, F>, Error> {
+    let event_loop = seed.index();
+    let engine = |desk| Engine {
+        handler,
+        framing,
+        frame: Frame::NONE,
+        out: Vec::new(),
+        desk,
+        config,
+        stats: Stats::default(),
+        log_messages: log_messages && log.is_some(),
+        log,
+        event_loop,
+    };
+    Ok(EventLoop::new(seed, engine)?)
 }
 
 impl fmt::Debug for ServerBuilder {
@@ -200,9 +424,31 @@ impl fmt::Debug for ServerBuilder {
 
 /// Binds the first address of a host that can be bound.
 fn bind(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Error> {
+    bind_first(host, port, |address| Listener::bind(address, options))
+}
+
+/// The same for a port that the listeners of several loops share, and nobody else unless that was
+/// asked for.
+fn bind_shared(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Error> {
+    bind_first(host, port, |address| {
+        if address.is_unix() {
+            return Listener::bind(address, options);
+        }
+        if !options.reuse_port && port != 0 {
+            Listener::probe(address, options)?;
+        }
+        Listener::bind(address, &ListenOptions { reuse_port: true, ..options.clone() })
+    })
+}
+
+fn bind_first(
+    host: &str,
+    port: u16,
+    bind: impl Fn(&SocketAddr) -> sys::Result<Listener>,
+) -> Result<Listener, Error> {
     let mut first_error = None;
     for address in sys::resolve(host, port)? {
-        match Listener::bind(&address, options) {
+        match bind(&address) {
             Ok(listener) => return Ok(listener),
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -215,6 +461,7 @@ fn bind(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Erro
 fn max_connections(
     limits: &Limits,
     backend: Backend,
+    threads: usize,
     log: &mut Option<LogHook>,
 ) -> Result<usize, Error> {
     let descriptors = sys::raise_descriptor_limit()?.soft;
@@ -224,7 +471,8 @@ fn max_connections(
         ceiling = sys::select::DESCRIPTORS as u64;
         because = format!("select cannot watch descriptors from {ceiling} on");
     }
-    let allowed = ceiling.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LOOP * (threads as u64 - 1);
+    let allowed = ceiling.saturating_sub(reserved).max(1);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     match limits.max_connections {
         Some(asked) if asked > allowed => {

@@ -136,6 +136,8 @@ pub struct Stats {
     pub turned_away: u64,
     /// Peers closed at once because their address had its number of connections.
     pub refused_by_address: u64,
+    /// Peers accepted here and served by another event loop.
+    pub handed_over: u64,
     /// Messages pushed to connections.
     pub pushes: u64,
     /// Pushed messages that were dropped, since their connections had too much to send.
@@ -151,6 +153,75 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds what another loop has done.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // No `..`: a new count has to be added too.
+        let Self {
+            accepted,
+            connected,
+            open,
+            closed,
+            messages,
+            replies,
+            bytes_in,
+            bytes_out,
+            faults,
+            handler_errors,
+            truncated,
+            discarded_in,
+            discarded_out,
+            short_writes,
+            paused_reads,
+            stale_events,
+            wakeups,
+            events,
+            accept_errors,
+            accept_pauses,
+            turned_away,
+            refused_by_address,
+            handed_over,
+            pushes,
+            dropped_pushes,
+            missed,
+            groups,
+            pool_bytes,
+            pool_buffers,
+        } = other;
+        for (sum, more) in self.closed.iter_mut().zip(closed) {
+            *sum += more;
+        }
+        for (sum, more) in self.faults.iter_mut().zip(faults) {
+            *sum += more;
+        }
+        self.accepted += accepted;
+        self.connected += connected;
+        self.open += open;
+        self.messages += messages;
+        self.replies += replies;
+        self.bytes_in += bytes_in;
+        self.bytes_out += bytes_out;
+        self.handler_errors += handler_errors;
+        self.truncated += truncated;
+        self.discarded_in += discarded_in;
+        self.discarded_out += discarded_out;
+        self.short_writes += short_writes;
+        self.paused_reads += paused_reads;
+        self.stale_events += stale_events;
+        self.wakeups += wakeups;
+        self.events += events;
+        self.accept_errors += accept_errors;
+        self.accept_pauses += accept_pauses;
+        self.turned_away += turned_away;
+        self.refused_by_address += refused_by_address;
+        self.handed_over += handed_over;
+        self.pushes += pushes;
+        self.dropped_pushes += dropped_pushes;
+        self.missed += missed;
+        self.groups += groups;
+        self.pool_bytes += pool_bytes;
+        self.pool_buffers += pool_buffers;
+    }
+
     /// Connections closed for `cause`.
     #[must_use]
     pub fn closed_for(&self, cause: Cause) -> u64 {
@@ -204,6 +275,7 @@ impl fmt::Display for Stats {
             ("accept_pauses", self.accept_pauses),
             ("turned_away", self.turned_away),
             ("refused_by_address", self.refused_by_address),
+            ("handed_over", self.handed_over),
             ("connected", self.connected),
             ("pushes", self.pushes),
             ("dropped_pushes", self.dropped_pushes),

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
 
 use myriapod::sys::{self, Backend, Listener, Signal};
-use myriapod::{Cause, Server, SocketAddr, Stats};
+use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 
 use crate::failure::Failure;
 use crate::limits::LimitArgs;
 use crate::services::Service;
 use crate::terminal::{PythonStr, print_line, tell};
+use crate::units::{Count, Threads};
 
 /// Where the tutorial's server listens.
 const DEFAULT_HOST: &str = "127.0.0.1";
@@ -22,8 +24,10 @@ Examples:
   myriapod serve '' 0                 all IPv4 interfaces, any free port
   myriapod serve ::1 --service echo   IPv6
   myriapod serve unix:/tmp/search     a Unix socket
+  myriapod serve --threads auto       an event loop for each processor
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
+SIGUSR1 prints on stderr what has happened so far.
 Listeners that a service manager hands over (LISTEN_FDS) are served too.";
 
 /// Serve JSON-header messages
@@ -45,6 +49,12 @@ pub(crate) struct Args {
     /// epoll, kqueue, poll, select or portable
     #[arg(long, value_name = "NAME", default_value_t = Backend::native())]
     backend: Backend,
+    /// Event loops, each on a thread of its own; auto for one per processor
+    #[arg(long, value_name = "N|auto", default_value_t = Threads::Number(Count(1)))]
+    threads: Threads,
+    /// Keep each event loop on one processor (Linux)
+    #[arg(long)]
+    pin: bool,
     /// Serve an inherited listening socket; may be repeated
     #[arg(long, value_name = "N")]
     listen_fd: Vec<i32>,
@@ -62,16 +72,20 @@ pub(crate) struct Args {
 /// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let verbose = args.verbose;
+    let (reports, asked) = mpsc::channel();
     let mut builder = Server::builder()
+        .threads(args.threads.number())
+        .pin(args.pin)
         .limits(args.limits.to_limits()?)
         .one_shot(args.one_shot)
         .backend(args.backend)
-        .signals(&[Signal::Interrupt, Signal::Terminate])
+        .signals(&[Signal::Interrupt, Signal::Terminate, Signal::User1])
         .log_messages(verbose)
-        .log(move |event| {
-            if verbose || !event.is_routine() {
-                tell(event);
-            }
+        .log_each(move |event| match event {
+            // The loops are asked, so they cannot wait for the answer themselves.
+            LogEvent::Report => drop(reports.send(())),
+            event if verbose || !event.is_routine() => tell(event),
+            _ => {}
         });
     let inherited = inherited(&args.listen_fd)?;
     // Handed sockets, we take the default place only if we are told to.
@@ -86,16 +100,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for listener in inherited {
         builder = builder.listener(listener);
     }
-    let mut server = builder.build(args.service)?;
-    announce(given, server.addresses())?;
-    let graceful = server.run();
-    tell(server.stats());
-    if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&server.stats())) }
+    let service = args.service;
+    let mut servers = builder.build_each(move || service)?;
+    let handle = servers.handle();
+    // Ends when the server does, whose log has the sender.
+    sys::spawn("reports", move || report(&handle, &asked))?;
+    announce(given, servers.addresses())?;
+    let graceful = servers.run();
+    let stats = servers.stats();
+    tell(&stats);
+    if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
+}
+
+/// Says what has happened so far whenever that is asked for.
+fn report(handle: &Handle, asked: &Receiver<()>) {
+    for () in asked {
+        match handle.stats() {
+            Ok(loops) => tell(ServersStats::from(loops)),
+            Err(error) => tell(format_args!("no report: {error}")),
+        }
+    }
 }
 
 /// Why a stop was not graceful.
-fn cut_short(stats: &Stats) -> Failure {
-    match stats.closed_for(Cause::CutOff) {
+fn cut_short(stats: &ServersStats) -> Failure {
+    match stats.sum().closed_for(Cause::CutOff) {
         0 => Failure::new("stopped at once by a second signal"),
         cut_off => Failure::new(format_args!("stopped; connections cut off: {cut_off}"))
             .with_next_step("--drain-timeout says how long to wait for them"),

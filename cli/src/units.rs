@@ -61,6 +61,39 @@ impl fmt::Display for Count {
     }
 }
 
+/// How many event loops: a count, or `auto` for one per processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    Number(Count),
+    Auto,
+}
+
+impl Threads {
+    pub(crate) fn number(self) -> usize {
+        match self {
+            Self::Number(count) => count.0,
+            Self::Auto => myriapod::sys::available_cpus(),
+        }
+    }
+}
+
+impl FromStr for Threads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Number) }
+    }
+}
+
+impl fmt::Display for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(count) => count.fmt(f),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
 /// A time with its unit: `250ms`, `30s`, `5m`, `1h`; `0`, with or without one, means never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(pub(crate) Duration);
@@ -208,6 +241,19 @@ mod tests {
         assert_eq!("7".parse(), Ok(Count(7)));
         for text in ["", "0", "-1", "+7", "1KiB", "18446744073709551617"] {
             assert!(text.parse::<Count>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn are_threads_a_count_or_one_for_each_processor() {
+        assert_eq!("3".parse::<Threads>().map(Threads::number), Ok(3));
+        let auto = "auto".parse::<Threads>().unwrap();
+        assert_eq!(
+            (auto.number(), auto.to_string()),
+            (myriapod::sys::available_cpus(), "auto".into())
+        );
+        for text in ["", "0", "-1", "many"] {
+            assert!(text.parse::<Threads>().is_err(), "{text}");
         }
     }
 

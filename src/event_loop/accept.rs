@@ -48,30 +48,49 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Accepts one peer. Returns whether it makes sense to go on.
     pub(super) fn accept_one(&mut self, listener: Key) -> bool {
-        let full = self.engine.stats.open >= self.acceptor.max_connections as u64;
-        let shed_idle = self.engine.config.limits.shed_idle.filter(|_| full);
-        let idle = shed_idle.and_then(|idle| self.find_idle(idle));
-        if full && idle.is_none() {
+        let spread = self.acceptor.spread.contains(&listener);
+        let shed_idle = self.engine.config.limits.shed_idle;
+        let (mut place, mut idle) = (self.member.reserve(spread), None);
+        if place.is_none() {
+            idle = shed_idle.and_then(|idle| self.find_idle(idle));
+            if idle.is_some() {
+                // In its place, as soon as somebody is there to take it.
+                self.member.enter();
+                place = Some(self.member.index());
+            }
+        }
+        let Some(place) = place.or_else(|| self.member.reserve_or_want(spread)) else {
             // Nobody has been idle for long enough: somebody may be soon.
             self.acceptor.paused_until = shed_idle.map(|_| self.tick.wrapping_add(PAUSE_TICKS));
             self.park_listeners();
-            let max_connections = self.acceptor.max_connections;
+            let max_connections = self.member.max_connections();
             if self.acceptor.may_log(self.tick) {
                 self.tell(&LogEvent::AtLimit { max_connections });
             }
             return false;
-        }
-        let Some(source) = self.selector.source(listener) else { return false };
+        };
+        let Some(source) = self.selector.source(listener) else {
+            self.member.release_at(place);
+            return false;
+        };
         let errno = match sys::accept(source) {
-            Ok((socket, peer)) => {
+            Ok((socket, peer)) if place == self.member.index() => {
                 if let Some(idle) = idle {
                     self.close(idle, Cause::Shed);
                 }
                 self.open(socket, &peer);
                 return true;
             }
+            Ok((socket, peer)) => {
+                match self.member.hand_over(place, socket, peer) {
+                    Ok(()) => self.engine.stats.handed_over += 1,
+                    Err(_) => self.engine.stats.turned_away += 1,
+                }
+                return true;
+            }
             Err(errno) => errno,
         };
+        self.member.release_at(place);
         match classify(errno) {
             AcceptError::Empty => false,
             AcceptError::Next => {
@@ -97,8 +116,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    /// Serves a connection, whose place in this loop is taken already.
     pub(super) fn open(&mut self, socket: Descriptor, peer: &SocketAddr) {
         let Some(address) = self.acceptor.addresses.enter(peer) else {
+            self.member.release();
             self.engine.stats.refused_by_address += 1;
             if self.acceptor.may_log(self.tick) {
                 let limit = self.acceptor.addresses.limit();
@@ -112,10 +133,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Ok(key) => key,
             Err(error) => {
                 self.acceptor.addresses.leave(address);
+                self.member.release();
                 return self.tell(&LogEvent::Failed { error: &error });
             }
         };
-        let id = Self::id(key);
+        let id = self.engine.id(key);
         self.engine.stats.accepted += 1;
         self.engine.stats.open += 1;
         self.tell(&LogEvent::Opened { id, peer });
@@ -123,6 +145,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.selector.close(key);
             self.acceptor.addresses.leave(address);
             self.engine.stats.open -= 1;
+            self.member.release();
             return self.engine.stats.count_closed(Cause::Panic);
         };
         if let Some(entry) = self.selector.get_mut(key) {
@@ -139,6 +162,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     fn pause_accepting(&mut self, errno: Errno) {
         self.engine.stats.accept_pauses += 1;
+        self.member.starve();
         self.acceptor.paused_until = Some(self.tick.wrapping_add(PAUSE_TICKS));
         self.park_listeners();
         if self.acceptor.may_log(self.tick) {
@@ -187,6 +211,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) listeners: Vec<Key>,
+    /// Those among them whose connections go to the loop with the fewest.
+    pub(crate) spread: Vec<Key>,
     /// The Unix sockets among them that were bound here.
     pub(crate) files: Vec<(Key, SocketAddr)>,
     /// Listeners that have peers waiting, as far as the last wait said.
@@ -195,7 +221,6 @@ pub(crate) struct Acceptor {
     batch: usize,
     full_in_turn: Option<u64>,
     max_batch: usize,
-    pub(crate) max_connections: usize,
     /// The listeners are out of the poller.
     pub(crate) parked: bool,
     /// Accepting pauses until then for want of descriptors or memory.
@@ -245,15 +270,15 @@ pub(crate) fn classify(errno: Errno) -> AcceptError {
 }
 
 impl Acceptor {
-    pub(crate) fn new(limits: &Limits, max_connections: usize) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             listeners: Vec::new(),
+            spread: Vec::new(),
             files: Vec::new(),
             waiting: Vec::new(),
             batch: 1,
             full_in_turn: None,
             max_batch: limits.accept_batch,
-            max_connections,
             parked: false,
             paused_until: None,
             spare: SpareDescriptor::open().ok(),
@@ -429,7 +454,7 @@ mod tests {
     #[test]
     fn does_the_batch_grow_in_a_ramp_and_fall_in_a_trickle() {
         let limits = Limits { accept_batch: 16, ..Limits::default() };
-        let mut acceptor = Acceptor::new(&limits, 1000);
+        let mut acceptor = Acceptor::new(&limits);
         let mut ramp = Vec::new();
         for turn in 1..=6 {
             ramp.push(acceptor.batch(turn));

@@ -123,8 +123,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.leave_all_groups(connection.groups);
         }
         self.engine.stats.open -= 1;
+        self.member.release();
         self.engine.stats.count_closed(cause);
-        let id = Self::id(key);
+        let id = self.engine.id(key);
         self.engine.guard(id, |handler| handler.on_close(connection.state, cause));
         self.tell(&LogEvent::Closed { id, cause });
         if self.acceptor.parked {

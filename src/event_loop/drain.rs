@@ -58,8 +58,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.resume_accepting();
         self.drain_backlog();
         self.stop_connecting();
-        let open = self.engine.stats.open;
-        self.tell(&LogEvent::Draining { open });
+        self.note_listeners();
+        if self.member.index() == 0 {
+            let open = self.member.open();
+            self.tell(&LogEvent::Draining { open });
+        }
     }
 
     /// Accepts who already waits, and closes each listener at which nobody does. Where there is no
@@ -80,12 +83,28 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    /// Tells the other loops once nobody is accepted here any more.
+    fn note_listeners(&mut self) {
+        if self.acceptor.listeners.is_empty() {
+            self.member.stop_accepting();
+        }
+    }
+
+    /// Whoever stops us did not want to wait for a graceful end.
+    pub(super) fn hurry(&mut self) {
+        self.cut_off();
+        if let Some(drain) = &mut self.drain {
+            drain.hurried = true;
+        }
+    }
+
     /// Closes what is still open, whatever is in flight.
     pub fn cut_off(&mut self) {
         self.begin_drain();
         while let Some(listener) = self.acceptor.listeners.pop() {
             self.close_listener(listener);
         }
+        self.note_listeners();
         for index in 0..self.selector.end() {
             if let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) {
                 // One that lingers has had all its replies.
@@ -100,13 +119,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Whether the loop was stopped and has nothing left to do.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.drain.is_some() && self.engine.stats.open == 0 && self.acceptor.listeners.is_empty()
+        self.drain.is_some()
+            && self.engine.stats.open == 0
+            && self.acceptor.listeners.is_empty()
+            && self.member.may_end()
     }
 
     /// Looks at some connections: what their sockets still hold is received and answered.
     pub(super) fn drain(&mut self) {
         if self.drain.is_some() {
             self.drain_backlog();
+            self.note_listeners();
         }
         for _ in 0..BUDGET {
             let Some(drain) = &mut self.drain else { return };
@@ -122,8 +145,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 break;
             }
         }
-        let deadline = self.drain.as_ref().and_then(|drain| drain.deadline);
-        if deadline.is_some_and(|deadline| timer::until(self.tick, deadline) == 0) {
+        let tick = self.tick;
+        let due = |deadline: &mut Tick| timer::until(tick, *deadline) == 0;
+        // Taken, since the loop may have to wait for the others after that.
+        if self.drain.as_mut().and_then(|drain| drain.deadline.take_if(due)).is_some() {
             self.cut_off();
         }
     }

@@ -119,6 +119,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn handle_item(&mut self, item: Item) {
         match item {
             Item::Shutdown => self.begin_drain(),
+            Item::CutOff => self.hurry(),
+            Item::Resume => {
+                if self.acceptor.parked {
+                    self.resume_accepting();
+                }
+            }
             Item::Answer { key, sequence, outgoing, close } => {
                 self.answer_deferred(key, sequence, close, |engine| {
                     outgoing.encode(&mut engine.framing, &mut engine.out)
@@ -299,7 +305,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.selector.close(key);
             return self.connect_failed(tag, &sys::Error::call("connect", errno, &peer));
         }
-        let id = Self::id(key);
+        let id = self.engine.id(key);
         let state = self.engine.guard(id, |handler| handler.on_connect(tag, id, &peer));
         let Some(state) = state else {
             self.selector.close(key);
@@ -311,13 +317,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.tell(&LogEvent::Opened { id, peer: &peer });
         self.engine.stats.connected += 1;
         self.engine.stats.open += 1;
+        self.member.enter();
         self.rearm(key);
         self.settle(key, Socket::MayHoldMore);
     }
 
     fn connect_failed(&mut self, tag: u64, error: &sys::Error) {
         // There is no connection that a panic could be about.
-        let id = Self::id(Key::from_bits(u64::MAX));
+        let id = self.engine.id(Key::from_bits(u64::MAX));
         self.engine.guard(id, |handler| handler.on_connect_error(tag, error));
     }
 
@@ -353,7 +360,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             };
             match self.cancel_alarm(index) {
                 Some(What::Timer { tag }) => {
-                    let id = Self::id(Key::from_bits(u64::MAX));
+                    let id = self.engine.id(Key::from_bits(u64::MAX));
                     self.engine.guard(id, |handler| handler.on_timer(tag));
                 }
                 Some(What::Connect { tag, peer, key }) => {

@@ -7,6 +7,7 @@ mod close;
 mod drain;
 mod inbox;
 mod receive;
+mod seed;
 mod send;
 
 use std::collections::VecDeque;
@@ -14,15 +15,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Listener, Signals, SocketAddr, Time};
+use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
 use self::drain::Drain;
 use self::inbox::Inbox;
+pub(crate) use self::seed::{Opening, Seed};
 use crate::buffer::Pool;
 use crate::connection::{Connection, Engine};
+use crate::crew::{Brake, Member};
 use crate::handle::{Handle, Mailbox};
-use crate::handler::{ConnectionId, Desk, Handler};
+use crate::handler::{Desk, Handler};
 use crate::log::LogEvent;
 use crate::protocol::{Framing, JsonHeader};
 use crate::selector::Selector;
@@ -53,7 +56,7 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     signals: Option<Signals>,
     mailbox: Arc<Mailbox>,
     inbox: Inbox,
-    handle: Handle,
+    member: Member,
     /// The shared receive buffer.
     shared: Vec<u8>,
     /// Connections whose buffers may hold whole messages.
@@ -103,27 +106,21 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Bytes of memory that one idle connection takes, the handler's own state included.
     pub const BYTES_PER_CONNECTION: usize = Selector::<Role<H::State>>::ENTRY_SIZE;
 
-    pub(crate) fn new(
-        backend: sys::Backend,
-        engine: impl FnOnce(Desk) -> Engine<H, F>,
-        max_connections: usize,
-    ) -> sys::Result<Self> {
-        let mut selector = Selector::with_backend(backend)?;
-        let mailbox = Arc::new(Mailbox::new(selector.waker()?));
-        let handle = Handle::new(Arc::new([Arc::clone(&mailbox)]));
+    pub(crate) fn new(seed: Seed, engine: impl FnOnce(Desk) -> Engine<H, F>) -> sys::Result<Self> {
+        let Seed { member, poller, mailbox, listeners } = seed;
         let engine = engine(Desk::new(Arc::clone(&mailbox)));
         let limits = &engine.config.limits;
         let now = sys::now();
-        Ok(Self {
-            selector,
+        let mut event_loop = Self {
+            selector: Selector::over(poller),
             wheel: Wheel::new(),
             pool: Pool::new(limits.max_buffer_bytes),
-            acceptor: Acceptor::new(limits, max_connections),
+            acceptor: Acceptor::new(limits),
             engine,
             signals: None,
             mailbox,
             inbox: Inbox::default(),
-            handle,
+            member,
             shared: Vec::with_capacity(SHARED_RECV),
             ready: VecDeque::new(),
             now,
@@ -131,22 +128,25 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             tick_began: now,
             turn: 0,
             drain: None,
-        })
+        };
+        for opening in listeners {
+            event_loop.add_listener(opening)?;
+        }
+        Ok(event_loop)
     }
 
-    /// Adds a listening socket, and the file that is to be removed when it is closed.
-    pub(crate) fn add_listener(
-        &mut self,
-        listener: Listener,
-        file: Option<SocketAddr>,
-    ) -> sys::Result<()> {
+    /// Adds a listening socket.
+    pub(crate) fn add_listener(&mut self, opening: Opening) -> sys::Result<()> {
+        let Opening { listener, file, spread } = opening;
         let key = self.selector.register(listener, Interest::READABLE, Role::Listener)?;
         self.acceptor.listeners.push(key);
         self.acceptor.files.extend(file.map(|file| (key, file)));
+        self.acceptor.spread.extend(spread.then_some(key));
         Ok(())
     }
 
-    /// Stops gracefully at the first of these signals, and at once at the second.
+    /// Stops gracefully at the first of these signals, and at once at the second; `SIGUSR1` asks
+    /// for a report.
     pub(crate) fn add_signals(&mut self, signals: Signals) -> sys::Result<()> {
         let watched = signals.as_fd().try_clone_to_owned().map_err(|error| {
             let errno = sys::Errno::from_raw(error.raw_os_error().unwrap_or_default());
@@ -157,10 +157,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         Ok(())
     }
 
-    /// A handle that stops this loop from another thread.
+    /// A handle of this loop, and of the server's others, for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        self.member.handle()
+    }
+
+    /// What stops all loops of the server when this one cannot go on.
+    pub(crate) fn brake(&self) -> Brake {
+        self.member.brake()
     }
 
     /// The handler.
@@ -291,13 +296,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 
     fn take_signals(&mut self) {
-        while self.signals.as_mut().and_then(Signals::take).is_some() {
-            match &mut self.drain {
-                None => self.begin_drain(),
-                Some(drain) => {
-                    drain.hurried = true;
-                    self.cut_off();
-                }
+        while let Some(signal) = self.signals.as_mut().and_then(Signals::take) {
+            let at_once = self.drain.is_some();
+            if signal == Signal::User1 {
+                self.tell(&LogEvent::Report);
+                continue;
+            }
+            self.member.stop_others(at_once);
+            if at_once {
+                self.hurry();
+            } else {
+                self.begin_drain();
             }
         }
     }
@@ -308,10 +317,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Some(Role::Connection(connection)) => Some(connection),
             _ => None,
         }
-    }
-
-    fn id(key: Key) -> ConnectionId {
-        ConnectionId { event_loop: 0, key }
     }
 
     fn tell(&mut self, event: &LogEvent<'_>) {

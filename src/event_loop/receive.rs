@@ -56,7 +56,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.engine.stats.bytes_in += len as u64;
             connection.last_active = self.tick;
             if let Some(cause) =
-                self.engine.answer::<true>(Self::id(key), &mut connection.state, &self.shared)
+                self.engine.answer::<true>(self.engine.id(key), &mut connection.state, &self.shared)
             {
                 self.send_and_close(key, cause);
                 continue;
@@ -249,7 +249,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return None };
         connection.last_active = self.tick;
         let queued = self.pool.queued(connection.send);
-        let progress = self.engine.process(Self::id(key), &mut connection.state, bytes, queued);
+        let progress =
+            self.engine.process(self.engine.id(key), &mut connection.state, bytes, queued);
         if progress.next == Next::Deferred {
             connection.last_reply = self.engine.desk.closes();
             connection.pending = self.engine.desk.take_deferred();

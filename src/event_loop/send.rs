@@ -206,7 +206,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.pool.return_send(handle);
             connection.send = Handle::NONE;
             let state = &mut connection.state;
-            if self.engine.guard(Self::id(key), |handler| handler.on_drained(state)).is_none() {
+            if self.engine.guard(self.engine.id(key), |handler| handler.on_drained(state)).is_none()
+            {
                 self.begin_close(key, Cause::Panic);
             }
             self.rearm(key);

@@ -70,6 +70,7 @@ mod sockaddr;
 mod socket;
 mod spare;
 mod table;
+mod thread;
 mod timeout;
 mod waker;
 
@@ -82,10 +83,10 @@ pub use error::{Errno, Error, Result};
 pub use event::{Event, Events, Interest, Mode, Token};
 pub use listener::{ListenOptions, Listener, accept, unlink_unix};
 pub use options::{
-    Keepalive, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size, reuse_address,
-    reuse_port, send_buffer_size, set_keepalive, set_linger, set_nodelay, set_recv_buffer_size,
-    set_reuse_address, set_reuse_port, set_send_buffer_size, set_tcp_user_timeout, set_v6_only,
-    tcp_info, v6_only,
+    Keepalive, REUSE_PORT_BALANCES, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size,
+    reuse_address, reuse_port, send_buffer_size, set_keepalive, set_linger, set_nodelay,
+    set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
+    set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
 };
 pub use poller::{Backend, Poller, UnknownBackend};
 pub use process::{
@@ -99,6 +100,7 @@ pub use socket::{
     shutdown, take_error,
 };
 pub use spare::SpareDescriptor;
+pub use thread::{JoinHandle, available_cpus, set_thread_cpus, spawn, thread_cpus};
 pub use waker::Waker;
 
 /// An open descriptor and the duty to close it. The rest of the project says this name, so that

@@ -102,6 +102,41 @@ impl Listener {
     ///
     /// Source: bind(2), listen(2), unix(7).
     pub fn bind(address: &SocketAddr, options: &ListenOptions) -> Result<Self> {
+        let socket = Self::bind_only(address, options)?;
+        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        // SAFETY: no memory is involved; the descriptor is open.
+        check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })
+            .map_err(|errno| Error::call("listen", errno, address))?;
+        Ok(Self(socket))
+    }
+
+    /// Asks whether `address` can be bound, by binding it for a moment without listening: nobody
+    /// can connect meanwhile. With `SO_REUSEPORT` a listener would silently share the port with
+    /// another program of the same user; asked without it first, the port is known to be free.
+    ///
+    /// ```
+    /// use myriapod_sys::{ListenOptions, Listener, SocketAddr};
+    ///
+    /// let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+    /// let listener = Listener::bind(&SocketAddr::from(([127, 0, 0, 1], 0)), &options)?;
+    /// let taken = listener.local_address()?;
+    /// assert!(Listener::bind(&taken, &options).is_ok(), "it would be shared");
+    /// assert!(Listener::probe(&taken, &ListenOptions::default()).is_err());
+    /// # Ok::<(), myriapod_sys::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind). The address of a Unix socket cannot be asked about without
+    /// making its file, so that is [`Error::Unsupported`].
+    pub fn probe(address: &SocketAddr, options: &ListenOptions) -> Result<()> {
+        if address.is_unix() {
+            return Err(Error::Unsupported { what: "probe", by: "a Unix socket" });
+        }
+        Self::bind_only(address, options).map(drop)
+    }
+
+    fn bind_only(address: &SocketAddr, options: &ListenOptions) -> Result<Descriptor> {
         let target = Sockaddr::encode(address)?;
         let socket = stream_socket(address)?;
         if !address.is_unix() {
@@ -129,11 +164,7 @@ impl Listener {
             }
             bound => bound.map_err(in_bind)?,
         }
-        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
-        // SAFETY: no memory is involved; the descriptor is open.
-        check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })
-            .map_err(|errno| Error::call("listen", errno, address))?;
-        Ok(Self(socket))
+        Ok(socket)
     }
 
     /// Takes over a socket that listens already, such as one that came from outside: makes it

@@ -233,6 +233,12 @@ pub fn reuse_address(fd: impl AsFd) -> Result<bool> {
     get(fd.as_fd(), sockopt::ReuseAddr, "getsockopt SO_REUSEADDR")
 }
 
+/// Whether the kernel spreads connections over the listeners that share a port with
+/// [`set_reuse_port`]. Elsewhere all of them go to the one that listened last, or first.
+///
+/// Source: socket(7), "`SO_REUSEPORT` (since Linux 3.9)".
+pub const REUSE_PORT_BALANCES: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// `SO_REUSEPORT`: several sockets, all with this option, may bind the same address. Set it before
 /// binding.
 ///

@@ -11,4 +11,5 @@ mod listening;
 mod services;
 mod stopping;
 mod support;
+mod threads;
 mod usage;

@@ -217,9 +217,25 @@ impl<S: Read + Write> Client<S> {
         self.0.write_all(bytes).unwrap();
     }
 
+    /// Whether all of it could be sent.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
     pub(crate) fn receive(&mut self) -> Answer {
         let mut len = [0; 2];
         self.0.read_exact(&mut len).unwrap();
+        self.receive_rest(len)
+    }
+
+    /// The next message, or `None` where the connection ends instead, even by a reset.
+    pub(crate) fn try_receive(&mut self) -> Option<Answer> {
+        let mut len = [0; 2];
+        self.0.read_exact(&mut len).ok()?;
+        Some(self.receive_rest(len))
+    }
+
+    fn receive_rest(&mut self, len: [u8; 2]) -> Answer {
         let mut header = vec![0; usize::from(u16::from_be_bytes(len))];
         self.0.read_exact(&mut header).unwrap();
         let header: serde_json::Value = serde_json::from_slice(&header).unwrap();

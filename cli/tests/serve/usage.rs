@@ -33,6 +33,10 @@ fn is_wrong_usage_status_2() {
         &["--linger-bytes", "4GiB"],
         &["--low-water", "256KiB"],
         &["--listen-fd", "x"],
+        &["--threads", "0"],
+        &["--threads", "many"],
+        &["--threads", "1025"],
+        &["--threads", "2", "--max-buffer-bytes", "2MiB"],
     ] {
         let (status, text) = refused(args);
         assert_eq!(status, Some(2), "{args:?}: {text}");
@@ -107,6 +111,7 @@ fn does_help_show_every_limit_with_its_default() {
         ("linger-timeout", "2s"),
         ("drain-timeout", "10s"),
         ("service", "search"),
+        ("threads", "1"),
     ] {
         let (_, text) =
             help.split_once(&format!(" --{flag} <")).unwrap_or_else(|| panic!("{flag}"));

@@ -1,0 +1,327 @@
+//! [`Member`]: what the event loops of one server know of each other.
+//!
+//! Nothing here is touched for a message. Opening and closing a connection costs its loop one
+//! atomic operation on a cache line of its own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use myriapod_sys::{Descriptor, SocketAddr};
+
+use crate::handle::{Handle, HandleError, Item, Mailbox};
+
+/// What all loops share.
+#[derive(Debug)]
+struct Crew {
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    places: Box<[Places]>,
+    /// Loops that may still accept, and so hand sockets over.
+    accepting: AtomicUsize,
+    /// Loops that exist.
+    alive: AtomicUsize,
+    /// A loop has peers in its backlog for which there was no place.
+    wanted: AtomicBool,
+    /// A loop has peers in its backlog for which there was no descriptor.
+    starved: AtomicBool,
+    /// A loop cannot go on, so that the others need not wait for it.
+    broken: AtomicBool,
+}
+
+/// The connections of one loop, those on their way to it included.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Places {
+    taken: AtomicUsize,
+    share: usize,
+}
+
+/// One loop's membership. Dropping it tells the others to stop: a server is whole or not at all.
+pub(crate) struct Member {
+    crew: Arc<Crew>,
+    index: u16,
+    accepting: bool,
+}
+
+/// Makes the members of a crew in the order of their indices; `max_connections` is divided among
+/// them.
+pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Vec<Member> {
+    let count = mailboxes.len();
+    let share = |nth: usize| max_connections / count + usize::from(nth < max_connections % count);
+    let places = (0..count).map(|nth| Places { taken: AtomicUsize::new(0), share: share(nth) });
+    let crew = Arc::new(Crew {
+        places: places.collect(),
+        mailboxes: mailboxes.into(),
+        accepting: AtomicUsize::new(count),
+        alive: AtomicUsize::new(count),
+        wanted: AtomicBool::new(false),
+        starved: AtomicBool::new(false),
+        broken: AtomicBool::new(false),
+    });
+    let indices = (0..count).filter_map(|nth| u16::try_from(nth).ok());
+    indices.map(|index| Member { crew: Arc::clone(&crew), index, accepting: true }).collect()
+}
+
+impl Member {
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.crew.mailboxes))
+    }
+
+    pub(crate) fn brake(&self) -> Brake {
+        Brake(Arc::clone(&self.crew))
+    }
+
+    /// Whether there is no other loop.
+    fn is_alone(&self) -> bool {
+        self.crew.places.len() == 1
+    }
+
+    /// How many connections all loops may have together.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.crew.places.iter().map(|places| places.share).sum()
+    }
+
+    /// How many connections all loops have together.
+    pub(crate) fn open(&self) -> u64 {
+        self.crew.places.iter().map(|places| places.taken.load(SeqCst) as u64).sum()
+    }
+
+    fn reserve_at(&self, at: u16) -> Option<u16> {
+        let places = self.crew.places.get(usize::from(at))?;
+        let next = |taken: usize| (taken < places.share).then_some(taken + 1);
+        places.taken.fetch_update(SeqCst, SeqCst, next).ok().map(|_| at)
+    }
+
+    /// The loop with the fewest connections of those that have a place, which is taken.
+    fn reserve_fewest(&self) -> Option<u16> {
+        // Again where another loop was faster.
+        loop {
+            let free = self.crew.places.iter().enumerate().filter_map(|(at, places)| {
+                let taken = places.taken.load(SeqCst);
+                (taken < places.share).then_some((taken, u16::try_from(at).ok()?))
+            });
+            let (_, at) = free.min()?;
+            if let Some(at) = self.reserve_at(at) {
+                return Some(at);
+            }
+        }
+    }
+
+    /// Takes a place for a connection: in this loop if there is one, unless connections are to be
+    /// spread; else in the loop with the fewest.
+    pub(crate) fn reserve(&self, spread: bool) -> Option<u16> {
+        let own = if spread && !self.is_alone() { None } else { self.reserve_at(self.index) };
+        own.or_else(|| self.reserve_fewest())
+    }
+
+    /// As [`reserve`](Self::reserve), but where there is no place, this loop is told as soon as
+    /// there may be one.
+    pub(crate) fn reserve_or_want(&self, spread: bool) -> Option<u16> {
+        self.reserve(spread).or_else(|| {
+            if !self.is_alone() {
+                self.crew.wanted.store(true, SeqCst);
+            }
+            // A place that became free just before that was told nobody.
+            self.reserve(spread)
+        })
+    }
+
+    /// There was no descriptor for a peer: asks to be told when a connection of any loop closes.
+    pub(crate) fn starve(&self) {
+        if !self.is_alone() {
+            self.crew.starved.store(true, SeqCst);
+        }
+    }
+
+    /// Takes a place in this loop, whether there is one or not.
+    pub(crate) fn enter(&self) {
+        if let Some(places) = self.crew.places.get(usize::from(self.index)) {
+            places.taken.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Gives back a place in this loop: its connection is closed.
+    pub(crate) fn release(&self) {
+        self.release_at(self.index);
+        if !self.is_alone() && self.crew.starved.swap(false, SeqCst) {
+            self.resume_all();
+        }
+    }
+
+    /// Gives back a place in a loop. Where it was never used, that frees no descriptor: loops that
+    /// lack one would wake each other without end.
+    pub(crate) fn release_at(&self, at: u16) {
+        if let Some(places) = self.crew.places.get(usize::from(at)) {
+            places.taken.fetch_sub(1, SeqCst);
+        }
+        if !self.is_alone() && self.crew.wanted.swap(false, SeqCst) {
+            self.resume_all();
+        }
+    }
+
+    /// Gives a socket to the loop whose place it has.
+    pub(crate) fn hand_over(
+        &self,
+        to: u16,
+        socket: Descriptor,
+        peer: SocketAddr,
+    ) -> Result<(), HandleError> {
+        let mailbox = self.crew.mailboxes.get(usize::from(to)).ok_or(HandleError::Gone)?;
+        match mailbox.post(Item::Adopt { socket, peer }) {
+            // It is there, and will be seen.
+            Ok(()) | Err(HandleError::NotWoken) => Ok(()),
+            Err(error) => {
+                self.release_at(to);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells the other loops to stop, gracefully or at once.
+    pub(crate) fn stop_others(&self, at_once: bool) {
+        self.tell_others(|| if at_once { Item::CutOff } else { Item::Shutdown });
+    }
+
+    /// This loop has no listeners any more.
+    pub(crate) fn stop_accepting(&mut self) {
+        if std::mem::take(&mut self.accepting)
+            && self.crew.accepting.fetch_sub(1, SeqCst) == 1
+            && !self.is_alone()
+        {
+            // Those that wait for this.
+            self.tell_others(|| Item::Shutdown);
+        }
+    }
+
+    /// Whether a loop that has stopped and has no connection may end: nobody can hand it a socket
+    /// any more, and the first loop, which has the signals, outlasts all others.
+    pub(crate) fn may_end(&self) -> bool {
+        let taken = || {
+            let places = self.crew.places.get(usize::from(self.index));
+            places.is_some_and(|places| places.taken.load(SeqCst) > 0)
+        };
+        self.is_alone()
+            || self.crew.broken.load(SeqCst)
+            || (self.crew.accepting.load(SeqCst) == 0
+                && !taken()
+                && (self.index != 0 || self.crew.alive.load(SeqCst) == 1))
+    }
+
+    fn tell_others(&self, item: impl Fn() -> Item) {
+        for (at, mailbox) in self.crew.mailboxes.iter().enumerate() {
+            if at != usize::from(self.index) {
+                // One that is gone need not be told, and one with a full mailbox will wake.
+                let _ = mailbox.post(item());
+            }
+        }
+    }
+
+    fn resume_all(&self) {
+        for mailbox in self.crew.mailboxes.iter() {
+            if mailbox.post(Item::Resume) == Err(HandleError::Full) {
+                // It is told by whoever closes next.
+                self.crew.wanted.store(true, SeqCst);
+            }
+        }
+    }
+}
+
+/// Stops all loops of a crew, of which one cannot go on.
+pub(crate) struct Brake(Arc<Crew>);
+
+impl Brake {
+    pub(crate) fn pull(&self) {
+        self.0.broken.store(true, SeqCst);
+        for mailbox in self.0.mailboxes.iter() {
+            // One that is gone has stopped.
+            let _ = mailbox.post(Item::Shutdown);
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.crew.mailboxes.get(usize::from(self.index)) {
+            mailbox.close();
+        }
+        self.stop_accepting();
+        self.crew.alive.fetch_sub(1, SeqCst);
+        self.stop_others(false);
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("index", &self.index)
+            .field("places", &self.crew.places)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selector::{poller, waker_of};
+
+    fn crew(count: usize, max_connections: usize) -> Vec<Member> {
+        let mailboxes = (0..count).map(|_| {
+            let mut poller = poller(myriapod_sys::Backend::Poll).unwrap();
+            Arc::new(Mailbox::new(waker_of(&mut poller).unwrap()))
+        });
+        muster(mailboxes.collect(), max_connections)
+    }
+
+    fn items(member: &Member) -> Vec<Item> {
+        member.crew.mailboxes[usize::from(member.index)].take()
+    }
+
+    #[test]
+    fn do_all_loops_together_have_exactly_the_places_there_are() {
+        let crew = crew(3, 5);
+        assert_eq!(crew[0].max_connections(), 5);
+        let got: Vec<_> = (0..6).map(|_| crew[1].reserve(false)).collect();
+        // Its own two first, then wherever there are fewest.
+        assert_eq!(got, [Some(1), Some(1), Some(0), Some(2), Some(0), None]);
+    }
+
+    #[test]
+    fn are_connections_spread_to_the_loop_with_the_fewest() {
+        let crew = crew(2, 100);
+        let got: Vec<_> = (0..4).map(|_| crew[0].reserve(true)).collect();
+        assert_eq!(got, [Some(0), Some(1), Some(0), Some(1)]);
+        crew[1].release();
+        assert_eq!(crew[0].reserve(true), Some(1));
+    }
+
+    #[test]
+    fn is_a_loop_without_a_place_told_when_another_has_one() {
+        let crew = crew(2, 2);
+        assert!(crew[0].reserve(false).is_some() && crew[0].reserve(false).is_some());
+        assert_eq!(crew[0].reserve_or_want(false), None);
+        assert!(items(&crew[0]).is_empty());
+        crew[1].release();
+        assert!(matches!(items(&crew[0])[..], [Item::Resume]));
+        crew[0].release();
+        assert!(items(&crew[0]).is_empty(), "told once");
+    }
+
+    #[test]
+    fn does_the_first_loop_outlast_the_others_and_none_end_while_one_accepts() {
+        let mut crew = crew(2, 2);
+        crew[1].stop_accepting();
+        assert!(!crew[1].may_end());
+        crew[0].stop_accepting();
+        assert!(matches!(items(&crew[1])[..], [Item::Shutdown]));
+        assert!(crew[1].may_end() && !crew[0].may_end());
+        crew[1].enter();
+        assert!(!crew[1].may_end(), "a socket is on its way to it");
+        drop(crew.pop());
+        assert!(matches!(items(&crew[0])[..], [Item::Shutdown]));
+        assert!(crew[0].may_end());
+    }
+}

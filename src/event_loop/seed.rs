@@ -1,0 +1,58 @@
+//! [`Seed`]: all of an event loop that can be made on one thread and taken to another.
+
+use std::sync::Arc;
+
+use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketAddr};
+
+use crate::crew::{self, Member};
+use crate::handle::Mailbox;
+use crate::selector;
+
+/// What an event loop is made from, besides its handler and framing, which need not be `Send`.
+#[derive(Debug)]
+pub(crate) struct Seed {
+    pub(super) member: Member,
+    pub(super) poller: Poller,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) listeners: Vec<Opening>,
+}
+
+/// A listener for a loop.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) listener: Listener,
+    /// The file that is to be removed when it is closed.
+    pub(crate) file: Option<SocketAddr>,
+    /// Its connections go to the loop with the fewest.
+    pub(crate) spread: bool,
+}
+
+impl Seed {
+    /// Seeds for `count` loops of one server, the first first.
+    pub(crate) fn sow(
+        backend: Backend,
+        count: usize,
+        max_connections: usize,
+    ) -> sys::Result<Vec<Self>> {
+        let mut pollers = Vec::new();
+        let mut mailboxes = Vec::new();
+        for _ in 0..count {
+            let mut poller = selector::poller(backend)?;
+            mailboxes.push(Arc::new(Mailbox::new(selector::waker_of(&mut poller)?)));
+            pollers.push(poller);
+        }
+        let members = crew::muster(mailboxes.clone(), max_connections);
+        let parts = members.into_iter().zip(pollers).zip(mailboxes);
+        let seed =
+            |((member, poller), mailbox)| Self { member, poller, mailbox, listeners: Vec::new() };
+        Ok(parts.map(seed).collect())
+    }
+
+    pub(crate) fn listen(&mut self, opening: Opening) {
+        self.listeners.push(opening);
+    }
+
+    pub(crate) fn index(&self) -> u16 {
+        self.member.index()
+    }
+}
