@@ -473,7 +473,8 @@ fn is_the_limit_of_all_buffers_kept_by_pushes(backend: Backend) {
 fn do_pushes_arrive_while_an_answer_is_due(backend: Backend) {
     let (tell, told) = channel();
     let server = Running::start(move || {
-        builder(backend).answer(move |_, reply| {
+        let limits = Limits { high_water: 8 << 20, ..Limits::default() };
+        builder(backend).limits(limits).answer(move |_, reply| {
             tell.send(reply.defer()?)?;
             Ok(())
         })
