@@ -187,6 +187,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether every connection is closed after its first reply, as the tutorial's server does.
     pub one_shot: bool,
+    /// How long an event loop looks for events before it blocks. Zero, the default: not at all.
+    pub spin: Duration,
 }
 
 /// A configuration that cannot work.

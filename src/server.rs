@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use myriapod_sys::{self as sys, Backend, ListenOptions, Listener, Signal, Signals, SocketAddr};
 
@@ -156,6 +157,19 @@ impl ServerBuilder {
     /// [`Servers::run`] may use. That thread is pinned too, until `run` returns. Linux has this.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
+        self
+    }
+
+    /// Before an event loop blocks, it looks for events again and again for as long as this. Zero,
+    /// the default, is off.
+    ///
+    /// An event that comes meanwhile is handled without the time that it takes to wake a thread.
+    /// The cost is a processor that is busy although nothing happens: give each loop one of its
+    /// own, and no more than some tens of microseconds. With fewer processors than busy threads,
+    /// the peers included, it makes everything slower. A loop whose events come later than this
+    /// finds out after a few waits and blocks at once, until one comes soon.
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.config.spin = spin;
         self
     }
 

@@ -6,6 +6,7 @@ mod failure;
 mod json;
 mod limits;
 mod message_line;
+mod metrics;
 mod send;
 mod serve;
 mod services;

@@ -4,15 +4,17 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use myriapod::sys::{self, Backend, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 
 use crate::failure::Failure;
 use crate::limits::LimitArgs;
+use crate::metrics::Metrics;
 use crate::services::Service;
 use crate::terminal::{PythonStr, print_line, tell};
-use crate::units::{Count, Threads};
+use crate::units::{Count, Place, Threads};
 
 /// Where the tutorial's server listens.
 const DEFAULT_HOST: &str = "127.0.0.1";
@@ -55,6 +57,14 @@ pub(crate) struct Args {
     /// Keep each event loop on one processor (Linux)
     #[arg(long)]
     pin: bool,
+    /// Look for events for this long before blocking: quicker answers for a
+    /// processor that never rests; 0 for not at all
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    spin: u64,
+    /// Serve what is counted at http://HOST:PORT/metrics, for Prometheus
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<Place>,
     /// Serve an inherited listening socket; may be repeated
     #[arg(long, value_name = "N")]
     listen_fd: Vec<i32>,
@@ -76,6 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut builder = Server::builder()
         .threads(args.threads.number())
         .pin(args.pin)
+        .spin(Duration::from_micros(args.spin))
         .limits(args.limits.to_limits()?)
         .one_shot(args.one_shot)
         .backend(args.backend)
@@ -105,9 +116,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let handle = servers.handle();
     // Ends when the server does, whose log has the sender.
     sys::spawn("reports", move || report(&handle, &asked))?;
+    let metrics = match &args.metrics {
+        Some(Place { host, port }) => Some(Metrics::start(host, *port, servers.handle())?),
+        None => None,
+    };
     announce(given, servers.addresses())?;
+    if let Some(metrics) = &metrics {
+        tell(format_args!("metrics at http://{}/metrics", metrics.address));
+    }
     let graceful = servers.run();
     let stats = servers.stats();
+    if let Some(metrics) = metrics {
+        metrics.stop()?;
+    }
     tell(&stats);
     if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
 }
@@ -145,7 +166,7 @@ fn inherited(numbers: &[i32]) -> Result<Vec<Listener>, Failure> {
 /// Says on standard output where it listens: `given` first, as it was given, then the rest.
 fn announce(given: Option<&str>, addresses: &[SocketAddr]) -> Result<(), Failure> {
     for (nth, address) in addresses.iter().enumerate() {
-        let place = Place { host: given.filter(|_| nth == 0), address };
+        let place = Listening { host: given.filter(|_| nth == 0), address };
         match print_line(format_args!("listening on {place}")) {
             // Whoever started us has read enough; there are peers to serve.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -156,12 +177,12 @@ fn announce(given: Option<&str>, addresses: &[SocketAddr]) -> Result<(), Failure
 }
 
 /// A place in the notation of Python's sockets, with the host as it was given.
-struct Place<'a> {
+struct Listening<'a> {
     host: Option<&'a str>,
     address: &'a SocketAddr,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for Listening<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((ip, port)) = self.address.ip().zip(self.address.port()) else {
             return match self.host {

@@ -94,6 +94,28 @@ impl fmt::Display for Threads {
     }
 }
 
+/// `HOST:PORT`, with brackets around an IPv6 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected HOST:PORT, such as 127.0.0.1:9100 or [::1]:9100";
+        let (host, port) = text.rsplit_once(':').ok_or(expected)?;
+        let port = whole_number(port).and_then(|port| u16::try_from(port).ok()).ok_or(expected)?;
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if inner.is_none() && host.contains(':') {
+            return Err(expected.to_owned());
+        }
+        Ok(Self { host: inner.unwrap_or(host).to_owned(), port })
+    }
+}
+
 /// A time with its unit: `250ms`, `30s`, `5m`, `1h`; `0`, with or without one, means never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(pub(crate) Duration);
@@ -254,6 +276,17 @@ mod tests {
         );
         for text in ["", "0", "-1", "many"] {
             assert!(text.parse::<Threads>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn has_a_place_a_host_and_a_port() {
+        let place = |host: &str, port| Ok(Place { host: host.to_owned(), port });
+        assert_eq!("127.0.0.1:9100".parse(), place("127.0.0.1", 9100));
+        assert_eq!("[::1]:0".parse(), place("::1", 0));
+        assert_eq!(":9100".parse(), place("", 9100));
+        for text in ["", "9100", "::1:9100", "host:", "host:65536", "host:+1", "unix:/tmp/x"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
         }
     }
 

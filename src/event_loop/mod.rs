@@ -9,6 +9,7 @@ mod inbox;
 mod receive;
 mod seed;
 mod send;
+mod spin;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,6 +22,7 @@ use self::accept::Acceptor;
 use self::drain::Drain;
 use self::inbox::Inbox;
 pub(crate) use self::seed::{Opening, Seed};
+use self::spin::Spin;
 use crate::buffer::Pool;
 use crate::connection::{Connection, Engine};
 use crate::crew::{Brake, Member};
@@ -68,6 +70,7 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     tick_began: Time,
     turn: u64,
     drain: Option<Drain>,
+    spin: Spin,
 }
 
 /// What a registered descriptor is for.
@@ -110,6 +113,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Seed { member, poller, mailbox, listeners } = seed;
         let engine = engine(Desk::new(Arc::clone(&mailbox)));
         let limits = &engine.config.limits;
+        let spin = Spin::new(engine.config.spin);
         let now = sys::now();
         let mut event_loop = Self {
             selector: Selector::over(poller),
@@ -128,6 +132,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             tick_began: now,
             turn: 0,
             drain: None,
+            spin,
         };
         for opening in listeners {
             event_loop.add_listener(opening)?;
@@ -242,7 +247,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             (Some(timeout), Some(due)) => Some(timeout.min(due)),
             (timeout, due) => timeout.or(due),
         };
-        let events = self.selector.select(timeout)?;
+        let events = if self.spin.is_on() && timeout != Some(Duration::ZERO) {
+            self.spin.wait(timeout, sys::now, |timeout| self.selector.select(timeout))?
+        } else {
+            self.selector.select(timeout)?
+        };
         self.turn += 1;
         self.read_clock();
         self.engine.stats.wakeups += 1;

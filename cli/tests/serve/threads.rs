@@ -109,3 +109,21 @@ fn does_a_stop_under_load_lose_no_request() {
     assert!(ended.count("messages") >= answered.into_inner() + 32 + 64 * 3);
     assert_eq!((ended.count("open"), ended.count("discarded_out")), (0, 0));
 }
+
+#[test]
+fn does_a_server_that_spins_serve_and_stop_as_any_other() {
+    let serving = Serving::on_loopback(&["--threads", "2", "--spin", "50"]);
+    let mut clients: Vec<_> = (0..8).map(|_| serving.connect()).collect();
+    for _ in 0..50 {
+        for client in &mut clients {
+            assert_eq!(client.ask(&search("ring")).result(), RING);
+        }
+    }
+    serving.signal(Signal::SIGTERM);
+    for client in &mut clients {
+        client.expect_end();
+    }
+    drop(clients);
+    let ended = serving.wait();
+    assert_eq!((ended.status, ended.count("messages")), (Some(0), 400));
+}

@@ -35,6 +35,8 @@ fn is_wrong_usage_status_2() {
         &["--listen-fd", "x"],
         &["--threads", "0"],
         &["--threads", "many"],
+        &["--spin", "1ms"],
+        &["--spin", "1000001"],
         &["--threads", "1025"],
         &["--threads", "2", "--max-buffer-bytes", "2MiB"],
     ] {
@@ -112,6 +114,7 @@ fn does_help_show_every_limit_with_its_default() {
         ("drain-timeout", "10s"),
         ("service", "search"),
         ("threads", "1"),
+        ("spin", "0"),
     ] {
         let (_, text) =
             help.split_once(&format!(" --{flag} <")).unwrap_or_else(|| panic!("{flag}"));
