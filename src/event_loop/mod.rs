@@ -5,6 +5,8 @@
 mod accept;
 mod close;
 mod drain;
+#[cfg(test)]
+mod entries;
 mod inbox;
 mod receive;
 mod seed;
