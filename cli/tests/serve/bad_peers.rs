@@ -109,7 +109,9 @@ fn are_bad_peers_closed_for_the_right_cause_while_good_ones_are_served() {
     let ended = serving.stop();
     let each = each as u64;
     let causes = ["header_timeout", "content_timeout", "idle", "write_timeout", "peer"];
-    let counts = causes.map(|cause| ended.count(&format!("closed_{cause}")));
+    let mut counts = causes.map(|cause| ended.count(&format!("closed_{cause}")));
+    // The signal may overtake the ends of the good ones on a busy machine.
+    counts[4] += ended.count("closed_drained");
     println!("{causes:?}: {counts:?}");
     assert_eq!(counts, [each, each, each, each, GOOD as u64]);
     assert_eq!(ended.status, Some(0));
