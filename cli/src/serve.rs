@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use myriapod::sys::{self, Backend, Listener, Signal};
@@ -82,7 +82,8 @@ pub(crate) struct Args {
 /// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let verbose = args.verbose;
-    let (reports, asked) = mpsc::channel();
+    let loops: Arc<OnceLock<Handle>> = Arc::default();
+    let asked = Arc::clone(&loops);
     let mut builder = Server::builder()
         .threads(args.threads.number())
         .pin(args.pin)
@@ -93,8 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .signals(&[Signal::Interrupt, Signal::Terminate, Signal::User1])
         .log_messages(verbose)
         .log_each(move |event| match event {
-            // The loops are asked, so they cannot wait for the answer themselves.
-            LogEvent::Report => drop(reports.send(())),
+            LogEvent::Report => report(asked.get()),
             event if verbose || !event.is_routine() => tell(event),
             _ => {}
         });
@@ -113,9 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let service = args.service;
     let mut servers = builder.build_each(move || service)?;
-    let handle = servers.handle();
-    // Ends when the server does, whose log has the sender.
-    sys::spawn("reports", move || report(&handle, &asked))?;
+    let _ = loops.set(servers.handle());
     let metrics = match &args.metrics {
         Some(Place { host, port }) => Some(Metrics::start(host, *port, servers.handle())?),
         None => None,
@@ -133,13 +131,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
 }
 
-/// Says what has happened so far whenever that is asked for.
-fn report(handle: &Handle, asked: &Receiver<()>) {
-    for () in asked {
-        match handle.stats() {
-            Ok(loops) => tell(ServersStats::from(loops)),
-            Err(error) => tell(format_args!("no report: {error}")),
-        }
+/// Says what has happened so far. The loops are asked, so they cannot wait for the answer
+/// themselves: a thread does. It is made only now, since the C library's calls cost more in a
+/// process that has ever had two.
+fn report(loops: Option<&Handle>) {
+    let Some(handle) = loops.cloned() else { return };
+    let said = sys::spawn("report", move || match handle.stats() {
+        Ok(loops) => tell(ServersStats::from(loops)),
+        Err(error) => tell(format_args!("no report: {error}")),
+    });
+    if let Err(error) = said {
+        tell(format_args!("no report: {error}"));
     }
 }
 
