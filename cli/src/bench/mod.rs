@@ -1,0 +1,4 @@
+//! `myriapod bench`: load, and what came of it.
+
+mod html;
+mod report;
