@@ -50,6 +50,7 @@
 
 mod address;
 mod clock;
+mod datagram;
 mod descriptor;
 #[cfg(has_epoll)]
 pub mod epoll;
@@ -79,6 +80,7 @@ pub use std::os::fd::{AsFd, BorrowedFd};
 
 pub use address::{SocketAddr, UnixAddr};
 pub use clock::{Time, now};
+pub use datagram::{Datagram, DatagramSocket, recv_from, send_to};
 pub use error::{Errno, Error, Result};
 pub use event::{Event, Events, Interest, Mode, Token};
 pub use listener::{ListenOptions, Listener, accept, unlink_unix};
@@ -93,7 +95,7 @@ pub use process::{
     CpuTime, DescriptorLimit, adopt_descriptor, cpu_time, descriptor_limit, inherited_listeners,
     open_descriptors, pid, raise_descriptor_limit, rss_bytes,
 };
-pub use resolve::resolve;
+pub use resolve::{host_name, resolve};
 pub use signal::{Signal, Signals};
 pub use socket::{
     Connecting, Socket, local_address, peer_address, recv, recv_append, send, send_vectored,

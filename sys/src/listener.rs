@@ -197,6 +197,16 @@ impl Listener {
         Ok(Self(descriptor))
     }
 
+    /// `int fcntl(int fd, F_SETFL, int flags)`: switches `O_NONBLOCK`. With it off,
+    /// [`accept`](Self::accept) waits for a peer; what it returns is non-blocking all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`].
+    pub fn set_nonblocking(&self, on: bool) -> Result<()> {
+        set_nonblocking(self.as_fd(), on).map_err(|errno| Error::call("fcntl", errno, "O_NONBLOCK"))
+    }
+
     /// See [`accept`].
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! [`resolve`]: from what a user typed to addresses.
+//! [`resolve`]: from what a user typed to addresses; [`host_name`]: what this machine is called.
 
 use std::ffi::{CStr, CString};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
@@ -49,6 +49,30 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
         return Ok(vec![v6.into()]);
     }
     ask(host, port)
+}
+
+/// `int gethostname(char *name, size_t len)`
+///
+/// The name of this machine. [`resolve`] has its addresses, where it has any under that name.
+///
+/// ```
+/// assert!(!myriapod_sys::host_name()?.is_empty());
+/// # Ok::<(), myriapod_sys::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Call`]. A name that is not UTF-8 is returned with its odd bytes replaced.
+///
+/// Source: gethostname(2).
+pub fn host_name() -> Result<String> {
+    // POSIX allows 255 bytes; a zero always stays at the end.
+    let mut name = [0_u8; 257];
+    // SAFETY: all but the last byte of the array are ours to write for the call's length.
+    let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    crate::socket::check(result).map_err(|errno| Error::call("gethostname", errno, ""))?;
+    let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..len]).into_owned())
 }
 
 fn unix(name: &str) -> Result<SocketAddr> {

@@ -71,6 +71,11 @@ impl Sockaddr {
         ((&raw mut self.form).cast(), &raw mut self.len)
     }
 
+    /// The same, of the length that the kernel said in another place than [`as_out`](Self::as_out)'s.
+    pub(crate) fn with_len(self, len: libc::socklen_t) -> Self {
+        Self { len: len.min(socklen(size_of::<libc::sockaddr_storage>())), ..self }
+    }
+
     /// Copies what getaddrinfo points to.
     ///
     /// # Safety

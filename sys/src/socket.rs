@@ -11,15 +11,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
 use crate::descriptor::{retry, set_nonblocking};
+use crate::poll::wait_one;
 use crate::sockaddr::Sockaddr;
-use crate::{Descriptor, Errno, Error, Result, Shutdown, SocketAddr};
+use crate::{Descriptor, Errno, Error, Interest, Result, Shutdown, SocketAddr};
 
 /// Not to be killed when the peer is gone. On Apple's systems `SO_NOSIGPIPE` does that, once for
 /// each socket.
 #[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
+pub(crate) const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const SEND_FLAGS: libc::c_int = 0;
+pub(crate) const SEND_FLAGS: libc::c_int = 0;
 
 /// The most bytes that one call may ask for: Apple's systems refuse more than an `int` holds.
 const MAX_LEN: usize =
@@ -224,15 +225,21 @@ pub(crate) fn check(result: libc::c_int) -> Result<(), Errno> {
     if result < 0 { Err(Errno::last()) } else { Ok(()) }
 }
 
-/// `int socket(int domain, int type, int protocol)`: a stream socket for addresses such as this,
+/// `int socket(int domain, SOCK_STREAM, int protocol)`: a stream socket for addresses such as this,
 /// non-blocking and close-on-exec.
 pub(crate) fn stream_socket(address: &SocketAddr) -> Result<Descriptor> {
+    open_socket(address, SockType::Stream)
+}
+
+/// `int socket(int domain, int type, int protocol)`: a socket for addresses such as this,
+/// non-blocking and close-on-exec.
+pub(crate) fn open_socket(address: &SocketAddr, kind: SockType) -> Result<Descriptor> {
     let (family, name) = match address {
         SocketAddr::V4(_) => (AddressFamily::Inet, "AF_INET"),
         SocketAddr::V6(_) => (AddressFamily::Inet6, "AF_INET6"),
         SocketAddr::Unix(_) => (AddressFamily::Unix, "AF_UNIX"),
     };
-    nix::sys::socket::socket(family, SockType::Stream, SOCKET_FLAGS, None)
+    nix::sys::socket::socket(family, kind, SOCKET_FLAGS, None)
         .map_err(Errno::from)
         .and_then(prepare)
         .map_err(|errno| Error::call("socket", errno, format_args!("{name} for {address}")))
@@ -337,6 +344,43 @@ impl Socket {
             Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(Connecting::InProgress(Self(socket))),
             Err(errno) => Err(Error::call("connect", errno, address)),
         }
+    }
+
+    /// `int connect(int fd, const struct sockaddr *address, socklen_t len)`
+    ///
+    /// Connects to `address` and waits for the outcome, as long as the system has patience (on
+    /// Linux about two minutes for a peer that says nothing). The socket is then **blocking**: its
+    /// calls wait, unlike those of [`connect_start`](Self::connect_start)'s.
+    ///
+    /// ```
+    /// use myriapod_sys::{ListenOptions, Listener, Socket, SocketAddr};
+    ///
+    /// let listener =
+    ///     Listener::bind(&SocketAddr::from(([127, 0, 0, 1], 0)), &ListenOptions::default())?;
+    /// let socket = Socket::connect(&listener.local_address()?)?;
+    /// assert_eq!(socket.peer_address()?, listener.local_address()?);
+    /// # Ok::<(), myriapod_sys::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `socket`, `fcntl` or `connect` and the address;
+    /// [`Error::InvalidAddress`] for a Unix path that is too long.
+    ///
+    /// Source: connect(2).
+    pub fn connect(address: &SocketAddr) -> Result<Self> {
+        let target = Sockaddr::encode(address)?;
+        let socket = Self(stream_socket(address)?);
+        socket.set_nonblocking(false)?;
+        let connected = match connect(socket.as_fd(), &target) {
+            // It goes on by itself; a second call would not wait for it.
+            Err(Errno::EINTR) => {
+                wait_one(socket.as_fd(), Interest::WRITABLE, None).and_then(|_| socket.take_error())
+            }
+            connected => connected,
+        };
+        connected.map_err(|errno| Error::call("connect", errno, address))?;
+        Ok(socket)
     }
 
     /// `int socketpair(int domain, int type, int protocol, int fds[2])`: two Unix sockets connected

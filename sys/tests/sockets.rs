@@ -302,3 +302,34 @@ fn does_set_nonblocking_switch_one_flag() {
     ours.set_nonblocking(true).unwrap();
     assert_eq!(flags(), before);
 }
+
+#[test]
+fn does_a_blocking_pair_wait_for_each_other() {
+    let listener = listen(&v4());
+    listener.set_nonblocking(false).unwrap();
+    let address = listener.local_address().unwrap();
+    let client = std::thread::spawn(move || {
+        let client = Socket::connect(&address).unwrap();
+        let mut buffer = [0; 16];
+        // Nothing is there yet, so it waits.
+        let count = client.recv(&mut buffer).unwrap();
+        buffer[..count].to_vec()
+    });
+    // Nobody may be there yet, so it waits.
+    let (descriptor, _) = listener.accept().unwrap();
+    let server = Socket::from(descriptor);
+    assert_prepared(&server);
+    server.set_nonblocking(false).unwrap();
+    assert_eq!(server.send(b"hello"), Ok(5));
+    assert_eq!(client.join().unwrap(), b"hello");
+    assert_eq!(server.recv(&mut [0; 16]), Ok(0), "the end, waited for");
+}
+
+#[test]
+fn does_a_blocking_connect_name_who_refused() {
+    let (_holder, address) = silent_port();
+    assert_eq!(
+        Socket::connect(&address).unwrap_err().to_string(),
+        format!("connect {address}: ECONNREFUSED (Connection refused)"),
+    );
+}
