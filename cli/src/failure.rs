@@ -89,7 +89,8 @@ impl From<sys::Error> for Failure {
     }
 }
 
-/// What a user can do about an error of the system.
+/// What a user can do about an error of the system: what fits the call, else what the table of
+/// errors says.
 fn next_step(error: &sys::Error) -> Option<String> {
     let advice = match error {
         sys::Error::Call { call, errno, on } => {
@@ -114,7 +115,7 @@ fn next_step(error: &sys::Error) -> Option<String> {
                     "is the host up, and does a firewall let you pass?"
                 }
                 (_, Errno::EMFILE) => "allow more descriptors with `ulimit -n`",
-                _ => return None,
+                _ => error.advice()?,
             }
         }
         sys::Error::Resolve { reason, .. } if reason.starts_with("EAI_AGAIN") => {
@@ -172,7 +173,13 @@ mod tests {
             "connect unix:/tmp/a b: ENOENT (No such file or directory); \
              is the server running? start it with `myriapod serve unix:/tmp/a b`"
         );
-        assert_eq!(refused("recv", Errno::EPIPE, ""), "recv: EPIPE (Broken pipe)");
+        assert_eq!(
+            refused("recv", Errno::ECONNRESET, ""),
+            "recv: ECONNRESET (Connection reset by peer); \
+             take the connection for closed; the peer's log may say why"
+        );
+        let unexplained = Errno::from_name("ENOEXEC").unwrap();
+        assert_eq!(refused("recv", unexplained, ""), "recv: ENOEXEC (Exec format error)");
     }
 
     #[test]

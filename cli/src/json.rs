@@ -1,10 +1,13 @@
-//! [`Json`]: a JSON value that keeps the order of its keys.
+//! [`Json`]: a JSON value that keeps the order of its keys; and lines of JSON.
 
 use std::fmt;
 
+use myriapod::protocol::write_json;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Number;
+
+use crate::failure::Failure;
 
 /// A JSON value with the keys of its objects in the order in which they came. `serde_json` sorts
 /// them, unless a feature is on that would spread to every crate in the program.
@@ -50,6 +53,14 @@ impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(JsonVisitor)
     }
+}
+
+/// One line of JSON, spaced as everything that this program prints.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let mut line = Vec::new();
+    write_json(&mut line, value).map_err(Failure::new)?;
+    line.push(b'\n');
+    String::from_utf8(line).map_err(Failure::new)
 }
 
 struct JsonVisitor;

@@ -4,6 +4,7 @@
 mod bench;
 mod decode;
 mod decode_limits;
+mod errors;
 mod failure;
 mod json;
 mod limits;
@@ -28,10 +29,11 @@ Examples:
   myriapod send 127.0.0.1 65432 search morpheus  ask it something
   myriapod serve '' 0 --service echo -v          all interfaces, any free port
   myriapod decode capture.bin                    one line of JSON per message
+  myriapod errors EADDRINUSE                     what an error means, and what to do
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
 
-/// Serve, send and decode JSON-header messages.
+/// Serve, send and decode JSON-header messages; find out what is wrong with a connection.
 #[derive(Debug, Parser)]
 #[command(name = "myriapod", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
@@ -44,6 +46,7 @@ enum Command {
     Serve(serve::Args),
     Send(send::Args),
     Decode(decode::Args),
+    Errors(errors::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Errors(args) => errors::run(&args),
     };
     done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {

@@ -46,6 +46,42 @@ pub(crate) fn print_line(line: impl fmt::Display) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes text that may have many lines to standard output. What others named in it must have been
+/// shown with [`OneLine`].
+///
+/// # Errors
+///
+/// Those of the write. That the reader has left is [`io::ErrorKind::BrokenPipe`].
+pub(crate) fn print_text(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Columns and rows of the terminal that standard output is; `None` where it is none, and then
+/// nothing is cut, wrapped or redrawn.
+pub(crate) fn size() -> Option<(usize, usize)> {
+    let (width, height) = terminal_size::terminal_size_of(io::stdout())?;
+    // A terminal that does not know its size says 0.
+    (width.0 > 0 && height.0 > 0).then(|| (width.0.into(), height.0.into()))
+}
+
+/// Breaks text at its spaces into lines of at most `width` characters; a longer word has a line of
+/// its own.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Shows text as Python shows a string: in single quotes, or in double quotes if only that spares
 /// an escape.
 pub(crate) struct PythonStr<'a>(pub(crate) &'a str);
@@ -78,6 +114,13 @@ mod tests {
         let text = "a\r\nb\u{1b}[31m\u{85}é🐰";
         assert_eq!(OneLine(text).to_string(), "a\\r\\nb\\u{1b}[31m\\u{85}é🐰");
         assert_eq!(OneLine("").to_string(), "");
+    }
+
+    #[test]
+    fn does_wrapping_keep_every_word_and_its_width() {
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("a verylongword b", 5), ["a", "verylongword", "b"]);
+        assert_eq!(wrap("", 5), Vec::<String>::new());
     }
 
     #[test]

@@ -1,95 +1,8 @@
-//! [`Errno`] and [`Error`]: which call failed, why, and on what.
+//! [`Error`]: which call failed, why, and on what.
 
 use std::fmt;
 
-/// A system error number.
-///
-/// ```
-/// use myriapod_sys::Errno;
-///
-/// assert_eq!(Errno::EADDRINUSE.to_string(), "EADDRINUSE (Address already in use)");
-/// ```
-///
-/// Source: errno(3).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Errno(i32);
-
-macro_rules! errnos {
-    ($($name:ident)*) => {
-        impl Errno {
-            $(#[doc = concat!("`", stringify!($name), "`, see errno(3).")]
-            pub const $name: Self = Self(libc::$name);)*
-        }
-    };
-}
-
-errnos! {
-    EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF ECONNABORTED ECONNREFUSED
-    ECONNRESET EEXIST EHOSTDOWN EHOSTUNREACH EINPROGRESS EINTR EINVAL EIO EISCONN EMFILE EMSGSIZE
-    ENETDOWN ENETUNREACH ENFILE ENOBUFS ENOENT ENOMEM ENOPROTOOPT ENOTCONN ENOTSOCK EOPNOTSUPP EPERM
-    EPIPE EPROTO EPROTOTYPE ETIMEDOUT
-}
-
-impl Errno {
-    /// The number itself, as `errno` holds it.
-    #[must_use]
-    pub const fn raw(self) -> i32 {
-        self.0
-    }
-
-    /// Wraps a number, whether the system knows it or not.
-    #[must_use]
-    pub const fn from_raw(raw: i32) -> Self {
-        Self(raw)
-    }
-
-    /// What the last failed call of this thread left in `errno`.
-    #[must_use]
-    pub fn last() -> Self {
-        Self(nix::errno::Errno::last_raw())
-    }
-
-    /// The symbolic name, such as `EADDRINUSE`, or `errno 12345` for a number without one.
-    #[must_use]
-    pub fn name(self) -> String {
-        match nix::errno::Errno::from_raw(self.0) {
-            nix::errno::Errno::UnknownErrno => format!("errno {}", self.0),
-            known => format!("{known:?}"),
-        }
-    }
-
-    /// What the system says of it, such as `Address already in use`.
-    #[must_use]
-    pub fn description(self) -> &'static str {
-        nix::errno::Errno::from_raw(self.0).desc()
-    }
-
-    /// Whether the call would have blocked (`EAGAIN` or `EWOULDBLOCK`, one number on most systems).
-    #[must_use]
-    pub const fn would_block(self) -> bool {
-        self.0 == libc::EAGAIN || self.0 == libc::EWOULDBLOCK
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name(), self.description())
-    }
-}
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
-    }
-}
-
-impl std::error::Error for Errno {}
-
-impl From<nix::errno::Errno> for Errno {
-    fn from(errno: nix::errno::Errno) -> Self {
-        Self(errno as i32)
-    }
-}
+use crate::Errno;
 
 /// What the operating system refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +68,19 @@ impl Error {
             Self::Call { errno, .. } => Some(*errno),
             _ => None,
         }
+    }
+
+    /// What to do about it, where a system call failed with a number that calls on sockets return.
+    ///
+    /// ```
+    /// use myriapod_sys::{Errno, Error};
+    ///
+    /// let error = Error::call("accept", Errno::EMFILE, "127.0.0.1:65432");
+    /// assert!(error.advice().is_some_and(|advice| advice.contains("ulimit -n")));
+    /// ```
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        Some(self.errno()?.explanation()?.advice)
     }
 }
 

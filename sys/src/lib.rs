@@ -54,6 +54,7 @@ mod datagram;
 mod descriptor;
 #[cfg(has_epoll)]
 pub mod epoll;
+mod errno;
 mod error;
 mod event;
 #[cfg(has_kqueue)]
@@ -81,7 +82,8 @@ pub use std::os::fd::{AsFd, BorrowedFd};
 pub use address::{SocketAddr, UnixAddr};
 pub use clock::{Time, now};
 pub use datagram::{Datagram, DatagramSocket, recv_from, send_to};
-pub use error::{Errno, Error, Result};
+pub use errno::{Errno, Explanation};
+pub use error::{Error, Result};
 pub use event::{Event, Events, Interest, Mode, Token};
 pub use listener::{ListenOptions, Listener, accept, unlink_unix};
 pub use options::{
