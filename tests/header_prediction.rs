@@ -2,133 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
-use std::collections::HashSet;
-use std::fmt;
+#[path = "oracle/header.rs"]
+mod oracle;
 
-use myriapod::protocol::{
-    ByteOrder, DecodeLimits, Decoded, Fault, Framing, JsonHeader, Message, ProtocolError,
-};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use myriapod::protocol::{DecodeLimits, Framing, JsonHeader};
+
+use crate::oracle::{Said, plainly, said};
 
 const LIMITS: DecodeLimits = DecodeLimits { max_header_len: 600, max_content_len: 300 };
 
 /// Headers of each of the four histories: a million in all.
 const HEADERS: usize = 250_000;
-
-/// What decoding says, in a form that two ways of decoding can be compared in.
-#[derive(PartialEq, Debug)]
-enum Said {
-    Message { len: usize, header: Map<String, Value>, strings: [String; 2], order: ByteOrder },
-    Incomplete { needed: usize, in_content: bool },
-    Fault { kind: Fault, header: Option<String> },
-}
-
-fn said(input: &[u8], result: Result<Decoded, ProtocolError>) -> Said {
-    match result {
-        Ok(Decoded::Message(frame)) => {
-            let message = Message::new(input, &frame);
-            assert_eq!(message.is_json(), message.content_type() == "text/json");
-            assert_eq!(message.bytes().len(), frame.len());
-            Said::Message {
-                len: frame.len(),
-                header: message.headers(),
-                strings: [message.content_type().into(), message.content_encoding().into()],
-                order: message.byteorder(),
-            }
-        }
-        Ok(Decoded::Incomplete { needed, in_content }) => Said::Incomplete { needed, in_content },
-        Err(error) => Said::Fault { kind: error.kind(), header: error.header().map(str::to_owned) },
-    }
-}
-
-/// The keys at the top level, in order.
-struct Keys(Vec<String>);
-
-impl<'de> Deserialize<'de> for Keys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeysVisitor;
-
-        impl<'de> Visitor<'de> for KeysVisitor {
-            type Value = Keys;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-                let mut keys = Vec::new();
-                while let Some((key, IgnoredAny)) = map.next_entry()? {
-                    keys.push(key);
-                }
-                Ok(Keys(keys))
-            }
-        }
-
-        deserializer.deserialize_map(KeysVisitor)
-    }
-}
-
-/// The rules once more, in the plainest words, over `serde_json`'s own tree.
-fn plainly(input: &[u8]) -> Said {
-    const KEYS: [&str; 4] = ["byteorder", "content-type", "content-encoding", "content-length"];
-    let fault =
-        |kind, header: Option<&str>| Said::Fault { kind, header: header.map(str::to_owned) };
-
-    if input.len() < 2 {
-        return Said::Incomplete { needed: 2, in_content: false };
-    }
-    let header_len = usize::from(input[0]) * 256 + usize::from(input[1]);
-    if header_len > LIMITS.max_header_len {
-        return fault(Fault::HeaderTooLong, None);
-    }
-    let content_start = 2 + header_len;
-    if input.len() < content_start {
-        return Said::Incomplete { needed: content_start, in_content: false };
-    }
-    let Ok(text) = std::str::from_utf8(&input[2..content_start]) else {
-        return fault(Fault::HeaderNotUtf8, None);
-    };
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return fault(Fault::HeaderNotJson, None);
-    };
-    let Value::Object(header) = value else {
-        return fault(Fault::HeaderNotObject, None);
-    };
-    let mut seen = HashSet::new();
-    for key in serde_json::from_str::<Keys>(text).unwrap().0 {
-        if !seen.insert(key.clone()) {
-            return fault(Fault::DuplicateHeader, Some(&key));
-        }
-    }
-    if let Some(missing) = KEYS.into_iter().find(|key| !header.contains_key(*key)) {
-        return fault(Fault::MissingHeader, Some(missing));
-    }
-    let order = match header["byteorder"].as_str() {
-        Some("little") => ByteOrder::Little,
-        Some("big") => ByteOrder::Big,
-        _ => return fault(Fault::InvalidHeader, Some("byteorder")),
-    };
-    let mut strings = [String::new(), String::new()];
-    for (string, key) in strings.iter_mut().zip(&KEYS[1..3]) {
-        match header[*key].as_str() {
-            Some(value) => value.clone_into(string),
-            None => return fault(Fault::InvalidHeader, Some(key)),
-        }
-    }
-    let Some(content_len) = header["content-length"].as_u64() else {
-        return fault(Fault::InvalidHeader, Some("content-length"));
-    };
-    if content_len > LIMITS.max_content_len as u64 {
-        return fault(Fault::ContentTooLong, None);
-    }
-    let len = content_start + usize::try_from(content_len).unwrap();
-    if input.len() < len {
-        return Said::Incomplete { needed: len, in_content: true };
-    }
-    Said::Message { len, header, strings, order }
-}
 
 struct Random(u64);
 
@@ -339,7 +223,7 @@ fn the_prediction_and_the_full_parse_agree(seed: u64) {
         let text = || format!("round {round}: {:?}", String::from_utf8_lossy(&input));
         // A framing that has seen nothing predicts nothing.
         assert_eq!(fast, said(&input, JsonHeader::new(LIMITS).decode(&input)), "{}", text());
-        assert_eq!(fast, plainly(&input), "{}", text());
+        assert_eq!(fast, plainly(LIMITS, &input), "{}", text());
     }
     assert!(whole > HEADERS / 5 && faulty > HEADERS / 5, "{whole} whole, {faulty} faulty");
 }

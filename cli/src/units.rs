@@ -109,10 +109,12 @@ impl FromStr for Place {
         let (host, port) = text.rsplit_once(':').ok_or(expected)?;
         let port = whole_number(port).and_then(|port| u16::try_from(port).ok()).ok_or(expected)?;
         let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        if inner.is_none() && host.contains(':') {
+        let host = inner.unwrap_or(host);
+        // Brackets stand around what has colons, once, and around nothing else.
+        if inner.is_some() != host.contains(':') || host.contains(['[', ']']) {
             return Err(expected.to_owned());
         }
-        Ok(Self { host: inner.unwrap_or(host).to_owned(), port })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -285,7 +287,9 @@ mod tests {
         assert_eq!("127.0.0.1:9100".parse(), place("127.0.0.1", 9100));
         assert_eq!("[::1]:0".parse(), place("::1", 0));
         assert_eq!(":9100".parse(), place("", 9100));
-        for text in ["", "9100", "::1:9100", "host:", "host:65536", "host:+1", "unix:/tmp/x"] {
+        let bracketed = ["[host]:1", "[]:1", "[[::1]]:1", "[::1]]:1", "[::1:1", "a[b:1"];
+        let others = ["", "9100", "::1:9100", "host:", "host:65536", "host:+1", "unix:/tmp/x"];
+        for text in bracketed.into_iter().chain(others) {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
     }

@@ -57,6 +57,9 @@ pub mod epoll;
 mod errno;
 mod error;
 mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(has_kqueue)]
 pub mod kqueue;
 mod listener;
