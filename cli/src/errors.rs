@@ -18,7 +18,7 @@ Examples:
   myriapod errors connect        all that connect() can return
   myriapod errors --json | jq -r 'select(.calls | index(\"accept\")).name'
 
-Where the output is no terminal, each has one line: number, name, meaning -> what to do.
+Where the output is no terminal, each has one line, for grep.
 Exit status: 0 success, 2 no such errno, name or call.";
 
 /// Say what an error number means to a program that uses sockets, and what to do

@@ -2,6 +2,7 @@
 
 #[expect(dead_code, reason = "the load that fills a report follows")]
 mod bench;
+mod columns;
 mod decode;
 mod decode_limits;
 mod errors;
@@ -10,6 +11,8 @@ mod json;
 mod limits;
 mod message_line;
 mod metrics;
+mod ping;
+mod resolve;
 mod send;
 mod serve;
 mod services;
@@ -30,6 +33,8 @@ Examples:
   myriapod serve '' 0 --service echo -v          all interfaces, any free port
   myriapod decode capture.bin                    one line of JSON per message
   myriapod errors EADDRINUSE                     what an error means, and what to do
+  myriapod resolve localhost                     the addresses of a name, in order
+  myriapod ping 127.0.0.1 65432 --message        how long connecting and answering take
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
 
@@ -47,6 +52,8 @@ enum Command {
     Send(send::Args),
     Decode(decode::Args),
     Errors(errors::Args),
+    Resolve(resolve::Args),
+    Ping(ping::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +62,8 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Errors(args) => errors::run(&args),
+        Command::Resolve(args) => resolve::run(&args),
+        Command::Ping(args) => ping::run(&args),
     };
     done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {

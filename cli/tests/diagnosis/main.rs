@@ -1,0 +1,8 @@
+//! Do the commands that find out what is wrong tell the truth?
+
+#![expect(clippy::unwrap_used, reason = "tests fail by it")]
+
+mod errors;
+mod ping;
+mod resolve;
+mod support;
