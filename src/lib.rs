@@ -40,6 +40,21 @@
 //! connection: then that one is closed, the [`Cause`] is counted in [`Stats`], and the others go on.
 #![forbid(unsafe_code)]
 
+/// Whether the engine is to have a bug, so that a simulation can show that it finds it. Never outside
+/// of one.
+#[cfg(myriapod_sim)]
+macro_rules! planted {
+    ($bug:ident) => {
+        myriapod_sys::sim::is_planted(myriapod_sys::sim::Planted::$bug)
+    };
+}
+#[cfg(not(myriapod_sim))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 mod buffer;
 mod client;
 mod config;
@@ -67,6 +82,8 @@ struct ReadmeExamples;
 pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits, Overflow};
 pub use error::Error;
+#[cfg(myriapod_sim)]
+pub use event_loop::Audit;
 pub use event_loop::{EventLoop, Turn};
 pub use handle::{Deferred, DeferredError, Handle, HandleError};
 pub use handler::{ConnectionId, Content, Handler, HandlerError, HandlerResult, Reply, ReplyError};

@@ -420,6 +420,8 @@ fn event_loop<H: Handler, F: Framing>(
         desk,
         config,
         stats: Stats::default(),
+        #[cfg(myriapod_sim)]
+        decoded: 0,
         log_messages: log_messages && log.is_some(),
         log,
         event_loop,

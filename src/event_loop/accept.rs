@@ -389,6 +389,12 @@ impl AddressTable {
         Some(key.index())
     }
 
+    /// How many addresses have connections.
+    #[cfg(myriapod_sim)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Counts one connection less for an entry.
     pub(crate) fn leave(&mut self, entry: u32) {
         let Some((key, (network, count))) = self.entries.at_mut(entry) else { return };

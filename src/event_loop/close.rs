@@ -114,7 +114,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Closes a connection at once, and takes back all that it held.
     pub(super) fn close(&mut self, key: Key, cause: Cause) {
-        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        if !planted!(TimerNotCancelled) {
+            self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        }
         self.release_own(key);
         let Some(Role::Connection(connection)) = self.selector.close(key) else { return };
         self.engine.stats.discarded_out += self.pool.return_send(connection.send) as u64;
@@ -128,7 +130,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let id = self.engine.id(key);
         self.engine.guard(id, |handler| handler.on_close(connection.state, cause));
         self.tell(&LogEvent::Closed { id, cause });
-        if self.acceptor.parked {
+        if self.acceptor.parked && !planted!(AcceptNotRearmed) {
             self.resume_accepting();
         }
     }

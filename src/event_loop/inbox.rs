@@ -91,6 +91,12 @@ impl Inbox {
         self.groups.len()
     }
 
+    /// How many timers are set and connects under way.
+    #[cfg(myriapod_sim)]
+    pub(super) fn alarms(&self) -> usize {
+        self.clock.entries.len()
+    }
+
     /// When the next timer fires.
     pub(super) fn next_alarm(&self) -> Option<Tick> {
         self.clock.wheel.next()
@@ -126,7 +132,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 }
             }
             Item::Answer { key, sequence, outgoing, close } => {
+                let key = match self.selector.at_mut(key.index()) {
+                    Some((now_there, _)) if planted!(ReusedDescriptor) => now_there,
+                    _ => key,
+                };
+                let twice = planted!(DoubleReply);
                 self.answer_deferred(key, sequence, close, |engine| {
+                    if twice {
+                        outgoing.encode(&mut engine.framing, &mut engine.out)?;
+                    }
                     outgoing.encode(&mut engine.framing, &mut engine.out)
                 });
             }
@@ -195,9 +209,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         close: bool,
         encode: impl FnOnce(&mut crate::connection::Engine<H, F>) -> Result<(), EncodeError>,
     ) {
-        let waits = self
-            .connection(key)
-            .is_some_and(|connection| connection.is_deferred() && connection.pending == sequence);
+        let waits = self.connection(key).is_some_and(|connection| {
+            connection.is_deferred()
+                && (connection.pending == sequence || planted!(ReusedDescriptor))
+        });
         if !waits {
             self.engine.stats.missed += 1;
             return;

@@ -3,6 +3,8 @@
 //! One turn is [`EventLoop::run_once`]; each of its steps has a file of its own.
 
 mod accept;
+#[cfg(myriapod_sim)]
+mod audit;
 mod close;
 mod drain;
 #[cfg(test)]
@@ -21,6 +23,8 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
+#[cfg(myriapod_sim)]
+pub use self::audit::Audit;
 use self::drain::Drain;
 use self::inbox::Inbox;
 pub(crate) use self::seed::{Opening, Seed};

@@ -20,7 +20,12 @@ pub enum ByteOrder {
 
 impl ByteOrder {
     /// The order of the machine that this runs on.
-    pub const NATIVE: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
+    ///
+    /// Always little in a simulated world, which is the same on any machine.
+    pub const NATIVE: Self = match cfg!(all(target_endian = "big", not(myriapod_sim))) {
+        true => Self::Big,
+        false => Self::Little,
+    };
 
     /// The name in the header: `little` or `big`.
     #[must_use]

@@ -278,7 +278,7 @@ impl Events {
     }
 
     /// Appends all; backends append no more than [`free`](Self::free).
-    #[cfg(has_epoll)]
+    #[cfg(all(has_epoll, not(myriapod_sim)))]
     pub(crate) fn extend(&mut self, events: impl ExactSizeIterator<Item = Event>) {
         debug_assert!(events.len() <= self.free());
         self.list.extend(events);

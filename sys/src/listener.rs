@@ -10,49 +10,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use crate::descriptor::{retry, set_close_on_exec, set_nonblocking};
 use crate::sockaddr::Sockaddr;
 use crate::socket::{bind, check, connect, local_address, prepare, stream_socket};
-use crate::{Descriptor, Errno, Error, Result, SocketAddr, UnixAddr, options};
-
-/// How to listen.
-///
-/// ```
-/// use myriapod_sys::ListenOptions;
-///
-/// let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
-/// assert!(options.reuse_address && options.nodelay);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenOptions {
-    /// How many connections may wait to be accepted. Default: the system's maximum, to which the
-    /// kernel cuts any larger number (`net.core.somaxconn`, `kern.ipc.somaxconn`).
-    pub backlog: u32,
-    /// `SO_REUSEADDR`: bind although connections of an earlier listener linger. Default: on.
-    pub reuse_address: bool,
-    /// `SO_REUSEPORT`: several listeners share the port; on Linux the kernel spreads connections
-    /// over them. Default: off.
-    pub reuse_port: bool,
-    /// `IPV6_V6ONLY`: whether an IPv6 listener refuses IPv4. Default, `None`: as the system has it.
-    pub v6_only: Option<bool>,
-    /// `TCP_NODELAY`: send small messages at once. It is set on the listener, and Linux and the
-    /// BSDs hand it down to accepted sockets; elsewhere call [`set_nodelay`](crate::set_nodelay)
-    /// on those. Default: on.
-    pub nodelay: bool,
-    /// Remove the file of a Unix socket that nobody answers on, rather than fail. Only a file that
-    /// is a socket is ever removed. Default: on.
-    pub remove_stale_unix: bool,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        Self {
-            backlog: i32::MAX.unsigned_abs(),
-            reuse_address: true,
-            reuse_port: false,
-            v6_only: None,
-            nodelay: true,
-            remove_stale_unix: true,
-        }
-    }
-}
+use crate::{Descriptor, Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr, options};
 
 /// `int unlink(const char *path)`
 ///

@@ -1,8 +1,6 @@
 //! [`Poller`]: one of the backends, chosen at run time.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::str::FromStr;
 use std::time::Duration;
 
 #[cfg(has_epoll)]
@@ -12,124 +10,7 @@ use crate::kqueue::Kqueue;
 use crate::poll::Poll;
 use crate::portable::Portable;
 use crate::select::Select;
-use crate::{Events, Interest, Mode, Result, Token};
-
-/// A readiness API.
-///
-/// ```
-/// use myriapod_sys::Backend;
-///
-/// assert!(Backend::available().contains(&Backend::native()));
-/// assert_eq!("poll".parse(), Ok(Backend::Poll));
-/// assert_eq!(Backend::Poll.to_string(), "poll");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Backend {
-    /// Linux's.
-    Epoll,
-    /// That of macOS and the BSDs.
-    Kqueue,
-    /// POSIX's; every system has it.
-    Poll,
-    /// The granddaddy: every system has it, for descriptors below `FD_SETSIZE`.
-    Select,
-    /// Whatever the crate `polling` finds, for systems with neither epoll nor kqueue.
-    Portable,
-}
-
-impl Backend {
-    const ALL: [Self; 5] = [Self::Epoll, Self::Kqueue, Self::Poll, Self::Select, Self::Portable];
-
-    /// The best that this system has.
-    #[must_use]
-    pub const fn native() -> Self {
-        if cfg!(has_epoll) {
-            Self::Epoll
-        } else if cfg!(has_kqueue) {
-            Self::Kqueue
-        } else {
-            Self::Portable
-        }
-    }
-
-    /// All that this system has.
-    #[must_use]
-    pub const fn available() -> &'static [Self] {
-        &[
-            #[cfg(has_epoll)]
-            Self::Epoll,
-            #[cfg(has_kqueue)]
-            Self::Kqueue,
-            Self::Poll,
-            Self::Select,
-            Self::Portable,
-        ]
-    }
-
-    /// The name, such as `epoll`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Epoll => "epoll",
-            Self::Kqueue => "kqueue",
-            Self::Poll => "poll",
-            Self::Select => "select",
-            Self::Portable => "portable",
-        }
-    }
-}
-
-impl Default for Backend {
-    /// The [native](Self::native) one.
-    fn default() -> Self {
-        Self::native()
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Backend {
-    type Err = UnknownBackend;
-
-    /// Finds a backend that this system has by its name.
-    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
-        let found = Self::available().iter().find(|backend| backend.name() == name);
-        found.copied().ok_or_else(|| UnknownBackend {
-            name: name.into(),
-            elsewhere: Self::ALL.iter().any(|backend| backend.name() == name),
-        })
-    }
-}
-
-/// A name that is no backend of this system.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownBackend {
-    name: Box<str>,
-    /// Whether other systems have it.
-    elsewhere: bool,
-}
-
-impl fmt::Display for UnknownBackend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.elsewhere {
-            write!(f, "this system has no {}; it has", self.name)?;
-        } else {
-            write!(f, "unknown backend {:?}; this system has", self.name)?;
-        }
-        for (nth, backend) in Backend::available().iter().enumerate() {
-            f.write_str(if nth == 0 { " " } else { ", " })?;
-            f.write_str(backend.name())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for UnknownBackend {}
+use crate::{Backend, Events, Interest, Mode, Result, Token};
 
 /// A poller over any backend that the system has. See the
 /// [contract](crate#the-backend-contract).

@@ -1,0 +1,67 @@
+//! [`Audit`]: what an event loop holds at a moment, for simulations to check.
+
+use super::{EventLoop, Role};
+use crate::handler::Handler;
+use crate::protocol::Framing;
+
+/// What an event loop holds at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Audit {
+    /// Entries of the slab: connections, connects under way, listeners, signals.
+    pub entries: usize,
+    /// Connections among them.
+    pub connections: usize,
+    /// Listeners that are still served.
+    pub listeners: usize,
+    /// Armed timers of connections, as the wheel counts them.
+    pub timers: usize,
+    /// Armed timers of connections, counted one by one.
+    pub armed: usize,
+    /// Timers that were set and connects that are under way.
+    pub alarms: usize,
+    /// Places on the ready list.
+    pub ready: usize,
+    /// Peers' addresses that are counted.
+    pub addresses: usize,
+    /// Received bytes that wait in buffers.
+    pub buffered: u64,
+    /// The largest capacity that a receive buffer has.
+    pub largest_buffer: usize,
+    /// Unsent bytes that wait in queues.
+    pub queued: u64,
+    /// Unsent bytes of the longest queue.
+    pub longest_queue: usize,
+    /// Bytes of all messages that were handled so far.
+    pub decoded: u64,
+}
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Looks at everything. Not for everyday use: it takes time for each connection.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        let mut audit = Audit {
+            entries: self.selector.len(),
+            listeners: self.acceptor.listeners.len(),
+            timers: self.wheel.len(),
+            alarms: self.inbox.alarms(),
+            ready: self.ready.len(),
+            addresses: self.acceptor.addresses.len(),
+            decoded: self.engine.decoded,
+            ..Audit::default()
+        };
+        for (_, role) in self.selector.iter() {
+            let Role::Connection(connection) = role else { continue };
+            audit.connections += 1;
+            audit.armed += usize::from(connection.timer.expires().is_some());
+            if let Some(buffer) = self.pool.recv(connection.recv) {
+                audit.buffered += buffer.unread().len() as u64;
+                audit.largest_buffer = audit.largest_buffer.max(buffer.bytes.capacity());
+            }
+            let queued = self.pool.queued(connection.send);
+            audit.queued += queued as u64;
+            audit.longest_queue = audit.longest_queue.max(queued);
+        }
+        audit
+    }
+}

@@ -1,0 +1,98 @@
+//! [`Descriptor`], [`BorrowedFd`], [`AsFd`]: as the standard library's, with numbers of a simulated
+//! system.
+
+use std::io;
+use std::marker::PhantomData;
+
+use super::kernel::{Kernel, Object};
+use super::threads::{call, call_if_there};
+use crate::Errno;
+
+/// An open descriptor of the simulated system and the duty to close it.
+#[derive(Debug)]
+pub struct Descriptor(i32);
+
+/// A descriptor that is open for `'fd` at least.
+#[derive(Clone, Copy, Debug)]
+pub struct BorrowedFd<'fd>(i32, PhantomData<&'fd Descriptor>);
+
+/// Whatever is a descriptor.
+pub trait AsFd {
+    /// The descriptor.
+    fn as_fd(&self) -> BorrowedFd<'_>;
+}
+
+impl Descriptor {
+    pub(super) fn new(number: i32) -> Self {
+        Self(number)
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        call_if_there(|kernel| {
+            kernel.enter(call_number::CLOSE);
+            kernel.close(self.0);
+        });
+    }
+}
+
+impl BorrowedFd<'_> {
+    pub(super) const fn number(self) -> i32 {
+        self.0
+    }
+
+    /// A second descriptor for the same object. Of the simulated ones only signals can have that.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` and its like, `EINVAL` for anything else.
+    pub fn try_clone_to_owned(&self) -> io::Result<Descriptor> {
+        let clone = |kernel: &mut Kernel| match kernel.object(self.0)? {
+            Object::Signals => kernel.open(Object::Signals),
+            _ => Err(Errno::EINVAL),
+        };
+        match call(clone) {
+            Ok(number) => Ok(Descriptor(number)),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno.raw())),
+        }
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        BorrowedFd(self.0, PhantomData)
+    }
+}
+
+impl AsFd for BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        BorrowedFd(self.0, PhantomData)
+    }
+}
+
+impl<T: AsFd> AsFd for &T {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        T::as_fd(self)
+    }
+}
+
+/// What a call is in a trace.
+pub(super) mod call_number {
+    pub(in crate::sim) const ACCEPT: u64 = 1;
+    pub(in crate::sim) const BIND: u64 = 2;
+    pub(in crate::sim) const CLOSE: u64 = 3;
+    pub(in crate::sim) const CONNECT: u64 = 4;
+    pub(in crate::sim) const RECV: u64 = 5;
+    pub(in crate::sim) const SEND: u64 = 6;
+    pub(in crate::sim) const SHUTDOWN: u64 = 7;
+    pub(in crate::sim) const SOCKET_ERROR: u64 = 8;
+    pub(in crate::sim) const WATCH: u64 = 9;
+    pub(in crate::sim) const WAIT: u64 = 10;
+    pub(in crate::sim) const WAKE: u64 = 11;
+    pub(in crate::sim) const SPAWN: u64 = 12;
+    pub(in crate::sim) const OPEN: u64 = 13;
+    pub(in crate::sim) const CLOCK: u64 = 14;
+    pub(in crate::sim) const NAME: u64 = 15;
+    pub(in crate::sim) const REMOTE: u64 = 16;
+}

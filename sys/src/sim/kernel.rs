@@ -1,0 +1,255 @@
+//! [`Kernel`]: the state of a simulated system: descriptors, the clock, and what is to happen.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use super::Planted;
+use super::faults::{FaultKind, Faults, Injected};
+use super::net::{End, EndId, Listening, ListeningId};
+use super::poller::Watches;
+use super::rng::{Rng, Trace};
+use super::threads::Thread;
+use crate::{Errno, Signal, SocketAddr};
+
+/// A microsecond, in the clock's unit.
+pub(super) const MICROSECOND: u64 = 1_000;
+
+/// The first descriptor that is given out: 0 to 2 are the standard streams.
+const FIRST: usize = 3;
+
+/// What a descriptor is.
+#[derive(Debug)]
+pub(super) enum Object {
+    Stream(EndId),
+    Listener(ListeningId),
+    Poller(Watches),
+    /// A counter that is readable while it is raised.
+    Counter(bool),
+    Signals,
+    Null,
+}
+
+/// What happens by itself, at its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    /// Bytes, or the end of them, go from this end to the other.
+    Deliver(EndId),
+    /// A reset arrives at this end.
+    Reset(EndId),
+    /// A connect of this end arrives where it goes, after so many attempts.
+    Connect(EndId, u32),
+    /// A connect of this end has failed with this number.
+    Fail(EndId, i32),
+    /// Nothing but the time.
+    Alarm,
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) rng: Rng,
+    pub(super) faults: Faults,
+    pub(super) injected: Injected,
+    pub(super) trace: Trace,
+    pub(super) planted: Option<Planted>,
+    /// Nanoseconds.
+    pub(super) now: u64,
+    /// Counted up by whatever may end somebody's wait.
+    pub(super) changes: u64,
+    pub(super) descriptor_limit: usize,
+    table: Vec<Option<Object>>,
+    pub(super) ends: BTreeMap<EndId, End>,
+    pub(super) listenings: BTreeMap<ListeningId, Listening>,
+    pub(super) hosts: BTreeMap<String, Vec<SocketAddr>>,
+    pub(super) next_id: u64,
+    pub(super) next_port: u16,
+    happenings: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    scheduled: u64,
+    pub(super) signals: VecDeque<Signal>,
+    pub(super) signals_installed: bool,
+    pub(super) threads: Vec<Thread>,
+    pub(super) running: usize,
+    /// Nothing can ever happen again.
+    pub(super) dead: bool,
+    /// Bytes that descriptors have received and sent so far.
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+impl Kernel {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            faults,
+            injected: Injected::default(),
+            trace: Trace::default(),
+            planted: None,
+            // Some time after the system was started.
+            now: 1_000_000_000_000,
+            changes: 0,
+            descriptor_limit: 1024,
+            table: Vec::new(),
+            ends: BTreeMap::new(),
+            listenings: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            next_id: 1,
+            next_port: 32_768,
+            happenings: BinaryHeap::new(),
+            scheduled: 0,
+            signals: VecDeque::new(),
+            signals_installed: false,
+            threads: vec![Thread::ready()],
+            running: 0,
+            dead: false,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Every call takes its time, is interrupted now and then, and is part of the trace.
+    pub(super) fn enter(&mut self, call: u64) {
+        while self.fault(FaultKind::Interrupted, self.faults.interrupted) {
+            self.tick();
+        }
+        self.tick();
+        self.trace.add(call);
+    }
+
+    fn tick(&mut self) {
+        let nanos = self.rng.between(100, 2 * MICROSECOND);
+        self.pass(nanos);
+    }
+
+    /// Whether a fault happens; if so, it is counted.
+    pub(super) fn fault(&mut self, kind: FaultKind, permille: u16) -> bool {
+        let happens = self.rng.chance(permille);
+        if happens {
+            self.note(kind);
+        }
+        happens
+    }
+
+    pub(super) fn note(&mut self, kind: FaultKind) {
+        self.injected.count(kind);
+        self.trace.add(kind as u64);
+    }
+
+    /// Lets time pass, with all that happens meanwhile.
+    pub(super) fn pass(&mut self, nanos: u64) {
+        self.pass_until(self.now.saturating_add(nanos));
+    }
+
+    pub(super) fn pass_until(&mut self, time: u64) {
+        while let Some(Reverse((at, ..))) = self.happenings.peek().copied()
+            && at <= time
+        {
+            let Some(Reverse((_, _, happening))) = self.happenings.pop() else { break };
+            self.now = self.now.max(at);
+            self.changes += 1;
+            self.happen(happening);
+        }
+        self.now = self.now.max(time);
+    }
+
+    /// When something happens next.
+    pub(super) fn next_happening(&self) -> Option<u64> {
+        self.happenings.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    pub(super) fn schedule_in(&mut self, nanos: u64, happening: Happening) {
+        self.scheduled += 1;
+        let at = self.now.saturating_add(nanos);
+        self.happenings.push(Reverse((at, self.scheduled, happening)));
+    }
+
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Gives out the smallest free number, unless there is none or a fault says so.
+    pub(super) fn open(&mut self, object: Object) -> Result<i32, Errno> {
+        if self.rng.chance(self.faults.exhausted) {
+            let (kind, errno) = match self.rng.below(4) {
+                0 => (FaultKind::Emfile, Errno::EMFILE),
+                1 => (FaultKind::Enfile, Errno::ENFILE),
+                2 => (FaultKind::Enobufs, Errno::ENOBUFS),
+                _ => (FaultKind::Enomem, Errno::ENOMEM),
+            };
+            self.note(kind);
+            return Err(errno);
+        }
+        self.open_surely(object)
+    }
+
+    /// The same without any fault but a real lack.
+    pub(super) fn open_surely(&mut self, object: Object) -> Result<i32, Errno> {
+        let free = self.table.iter().position(Option::is_none).unwrap_or(self.table.len());
+        if free + FIRST >= self.descriptor_limit {
+            self.note(FaultKind::Emfile);
+            return Err(Errno::EMFILE);
+        }
+        if free == self.table.len() {
+            self.table.push(None);
+        }
+        if let Some(place) = self.table.get_mut(free) {
+            *place = Some(object);
+        }
+        i32::try_from(free + FIRST).map_err(|_| Errno::EMFILE)
+    }
+
+    fn place(number: i32) -> usize {
+        usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(FIRST)
+    }
+
+    pub(super) fn object(&mut self, number: i32) -> Result<&mut Object, Errno> {
+        self.table.get_mut(Self::place(number)).and_then(Option::as_mut).ok_or(Errno::EBADF)
+    }
+
+    pub(super) fn look(&self, number: i32) -> Option<&Object> {
+        self.table.get(Self::place(number)).and_then(Option::as_ref)
+    }
+
+    pub(super) fn stream(&mut self, number: i32) -> Result<EndId, Errno> {
+        match self.object(number)? {
+            Object::Stream(end) => Ok(*end),
+            _ => Err(Errno::ENOTSOCK),
+        }
+    }
+
+    /// How many descriptors are open.
+    pub(super) fn open_count(&self) -> usize {
+        self.table.iter().filter(|object| object.is_some()).count()
+    }
+
+    /// Takes a poller out of the table while it looks at the others; it must be put back.
+    pub(super) fn take_poller(&mut self, number: i32) -> Option<Watches> {
+        match self.object(number) {
+            Ok(Object::Poller(watches)) => Some(std::mem::take(watches)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put_poller(&mut self, number: i32, watches: Watches) {
+        if let Ok(object) = self.object(number) {
+            *object = Object::Poller(watches);
+        }
+    }
+
+    /// `close(2)`: whoever watches the number forgets it, as the kernel does.
+    pub(super) fn close(&mut self, number: i32) {
+        let Some(object) = self.table.get_mut(Self::place(number)).and_then(Option::take) else {
+            return;
+        };
+        for other in self.table.iter_mut().flatten() {
+            if let Object::Poller(watches) = other {
+                watches.forget(number);
+            }
+        }
+        self.changes += 1;
+        match object {
+            Object::Stream(end) => self.close_end(end),
+            Object::Listener(listening) => self.close_listening(listening),
+            Object::Poller(_) | Object::Counter(_) | Object::Signals | Object::Null => {}
+        }
+    }
+}

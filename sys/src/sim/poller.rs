@@ -1,0 +1,348 @@
+//! [`Poller`] and [`wait_one`]: the backend contract over the simulated kernel.
+//!
+//! Whatever backend is asked for, it is this one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::descriptor::{BorrowedFd, Descriptor, call_number};
+use super::faults::FaultKind;
+use super::kernel::{Kernel, MICROSECOND, Object};
+use super::net::State;
+use super::threads::{block, call};
+use crate::event::Event;
+use crate::{AsFd, Backend, Errno, Error, Events, Interest, Mode, Result, Token};
+
+/// Waits in a row that may leave out one descriptor that is ready.
+const MOST_DELAYS: u8 = 4;
+
+/// What a poller watches.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    list: BTreeMap<i32, Watch>,
+    /// Those for which the last wait had no room: they come first in the next.
+    left_out: Vec<i32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    token: Token,
+    interest: Interest,
+    /// Waits in a row that have left it out.
+    delays: u8,
+}
+
+impl Watches {
+    pub(super) fn forget(&mut self, number: i32) {
+        self.list.remove(&number);
+        self.left_out.retain(|left| *left != number);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+/// A poller of the simulated system. See the [contract](crate#the-backend-contract).
+///
+/// It has [`Mode::LEVEL`] and no other.
+#[derive(Debug)]
+pub struct Poller {
+    descriptor: Descriptor,
+    backend: Backend,
+}
+
+fn failed(call: &'static str, errno: Errno, fd: BorrowedFd<'_>) -> Error {
+    Error::call(call, errno, format_args!("descriptor {}", fd.number()))
+}
+
+impl Poller {
+    /// A new poller, which says that it is `backend`.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new(backend: Backend) -> Result<Self> {
+        let open = |kernel: &mut Kernel| {
+            kernel.enter(call_number::OPEN);
+            kernel.open(Object::Poller(Watches::default()))
+        };
+        let number = call(open).map_err(|errno| Error::call("poller", errno, ""))?;
+        Ok(Self { descriptor: Descriptor::new(number), backend })
+    }
+
+    /// The backend that it says it is.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Its own descriptor.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.descriptor.as_fd())
+    }
+
+    /// Starts watching `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` where it is watched already, `EINVAL` for an empty interest, `EBADF`,
+    /// [`Error::Unsupported`] for any mode but level-triggered.
+    pub fn add(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> Result<()> {
+        self.watch("poller add", fd, token, interest, mode, false)
+    }
+
+    /// Replaces token, interest and mode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where it is not watched; else as [`add`](Self::add).
+    pub fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+    ) -> Result<()> {
+        self.watch("poller modify", fd, token, interest, mode, true)
+    }
+
+    fn watch(
+        &mut self,
+        name: &'static str,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        mode: Mode,
+        known: bool,
+    ) -> Result<()> {
+        mode.level_only("the simulated system")?;
+        if interest.is_empty() {
+            return Err(failed(name, Errno::EINVAL, fd));
+        }
+        let watch = Watch { token, interest, delays: 0 };
+        let number = self.descriptor.as_fd().number();
+        let result = call(|kernel| {
+            kernel.enter(call_number::WATCH);
+            kernel.object(fd.number())?;
+            kernel.changes += 1;
+            let Object::Poller(watches) = kernel.object(number)? else {
+                return Err(Errno::EBADF);
+            };
+            match watches.list.contains_key(&fd.number()) {
+                true if !known => return Err(Errno::EEXIST),
+                false if known => return Err(Errno::ENOENT),
+                _ => {}
+            }
+            watches.list.insert(fd.number(), watch);
+            Ok(())
+        });
+        result.map_err(|errno| failed(name, errno, fd))
+    }
+
+    /// Stops watching `fd`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where it is not watched.
+    pub fn delete(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
+        let number = self.descriptor.as_fd().number();
+        let result = call(|kernel| {
+            kernel.enter(call_number::WATCH);
+            let Object::Poller(watches) = kernel.object(number)? else {
+                return Err(Errno::EBADF);
+            };
+            let known = watches.list.contains_key(&fd.number());
+            watches.forget(fd.number());
+            known.then_some(()).ok_or(Errno::ENOENT)
+        });
+        result.map_err(|errno| failed("poller delete", errno, fd))
+    }
+
+    /// The kernel forgets by itself what is closed.
+    pub fn forget(&mut self, _: BorrowedFd<'_>) {}
+
+    /// Waits as the contract says.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where `events` is full.
+    pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
+        if events.free() == 0 {
+            return Err(Error::call("poller wait", Errno::EINVAL, ""));
+        }
+        let number = self.descriptor.as_fd().number();
+        let until = call(|kernel| {
+            kernel.enter(call_number::WAIT);
+            end_of(kernel, timeout)
+        });
+        let found = block(until, |kernel| {
+            let found = kernel.ready(number, events.free());
+            (!found.is_empty()).then_some(found)
+        });
+        let found = found.unwrap_or_default();
+        call(|kernel| kernel.wake_up(timeout));
+        let count = found.len();
+        for event in found {
+            events.push(event);
+        }
+        Ok(count)
+    }
+}
+
+fn end_of(kernel: &Kernel, timeout: Option<Duration>) -> Option<u64> {
+    let nanos = |timeout: Duration| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+    timeout.map(|timeout| kernel.now.saturating_add(nanos(timeout)))
+}
+
+/// Waits until one descriptor is ready for any of `interest`; `None` says that the time is over.
+///
+/// # Errors
+///
+/// `EINVAL` for an empty interest.
+pub fn wait_one(
+    fd: BorrowedFd<'_>,
+    interest: Interest,
+    timeout: Option<Duration>,
+) -> Result<Option<Interest>, Errno> {
+    if interest.is_empty() {
+        return Err(Errno::EINVAL);
+    }
+    let until = call(|kernel| {
+        kernel.enter(call_number::WAIT);
+        end_of(kernel, timeout)
+    });
+    let ready = block(until, |kernel| {
+        let flags = kernel.flags(fd.number());
+        let ready = Event::new(Token(0), flags).readiness() & interest;
+        (!ready.is_empty()).then_some(ready)
+    });
+    call(|kernel| kernel.wake_up(timeout));
+    Ok(ready)
+}
+
+impl Kernel {
+    /// What a descriptor is ready for.
+    fn flags(&self, number: i32) -> u8 {
+        match self.look(number) {
+            Some(Object::Stream(end)) => self.end_flags(*end),
+            Some(Object::Listener(listening)) => {
+                let waits = self.listenings.get(listening).is_some_and(|at| !at.queue.is_empty());
+                if waits { Event::READABLE } else { 0 }
+            }
+            Some(Object::Counter(true)) => Event::READABLE,
+            Some(Object::Signals) if !self.signals.is_empty() => Event::READABLE,
+            _ => 0,
+        }
+    }
+
+    /// Whether a descriptor is a connected stream.
+    fn is_connected(&self, number: i32) -> bool {
+        let Some(Object::Stream(end)) = self.look(number) else { return false };
+        self.ends.get(end).is_some_and(|end| end.state == State::Connected)
+    }
+
+    /// Whether a poller has anything to report, without any fault.
+    pub(super) fn has_ready(&mut self, poller: i32) -> bool {
+        let Some(watches) = self.take_poller(poller) else { return false };
+        let ready = watches.list.iter().any(|(number, watch)| {
+            let event = Event::new(watch.token, self.flags(*number));
+            !(event.readiness() & watch.interest).is_empty()
+        });
+        self.put_poller(poller, watches);
+        ready
+    }
+
+    /// The events of one wait.
+    fn ready(&mut self, poller: i32, most: usize) -> Vec<Event> {
+        let Some(mut watches) = self.take_poller(poller) else { return Vec::new() };
+        let mut found = Vec::new();
+        for (number, watch) in &mut watches.list {
+            let mut event = Event::new(watch.token, self.flags(*number));
+            if (event.readiness() & watch.interest).is_empty() {
+                if !self.is_connected(*number)
+                    || !self.fault(FaultKind::Spurious, self.faults.spurious)
+                {
+                    continue;
+                }
+                event = spurious(watch.token, watch.interest);
+            } else if watch.delays < MOST_DELAYS
+                && self.fault(FaultKind::Delayed, self.faults.delayed)
+            {
+                watch.delays += 1;
+                continue;
+            }
+            watch.delays = 0;
+            if self.faults.no_hints {
+                event = spurious(watch.token, event.readiness() & watch.interest);
+            } else if !event.is_hangup() && !event.is_error() {
+                event = trimmed(event, watch.interest);
+            }
+            found.push((*number, event));
+        }
+        if self.faults.reordered && found.len() > 1 {
+            self.note(FaultKind::Reordered);
+            self.rng.shuffle(&mut found);
+        }
+        // Stable: so the order stays whatever it is among those that were left out, and the others.
+        found.sort_by_key(|(number, _)| !watches.left_out.contains(number));
+        let kept = found.len().min(most);
+        watches.left_out = found.split_off(kept).iter().map(|(number, _)| *number).collect();
+        for (_, event) in &found {
+            self.trace.add(event.token().0);
+            self.trace.add(u64::from(event.is_readable()) << 1 | u64::from(event.is_writable()));
+        }
+        self.put_poller(poller, watches);
+        found.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// A wait has ended: maybe later than it was to, and maybe the clock has jumped.
+    fn wake_up(&mut self, timeout: Option<Duration>) {
+        if timeout == Some(Duration::ZERO) {
+            return;
+        }
+        if self.fault(FaultKind::Oversleep, self.faults.oversleep) {
+            let nanos = self.rng.between(1, 50_000) * MICROSECOND;
+            self.pass(nanos);
+        }
+        if self.fault(FaultKind::ClockJump, self.faults.clock_jump) {
+            let nanos = self.rng.between(1, 20_000_000) * MICROSECOND;
+            self.pass(nanos);
+        }
+    }
+}
+
+/// An event that says this readiness and nothing else.
+fn spurious(token: Token, readiness: Interest) -> Event {
+    let mut flags = 0;
+    if readiness.is_readable() {
+        flags |= Event::READABLE;
+    }
+    if readiness.is_writable() {
+        flags |= Event::WRITABLE;
+    }
+    Event::new(token, flags)
+}
+
+/// An event that says nothing which was not asked for, but the hint of a half-close.
+fn trimmed(event: Event, interest: Interest) -> Event {
+    let mut flags = 0;
+    let readiness = event.readiness() & interest;
+    if readiness.is_readable() {
+        flags |= Event::READABLE;
+        if event.is_read_closed() {
+            flags |= Event::READ_CLOSED;
+        }
+    }
+    if readiness.is_writable() {
+        flags |= Event::WRITABLE;
+    }
+    Event::new(event.token(), flags)
+}

@@ -1,0 +1,302 @@
+//! The small rest of a simulated system: the clock, threads, signals, limits, names, options.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::panic;
+
+use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
+use super::kernel::{Kernel, Object};
+use super::threads::{self, call};
+use crate::{Errno, Error, Result, SocketAddr, Time, UnixAddr};
+
+/// The time now, of the simulated clock.
+#[must_use]
+pub fn now() -> Time {
+    call(|kernel| {
+        kernel.enter(call_number::CLOCK);
+        Time::from_nanos(kernel.now)
+    })
+}
+
+/// A thread that was started, and the duty to wait for it.
+#[derive(Debug)]
+pub struct JoinHandle<T> {
+    handle: std::thread::JoinHandle<T>,
+    thread: usize,
+}
+
+impl<T> JoinHandle<T> {
+    /// Waits until the thread has ended, and returns its result.
+    ///
+    /// # Panics
+    ///
+    /// If the thread panicked: its panic goes on here.
+    pub fn join(self) -> T {
+        threads::wait_for(self.thread);
+        match self.handle.join() {
+            Ok(result) => result,
+            Err(payload) => panic::resume_unwind(payload),
+        }
+    }
+
+    /// Waits until the thread has ended; `None` if it panicked.
+    pub fn wait(self) -> Option<T> {
+        threads::wait_for(self.thread);
+        self.handle.join().ok()
+    }
+
+    /// Whether the thread has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        call(|kernel| kernel.threads.get(self.thread).is_none_or(threads::Thread::has_ended))
+    }
+}
+
+/// Starts a thread, which runs when it is its turn.
+///
+/// # Errors
+///
+/// [`Error::Call`] with `pthread_create`.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    call(|kernel| kernel.enter(call_number::SPAWN));
+    match threads::spawn(name, run) {
+        Ok((handle, thread)) => Ok(JoinHandle { handle, thread }),
+        Err(_) => Err(Error::call("pthread_create", Errno::EAGAIN, name)),
+    }
+}
+
+/// A simulated machine has one processor.
+#[must_use]
+pub fn available_cpus() -> usize {
+    1
+}
+
+/// The numbers of the processors that the calling thread may run on.
+///
+/// # Errors
+///
+/// None.
+pub fn thread_cpus() -> Result<Vec<usize>> {
+    Ok(vec![0])
+}
+
+/// Lets the calling thread run on these processors and no others.
+///
+/// # Errors
+///
+/// `EINVAL` where the one that there is is not among them.
+pub fn set_thread_cpus(cpus: &[usize]) -> Result<()> {
+    let failed = || Error::call("sched_setaffinity", Errno::EINVAL, format_args!("{cpus:?}"));
+    cpus.contains(&0).then_some(()).ok_or_else(failed)
+}
+
+/// How many descriptors the program may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorLimit {
+    /// What holds now.
+    pub soft: u64,
+    /// What it may be raised to.
+    pub hard: u64,
+}
+
+/// How many descriptors the program may hold.
+///
+/// # Errors
+///
+/// None.
+pub fn descriptor_limit() -> Result<DescriptorLimit> {
+    let limit = call(|kernel| kernel.descriptor_limit) as u64;
+    Ok(DescriptorLimit { soft: limit, hard: limit })
+}
+
+/// As [`descriptor_limit`]: there is nothing to raise.
+///
+/// # Errors
+///
+/// None.
+pub fn raise_descriptor_limit() -> Result<DescriptorLimit> {
+    descriptor_limit()
+}
+
+/// How many descriptors the program holds.
+#[must_use]
+pub fn open_descriptors() -> usize {
+    call(|kernel| kernel.open_count())
+}
+
+/// One descriptor kept back for when there are none left.
+#[derive(Debug)]
+pub struct SpareDescriptor(Option<Descriptor>);
+
+impl SpareDescriptor {
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`], such as `EMFILE`.
+    pub fn open() -> Result<Self> {
+        let spare = open_null().map_err(|errno| Error::call("open", errno, "/dev/null"))?;
+        Ok(Self(Some(spare)))
+    }
+
+    /// Whether a descriptor is kept back at the moment.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Accepts one peer in the spare's place and closes it at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](crate::accept).
+    pub fn turn_away(&mut self, listener: impl AsFd) -> Result<bool, Errno> {
+        self.0 = None;
+        let accepted = crate::accept(listener).map(drop);
+        self.0 = open_null().ok();
+        match accepted {
+            Ok(()) => Ok(true),
+            Err(errno) if errno.would_block() => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+fn open_null() -> Result<Descriptor, Errno> {
+    call(|kernel| {
+        kernel.enter(call_number::OPEN);
+        kernel.open(Object::Null)
+    })
+    .map(Descriptor::new)
+}
+
+/// The signals that a server is told things by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// `SIGINT`.
+    Interrupt,
+    /// `SIGTERM`.
+    Terminate,
+    /// `SIGHUP`.
+    Hangup,
+    /// `SIGUSR1`.
+    User1,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP",
+            Self::User1 => "SIGUSR1",
+        })
+    }
+}
+
+/// The signals of the program, delivered through a descriptor; the world raises them.
+#[derive(Debug)]
+pub struct Signals(Descriptor);
+
+impl Signals {
+    /// Catches signals.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SignalsInstalled`] while another `Signals` lives; `EMFILE` and its like.
+    pub fn install(_: &[Signal]) -> Result<Self> {
+        let install = |kernel: &mut Kernel| {
+            if kernel.signals_installed {
+                return Err(Error::SignalsInstalled);
+            }
+            let opened = kernel.open(Object::Signals);
+            let number = opened.map_err(|errno| Error::call("pipe", errno, ""))?;
+            kernel.signals_installed = true;
+            Ok(number)
+        };
+        call(install).map(|number| Self(Descriptor::new(number)))
+    }
+
+    /// The signal that arrived first and was not taken yet.
+    pub fn take(&mut self) -> Option<Signal> {
+        call(|kernel| kernel.signals.pop_front())
+    }
+
+    /// None is ever lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        0
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        threads::call_if_there(|kernel| {
+            kernel.signals_installed = false;
+            kernel.signals.clear();
+        });
+    }
+}
+
+/// The addresses of `host`: numeric ones, Unix sockets, and the names that the world knows.
+///
+/// # Errors
+///
+/// [`Error::Resolve`] where the name has no address.
+pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    if host.is_empty() {
+        return Ok(vec![SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into()]);
+    }
+    if let Some(name) = host.strip_prefix("unix:") {
+        let unix = match name.strip_prefix('@') {
+            Some(name) => UnixAddr::Abstract(name.as_bytes().to_vec()),
+            None => UnixAddr::Path(name.into()),
+        };
+        return Ok(vec![unix.into()]);
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(vec![SocketAddrV4::new(ip, port).into()]);
+    }
+    if let Ok(ip) = host.parse::<Ipv6Addr>() {
+        return Ok(vec![SocketAddrV6::new(ip, port, 0, 0).into()]);
+    }
+    let known = call(|kernel| kernel.hosts.get(host).cloned());
+    let reason = "EAI_NONAME (Name or service not known)";
+    known.ok_or_else(|| Error::Resolve { host: host.into(), reason: reason.into() })
+}
+
+/// Sends small messages at once: simulated sockets always do.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` for a Unix socket.
+pub fn set_nodelay(fd: impl AsFd, _: bool) -> Result<()> {
+    match crate::local_address(fd)?.is_unix() {
+        true => Err(Error::call("setsockopt TCP_NODELAY", Errno::EOPNOTSUPP, "")),
+        false => Ok(()),
+    }
+}
+
+/// The bytes received but not yet read, and those sent but not yet arrived.
+///
+/// # Errors
+///
+/// `EBADF`, `ENOTSOCK`.
+pub fn queue_sizes(fd: impl AsFd) -> Result<(usize, usize)> {
+    let number = fd.as_fd().number();
+    let sizes = call(|kernel| {
+        let end = kernel.stream(number)?;
+        let end = kernel.ends.get(&end).ok_or(Errno::ENOTCONN)?;
+        Ok((end.inbox.len(), end.outbox.len()))
+    });
+    sizes.map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))
+}

@@ -1,0 +1,63 @@
+//! [`Waker`]: a counter that a poller watches.
+
+use super::descriptor::{AsFd, Descriptor, call_number};
+use super::kernel::{Kernel, Object};
+use super::threads::call;
+use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
+
+/// Makes a poller report a token, from any thread.
+#[derive(Debug)]
+pub struct Waker(Descriptor);
+
+impl Waker {
+    /// A waker whose events carry `token`.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new(poller: &mut Poller, token: Token) -> Result<Self> {
+        let open = |kernel: &mut Kernel| {
+            kernel.enter(call_number::OPEN);
+            kernel.open(Object::Counter(false))
+        };
+        let number = call(open).map_err(|errno| Error::call("waker", errno, ""))?;
+        let waker = Self(Descriptor::new(number));
+        poller.add(waker.0.as_fd(), token, Interest::READABLE, Mode::LEVEL)?;
+        Ok(waker)
+    }
+
+    /// Makes the poller report the token, now or when it next waits.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn wake(&self) -> Result<()> {
+        self.set(true);
+        Ok(())
+    }
+
+    /// Takes the event back.
+    pub fn reset(&self) {
+        self.set(false);
+    }
+
+    fn set(&self, raised: bool) {
+        let number = self.0.as_fd().number();
+        call(|kernel| {
+            kernel.enter(call_number::WAKE);
+            kernel.changes += 1;
+            if let Ok(Object::Counter(counter)) = kernel.object(number) {
+                *counter = raised;
+            }
+        });
+    }
+
+    /// Takes the waker out of the `poller` that it was made with, and ends it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where it was made with another poller.
+    pub fn close(self, poller: &mut Poller) -> Result<()> {
+        poller.delete(self.0.as_fd()).map_err(|_| Error::call("close waker", Errno::ENOENT, ""))
+    }
+}

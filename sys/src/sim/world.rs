@@ -1,0 +1,138 @@
+//! [`World`]: a simulated system as its maker sees it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::descriptor::BorrowedFd;
+use super::faults::{Faults, Injected};
+use super::kernel::{Happening, Kernel};
+use super::planted::Planted;
+use super::threads::{Shared, set_here};
+use crate::{Signal, SocketAddr, Time};
+
+/// A simulated system. The thread that [enters](Self::enter) it makes all its calls there.
+///
+/// Dropping it takes the thread out again.
+pub struct World {
+    shared: Arc<Shared>,
+}
+
+impl World {
+    /// A world that follows from `seed`, entered by this thread.
+    #[must_use]
+    pub fn enter(seed: u64, faults: Faults) -> Self {
+        let shared = Shared::new(Kernel::new(seed, faults));
+        set_here(Some(Arc::clone(&shared)));
+        Self { shared }
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.lock().faults = faults;
+    }
+
+    /// Has the engine show a bug.
+    pub fn plant(&self, bug: Option<Planted>) {
+        self.shared.lock().planted = bug;
+    }
+
+    /// How often each fault has happened.
+    #[must_use]
+    pub fn injected(&self) -> Injected {
+        self.shared.lock().injected.clone()
+    }
+
+    /// A hash of every call so far, with its result.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.shared.lock().trace.get()
+    }
+
+    /// Adds something of the maker's own to the trace.
+    pub fn note(&self, number: u64) {
+        self.shared.lock().trace.add(number);
+    }
+
+    /// The time now. Unlike [`now`](crate::now), asking takes no time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        Time::from_nanos(self.shared.lock().now)
+    }
+
+    /// Lets time pass, with all that happens meanwhile.
+    pub fn pass(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.shared.lock().pass(nanos);
+    }
+
+    /// When something happens next by itself; `None` where nothing is under way.
+    #[must_use]
+    pub fn next_happening(&self) -> Option<Time> {
+        self.shared.lock().next_happening().map(Time::from_nanos)
+    }
+
+    /// Whoever waits looks again after this time at the latest.
+    pub fn alarm(&self, after: Duration) {
+        let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        self.shared.lock().schedule_in(nanos, Happening::Alarm);
+    }
+
+    /// Whether a poller, known by its descriptor, has anything to report.
+    #[must_use]
+    pub fn has_ready(&self, poller: BorrowedFd<'_>) -> bool {
+        self.shared.lock().has_ready(poller.number())
+    }
+
+    /// How many descriptors a poller watches.
+    #[must_use]
+    pub fn watched(&self, poller: BorrowedFd<'_>) -> usize {
+        let mut kernel = self.shared.lock();
+        let Some(watches) = kernel.take_poller(poller.number()) else { return 0 };
+        let count = watches.len();
+        kernel.put_poller(poller.number(), watches);
+        count
+    }
+
+    /// How many descriptors the program may hold from now on. What is open stays open.
+    pub fn set_descriptor_limit(&self, limit: usize) {
+        self.shared.lock().descriptor_limit = limit;
+    }
+
+    /// How many descriptors the program holds.
+    #[must_use]
+    pub fn open_descriptors(&self) -> usize {
+        self.shared.lock().open_count()
+    }
+
+    /// Bytes that the program has received and sent so far.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        let kernel = self.shared.lock();
+        (kernel.received, kernel.sent)
+    }
+
+    /// Raises a signal.
+    pub fn raise(&self, signal: Signal) {
+        let mut kernel = self.shared.lock();
+        kernel.signals.push_back(signal);
+        kernel.changes += 1;
+    }
+
+    /// Gives a name addresses.
+    pub fn add_host(&self, name: &str, addresses: Vec<SocketAddr>) {
+        self.shared.lock().hosts.insert(name.to_owned(), addresses);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        set_here(None);
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
