@@ -9,53 +9,31 @@
 //! with ours. Where that program drives a selector for its one connection, a blocking client does
 //! here.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use std::error::Error;
 use std::process::ExitCode;
 
+use command::Stop;
 use myriapod::Client;
-use myriapod::protocol::{Head, encode, write_json};
-use serde::Serialize;
+use myriapod::protocol::encode;
 
+#[path = "support/command.rs"]
+mod command;
 #[path = "support/python_repr.rs"]
 mod python_repr;
-
-/// A search request; the keys are written in this order.
-#[derive(Serialize)]
-struct Search<'a> {
-    action: &'a str,
-    value: &'a str,
-}
+#[path = "support/request.rs"]
+mod request;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let [_, host, port, action, value] = arguments.as_slice() else {
-        println!("usage: {} <host> <port> <action> <value>", arguments[0]);
-        return ExitCode::FAILURE;
-    };
-    match ask(host, port, action, value) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::run("<host> <port> <action> <value>", |arguments| match arguments {
+        [host, port, action, value] => ask(host, command::port(port)?, action, value),
+        _ => Err(Stop::Usage),
+    })
 }
 
-fn ask(host: &str, port: &str, action: &str, value: &str) -> Result<(), Box<dyn Error>> {
-    let port = port.parse().map_err(|_| format!("port {port:?}: not a number below 65536"))?;
+fn ask(host: &str, port: u16, action: &str, value: &str) -> Result<(), Stop> {
     let server = format!("({}, {port})", python_repr::text(host));
-
-    let mut content = Vec::new();
-    let head = if action == "search" {
-        write_json(&mut content, &Search { action, value })?;
-        Head::json()
-    } else {
-        content.extend_from_slice(action.as_bytes());
-        content.extend_from_slice(value.as_bytes());
-        Head::binary("binary/custom-client-binary-type")
-    };
+    let (head, content) = request::request(action, value)?;
     let mut wire = Vec::new();
     encode(&mut wire, &head, &content)?;
 

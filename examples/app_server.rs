@@ -9,14 +9,16 @@
 //! closes. Where that program keeps a `Message` object beside each socket, here the engine keeps
 //! the connection, and the handler below keeps only the peer's address, for the lines it prints.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use std::error::Error;
 use std::process::ExitCode;
 
+use command::Stop;
 use myriapod::{Cause, ConnectionId, Handler, HandlerResult, Message, Reply, Server, SocketAddr};
 use serde::Deserialize;
 
+#[path = "support/command.rs"]
+mod command;
 #[path = "support/python_repr.rs"]
 mod python_repr;
 
@@ -81,22 +83,13 @@ impl Handler for SearchService {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let [_, host, port] = arguments.as_slice() else {
-        println!("usage: {} <host> <port>", arguments[0]);
-        return ExitCode::FAILURE;
-    };
-    match serve(host, port) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::run("<host> <port>", |arguments| match arguments {
+        [host, port] => serve(host, command::port(port)?),
+        _ => Err(Stop::Usage),
+    })
 }
 
-fn serve(host: &str, port: &str) -> Result<(), Box<dyn Error>> {
-    let port = port.parse().map_err(|_| format!("port {port:?}: not a number below 65536"))?;
+fn serve(host: &str, port: u16) -> Result<(), Stop> {
     let mut server = Server::builder().listen(host, port).build(SearchService)?;
     // The host as it was given, and the real port where 0 was.
     let port = server.addresses()[0].port().unwrap_or(port);

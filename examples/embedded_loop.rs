@@ -12,15 +12,26 @@
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
-use std::error::Error;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use command::Stop;
 use myriapod::Server;
+
+#[path = "support/command.rs"]
+mod command;
 
 const TICK: Duration = Duration::from_millis(500);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let ticks: u32 = std::env::args().nth(1).map_or(Ok(20), |text| text.parse())?;
+fn main() -> ExitCode {
+    command::run("[TICKS]", |arguments| match arguments {
+        [] => serve(20),
+        [ticks] => serve(command::number(ticks, "number of ticks")?),
+        _ => Err(Stop::Usage),
+    })
+}
+
+fn serve(ticks: u32) -> Result<(), Stop> {
     let mut server = Server::builder().listen("127.0.0.1", 0).answer(|message, reply| {
         reply.echo(&message)?;
         Ok(())

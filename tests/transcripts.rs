@@ -109,9 +109,9 @@ fn do_the_examples_show_their_usage() {
         [("app_server", "<host> <port>"), ("app_client", "<host> <port> <action> <value>")]
     {
         let output = example(name).output().unwrap();
-        let printed = String::from_utf8(output.stdout).unwrap();
+        let printed = String::from_utf8(output.stderr).unwrap();
         assert!(printed.starts_with("usage: "), "{printed}");
         assert!(printed.trim_end().ends_with(&format!("{name} {usage}")), "{printed}");
-        assert!(!output.status.success());
+        assert_eq!(output.status.code(), Some(2));
     }
 }

@@ -1,0 +1,61 @@
+//! The simplest server: blocking, one client, every byte sent back, and the end.
+//!
+//! ```text
+//! $ cargo run --example echo_server
+//! Connected by ('127.0.0.1', 64623)
+//! ```
+//!
+//! It prints what the tutorial's `echo-server.py` prints; with a port of your own, also where it
+//! listens.
+
+#![expect(clippy::print_stdout, reason = "a program for the terminal")]
+
+use std::process::ExitCode;
+
+use blocking::{listen, send_all};
+use command::Stop;
+use myriapod::sys::{Error, Socket};
+
+#[path = "support/blocking.rs"]
+mod blocking;
+#[path = "support/command.rs"]
+mod command;
+#[path = "support/python_repr.rs"]
+mod python_repr;
+
+/// Only this machine can connect.
+const HOST: &str = "127.0.0.1";
+/// Ports above 1023 need no privilege.
+const PORT: u16 = 65432;
+
+fn main() -> ExitCode {
+    command::run("[HOST] [PORT]", |arguments| match arguments {
+        [] => serve(HOST, None),
+        [host] => serve(host, None),
+        [host, port] => serve(host, Some(command::port(port)?)),
+        _ => Err(Stop::Usage),
+    })
+}
+
+fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
+    let listener = listen(host, port.unwrap_or(PORT))?;
+    if port.is_some() {
+        println!("listening on {}", python_repr::address(&listener.local_address()?));
+    }
+    // Waits here until a client comes.
+    let (descriptor, peer) =
+        listener.accept().map_err(|errno| Error::call("accept", errno, host))?;
+    let conn = Socket::from(descriptor);
+    conn.set_nonblocking(false)?;
+    println!("Connected by {}", python_repr::address(&peer));
+
+    let mut buffer = [0; 1024];
+    loop {
+        // As much as is there, at most 1024 bytes; zero bytes are the end.
+        let count = conn.recv(&mut buffer).map_err(|errno| Error::call("recv", errno, &peer))?;
+        if count == 0 {
+            return Ok(());
+        }
+        send_all(&conn, &buffer[..count]).map_err(|errno| Error::call("send", errno, &peer))?;
+    }
+}

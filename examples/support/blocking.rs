@@ -1,0 +1,53 @@
+//! What the programs over blocking sockets share: finding the other end, and sending all of it.
+
+#![allow(dead_code, reason = "servers do not connect, and clients do not listen")]
+
+use myriapod::SocketAddr;
+use myriapod::sys::{self, Errno, Error, ListenOptions, Listener, Socket};
+
+/// The address that this machine's own name has, as the tutorial's first program asks for it.
+pub(crate) fn own_host() -> Result<String, Error> {
+    let name = sys::host_name()?;
+    let v4 = |address: SocketAddr| address.ip().filter(std::net::IpAddr::is_ipv4);
+    let nothing = || Error::call("bind", Errno::EADDRNOTAVAIL, &name);
+    let found = sys::resolve(&name, 0)?.into_iter().find_map(v4).ok_or_else(nothing)?;
+    Ok(found.to_string())
+}
+
+/// Listens on the first address of `host` that can be bound; the listener is blocking.
+pub(crate) fn listen(host: &str, port: u16) -> Result<Listener, Error> {
+    let listener =
+        first(host, port, "bind", |address| Listener::bind(address, &ListenOptions::default()))?;
+    listener.set_nonblocking(false)?;
+    Ok(listener)
+}
+
+/// Connects to the first address of `host` that answers; the socket is blocking.
+pub(crate) fn connect(host: &str, port: u16) -> Result<Socket, Error> {
+    first(host, port, "connect", Socket::connect)
+}
+
+fn first<T>(
+    host: &str,
+    port: u16,
+    call: &'static str,
+    attempt: impl Fn(&SocketAddr) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut error = Error::call(call, Errno::EADDRNOTAVAIL, host);
+    for address in sys::resolve(host, port)? {
+        match attempt(&address) {
+            Ok(done) => return Ok(done),
+            Err(failed) => error = failed,
+        }
+    }
+    Err(error)
+}
+
+/// Python's `sendall`: `send` may take only a part, and says how much.
+pub(crate) fn send_all(socket: &Socket, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let sent = socket.send(bytes)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! How every example starts and ends: its usage line, its errors, its exit status.
+
+#![allow(dead_code, reason = "no program needs all of it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "programs for the terminal")]
+
+use std::process::ExitCode;
+
+use myriapod::sys::{Errno, Error};
+
+/// Why a program ends early.
+pub(crate) enum Stop {
+    /// Wrong arguments: the usage line says it all.
+    Usage,
+    /// An argument that cannot be meant, in words.
+    Argument(String),
+    /// What failed, in words that name the call and the errno.
+    Failed(String),
+}
+
+/// Errors that name their call. A bare `Errno` does not, so it has no place here.
+macro_rules! fails_with {
+    ($($error:ty)*) => {
+        $(impl From<$error> for Stop {
+            fn from(error: $error) -> Self {
+                Self::Failed(error.to_string())
+            }
+        })*
+    };
+}
+
+fails_with! {
+    Error myriapod::Error myriapod::HandleError std::io::Error
+    myriapod::protocol::EncodeError myriapod::protocol::ProtocolError
+}
+
+/// Runs a program with its arguments. `--help` prints the usage line; wrong usage is status 2 and a
+/// failure status 1, each with one line on stderr.
+pub(crate) fn run(usage: &str, main: impl FnOnce(&[&str]) -> Result<(), Stop>) -> ExitCode {
+    let lossy = |argument: std::ffi::OsString| argument.to_string_lossy().into_owned();
+    let arguments: Vec<String> = std::env::args_os().map(lossy).collect();
+    let (program, arguments) = arguments.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let usage = format!("usage: {program} {usage}");
+    if matches!(arguments[..], ["--help" | "-h"]) {
+        println!("{}", usage.trim_end());
+        return ExitCode::SUCCESS;
+    }
+    let (line, status) = match main(&arguments) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Stop::Usage) => (usage.trim_end().to_owned(), 2),
+        Err(Stop::Argument(text)) => (format!("{text}; {}", usage.trim_end()), 2),
+        Err(Stop::Failed(text)) => (text, 1),
+    };
+    eprintln!("{line}");
+    ExitCode::from(status)
+}
+
+/// Runs a program that takes no arguments.
+pub(crate) fn lesson(main: impl FnOnce() -> Result<(), Stop>) -> ExitCode {
+    run("", |arguments| if arguments.is_empty() { main() } else { Err(Stop::Usage) })
+}
+
+/// The number of a port.
+pub(crate) fn port(text: &str) -> Result<u16, Stop> {
+    number(text, "port")
+}
+
+/// A number of whatever size, called `what`.
+pub(crate) fn number<N: std::str::FromStr>(text: &str, what: &str) -> Result<N, Stop> {
+    text.parse().map_err(|_| Stop::Argument(format!("{what} {text:?}: no such number")))
+}
+
+/// A failed call, where there is nothing to name that it was done to.
+pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::call(call, errno, "")
+}

@@ -1,0 +1,149 @@
+//! The first program: a thread for each connection, and a length in 64 bytes before each text.
+//!
+//! ```text
+//! $ cargo run --example threaded_server -- 127.0.0.1 5050
+//! [STARTING] server is starting...
+//! [LISTENING] Server is listening on 127.0.0.1:5050
+//! ```
+//!
+//! It prints what the tutorial's first server prints. That one takes whatever `recv` returns for a
+//! whole message; this one goes on receiving until the message is whole. That one spins when a
+//! client leaves without `!DISCONNECT`; this one sees the end.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
+use std::process::ExitCode;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use blocking::{listen, own_host, send_all};
+use command::Stop;
+use myriapod::protocol::{Decoder, Padded};
+use myriapod::sys::{self, Errno, Socket, SocketAddr};
+
+#[path = "support/blocking.rs"]
+mod blocking;
+#[path = "support/command.rs"]
+mod command;
+#[path = "support/python_repr.rs"]
+mod python_repr;
+
+const PORT: u16 = 5050;
+
+/// Each connection costs a thread, so there is an end to them; more peers wait in the backlog.
+const MAX_CONNECTIONS: usize = 500;
+
+fn main() -> ExitCode {
+    command::run("[HOST] [PORT]", |arguments| match arguments {
+        [] => serve(&own_host()?, None),
+        [host] => serve(host, None),
+        [host, port] => serve(host, Some(command::port(port)?)),
+        _ => Err(Stop::Usage),
+    })
+}
+
+fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
+    println!("[STARTING] server is starting...");
+    let listener = listen(host, port.unwrap_or(PORT))?;
+    match port {
+        None => println!("[LISTENING] Server is listening on {host}"),
+        Some(_) => println!("[LISTENING] Server is listening on {}", listener.local_address()?),
+    }
+    let active = Arc::new(Active::default());
+    loop {
+        active.wait_for_room();
+        // Waits until somebody connects.
+        let (descriptor, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            // Somebody who is gone already.
+            Err(Errno::ECONNABORTED | Errno::EPROTO) => continue,
+            Err(errno) => return Err(sys::Error::call("accept", errno, host).into()),
+        };
+        active.begin();
+        let its_end = Arc::clone(&active);
+        let thread = sys::spawn("client", move || {
+            if let Err(error) = handle_client(&descriptor.into(), &peer) {
+                eprintln!("{peer}: {}", error.0);
+            }
+            its_end.end();
+        });
+        if let Err(error) = thread {
+            // The connection went with the thread that there is no room for.
+            eprintln!("{error}");
+            active.end();
+            continue;
+        }
+        println!("[ACTIVE CONNECTIONS] {}", active.count());
+    }
+}
+
+fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Text> {
+    let peer = python_repr::address(peer);
+    println!("[NEW CONNECTION] {peer} connected.");
+    socket.set_nonblocking(false)?;
+
+    let mut decoder = Decoder::new(Padded::default());
+    loop {
+        while let Some(message) = decoder.next_message()? {
+            let text = message.text()?;
+            println!("[{peer}] {text}");
+            send_all(socket, Padded::RECEIVED.as_bytes())
+                .map_err(|errno| Text::of("send", errno))?;
+            if text == Padded::DISCONNECT {
+                return Ok(());
+            }
+        }
+        // Part of a message, or nothing: wait for more.
+        let buffer = decoder.buffer_mut();
+        buffer.reserve(4096);
+        if socket.recv_append(buffer).map_err(|errno| Text::of("recv", errno))? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// What ended one connection, in words; the others go on.
+struct Text(String);
+
+impl Text {
+    fn of(call: &str, errno: Errno) -> Self {
+        Self(format!("{call}: {errno}"))
+    }
+}
+
+impl<E: std::error::Error> From<E> for Text {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// How many connections there are: Python's `threading.active_count() - 1`.
+#[derive(Default)]
+struct Active {
+    connections: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Active {
+    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self) -> usize {
+        *self.lock()
+    }
+
+    fn begin(&self) {
+        *self.lock() += 1;
+    }
+
+    fn end(&self) {
+        *self.lock() -= 1;
+        self.ended.notify_one();
+    }
+
+    fn wait_for_room(&self) {
+        let is_full = |count: &mut usize| *count >= MAX_CONNECTIONS;
+        let room = self.ended.wait_while(self.lock(), is_full);
+        drop(room.unwrap_or_else(PoisonError::into_inner));
+    }
+}
