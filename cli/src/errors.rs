@@ -12,7 +12,7 @@ use crate::terminal::{print_text, size, wrap};
 
 const EXAMPLES: &str = "\
 Examples:
-  myriapod errors                what every call on a socket can return on this system
+  myriapod errors                all that calls on sockets can return
   myriapod errors EADDRINUSE     one of them, by name
   myriapod errors 111            or by number: they differ between systems
   myriapod errors connect        all that connect() can return

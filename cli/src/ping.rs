@@ -18,7 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   myriapod ping example.org 443 -c 3         three connections, one a second
   myriapod ping 127.0.0.1 65432 --message    with a JSON-header message on each
-  myriapod ping localhost 65432 -4 -i 200ms  its IPv4 address, five times a second
+  myriapod ping localhost 65432 -4 -i 200ms  its IPv4 address, often
   myriapod ping unix:/tmp/echo 0 -c 1        a Unix socket
 
 For networks that drop ICMP, which ping(8) needs: this makes a TCP connection \

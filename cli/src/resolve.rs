@@ -16,7 +16,7 @@ use crate::terminal::{OneLine, print_text, size};
 
 const EXAMPLES: &str = "\
 Examples:
-  myriapod resolve localhost       often ::1 and 127.0.0.1: which has the server?
+  myriapod resolve localhost       often both ::1 and 127.0.0.1
   myriapod resolve example.org 80  where a client would connect to, in order
   myriapod resolve 127.0.0.1       a numeric address asks nobody
   myriapod resolve localhost --json | jq -r .ip
@@ -138,7 +138,7 @@ fn shown(address: &SocketAddr, port: Option<u16>) -> String {
     }
 }
 
-/// The first argument of socket().
+/// The first argument of `socket()`.
 const fn family(address: &SocketAddr) -> &'static str {
     match address {
         SocketAddr::V4(_) => "AF_INET",
