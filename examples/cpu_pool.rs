@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! $ cargo run --release --example cpu_pool -- 127.0.0.1 65432
-//! listening on ('127.0.0.1', 65432), 2 threads count primes
+//! listening on ('127.0.0.1', 65432)
+//! 2 threads count primes
 //! $ cargo run --example app_client -- 127.0.0.1 65432 search 'primes below 50000000'
 //! got result: 3001134 primes below 50000000
 //! ```
@@ -51,13 +52,15 @@ fn main() -> ExitCode {
 }
 
 fn serve(host: &str, port: u16) -> Result<(), Stop> {
-    let threads = sys::available_cpus();
+    // With one, a short job would wait for a long one.
+    let threads = sys::available_cpus().max(2);
     let jobs = start_pool(threads)?;
     let mut server = Server::builder()
         .listen(host, port)
         .answer(move |message, reply| answer(&message, reply, &jobs))?;
     let port = server.addresses()[0].port().unwrap_or(port);
-    println!("listening on ({}, {port}), {threads} threads count primes", python_repr::text(host));
+    println!("listening on ({}, {port})", python_repr::text(host));
+    println!("{threads} threads count primes");
     server.run()?;
     Ok(())
 }

@@ -6,23 +6,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
+
+use programs::example;
+
+#[path = "common/programs.rs"]
+mod programs;
 
 const NATIVE: &str = if cfg!(target_endian = "big") { "big" } else { "little" };
-
-/// An example. `cargo test` has built all of them; `cargo test --test transcripts` has not.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    if !program.exists() {
-        let release = if cfg!(debug_assertions) { "dev" } else { "release" };
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let built =
-            Command::new(cargo).args(["build", "--example", name, "--profile", release]).status();
-        assert!(built.unwrap().success(), "{name} cannot be built");
-    }
-    Command::new(program)
-}
 
 struct Server(Child);
 
@@ -101,17 +92,4 @@ fn does_a_search_for_the_puppy_print_the_tutorials_lines() {
 #[test]
 fn does_a_binary_request_print_the_tutorials_lines() {
     compare("binary", "binary", "😃");
-}
-
-#[test]
-fn do_the_examples_show_their_usage() {
-    for (name, usage) in
-        [("app_server", "<host> <port>"), ("app_client", "<host> <port> <action> <value>")]
-    {
-        let output = example(name).output().unwrap();
-        let printed = String::from_utf8(output.stderr).unwrap();
-        assert!(printed.starts_with("usage: "), "{printed}");
-        assert!(printed.trim_end().ends_with(&format!("{name} {usage}")), "{printed}");
-        assert_eq!(output.status.code(), Some(2));
-    }
 }

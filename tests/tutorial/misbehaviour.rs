@@ -1,0 +1,179 @@
+//! Peers that do not do what the text's programs do: one connection's trouble is nobody else's.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use myriapod::Client;
+use myriapod::protocol::encode_padded;
+use serde_json::json;
+
+use crate::programs::{Running, example};
+
+fn serve(name: &str, more: &[&str]) -> (Running, u16) {
+    let mut command = example(name);
+    command.args(["127.0.0.1", "0"]).args(more);
+    let mut server = Running::start(command);
+    let port = server.port();
+    (server, port)
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn padded(text: &str) -> Vec<u8> {
+    let mut wire = Vec::new();
+    encode_padded(&mut wire, text).unwrap();
+    wire
+}
+
+/// All that still comes, until the other side closes.
+fn rest(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        // Closing with unread input resets.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        done => drop(done.unwrap()),
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn do_the_servers_of_the_first_program_refuse_what_int_would_accept() {
+    for name in ["threaded_server", "padded_on_engine"] {
+        let (server, port) = serve(name, &[]);
+        let mut good = connect(port);
+        for header in ["-1", "+5", " 5", "1_0", "٥", "05", "5\t", "five", "", "1048577"] {
+            let mut bad = connect(port);
+            let spaces = 64 - header.len();
+            let _ = bad.write_all(format!("{header}{:spaces$}12345", "").as_bytes());
+            let answer = rest(bad);
+            assert!(!answer.contains("Msg received"), "{name} takes {header:?}: {answer}");
+        }
+        // In pieces, and two at once.
+        let wire = [padded("Hello"), padded("héllo again")].concat();
+        for piece in wire.chunks(9) {
+            good.write_all(piece).unwrap();
+        }
+        good.write_all(&padded("!DISCONNECT")).unwrap();
+        assert_eq!(rest(good), "Msg received".repeat(3), "{name}");
+        let told = server.end();
+        assert_eq!(told.lines().count(), 10, "{name} tells of each once: {told}");
+    }
+}
+
+#[test]
+fn does_a_client_that_leaves_without_a_word_end_only_itself() {
+    for name in ["threaded_server", "padded_on_engine"] {
+        let (server, port) = serve(name, &[]);
+        for part in ["", "12", "12                "] {
+            let mut leaving = connect(port);
+            leaving.write_all(part.as_bytes()).unwrap();
+            leaving.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(rest(leaving), "", "{name}: the server sees the end and closes");
+        }
+        let mut good = connect(port);
+        good.write_all(&padded("!DISCONNECT")).unwrap();
+        assert_eq!(rest(good), "Msg received", "{name}");
+        drop(server);
+    }
+}
+
+/// Sends much and reads it back, however the pieces fall.
+fn echo_much(port: u16) {
+    let mut stream = connect(port);
+    let mut reading = stream.try_clone().unwrap();
+    let sent: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(5_000_000).collect();
+    let received = std::thread::spawn(move || {
+        let mut received = Vec::new();
+        reading.read_to_end(&mut received).map(|_| received)
+    });
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(received.join().unwrap().unwrap() == sent, "what comes back is something else");
+}
+
+#[test]
+fn is_all_echoed_that_does_not_fit_one_call() {
+    let (server, port) = serve("echo_server", &[]);
+    echo_much(port);
+    server.succeed();
+    // Its lines show every byte: keep them short.
+    let (_server, port) = serve("multiconn_server", &[]);
+    let mut stream = connect(port);
+    let sent = vec![b'x'; 200_000];
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert!(received == sent, "{} bytes", received.len());
+}
+
+#[test]
+fn does_a_peer_that_never_reads_stop_nobody_else() {
+    let (_server, port) = serve("multiconn_server", &[]);
+    let mut deaf = connect(port);
+    deaf.set_nonblocking(true).unwrap();
+    // Until neither the system nor the server takes any more.
+    let mut refused = 0;
+    while refused < 20 {
+        if deaf.write(&[b'x'; 4096]).is_ok_and(|count| count > 0) {
+            refused = 0;
+            continue;
+        }
+        refused += 1;
+        let mut other = connect(port);
+        other.write_all(b"Hello").unwrap();
+        let mut echo = [0; 5];
+        other.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"Hello");
+    }
+}
+
+#[test]
+fn does_one_engine_carry_every_framing() {
+    let (_server, port) = serve("padded_on_engine", &["json"]);
+    let mut client = Client::connect("127.0.0.1", port).unwrap();
+    let value = json!({ "action": "search", "value": "morpheus" });
+    assert_eq!(client.request_json(&value).unwrap().json().unwrap(), value);
+
+    let (_server, port) = serve("padded_on_engine", &["raw"]);
+    echo_much(port);
+}
+
+#[test]
+fn are_others_served_while_the_pool_computes() {
+    let (mut server, port) = serve("cpu_pool", &[]);
+    let ask = |value: &str| json!({ "action": "search", "value": value });
+    let mut busy = connect(port);
+    let mut wire = Vec::new();
+    myriapod::protocol::encode_json(
+        &mut wire,
+        &myriapod::protocol::Head::json(),
+        &ask("primes below 500000000"),
+    )
+    .unwrap();
+    busy.write_all(&wire).unwrap();
+    while !server.line().starts_with("deferred ") {}
+
+    let mut other = Client::connect("127.0.0.1", port).unwrap();
+    for _ in 0..100 {
+        let reply = other.request_json(&ask("morpheus")).unwrap();
+        assert_eq!(reply.json().unwrap()["result"], "No match for 'morpheus'.");
+    }
+    busy.set_nonblocking(true).unwrap();
+    let early = busy.read(&mut [0; 64]).map_err(|error| error.kind());
+    assert_eq!(early, Err(ErrorKind::WouldBlock), "it takes seconds, so it is under way");
+
+    for (limit, count) in [(0, 0), (2, 0), (3, 1), (10, 4), (65_537, 6542), (1_000_000, 78_498)] {
+        let reply = other.request_json(&ask(&format!("primes below {limit}"))).unwrap();
+        let result = format!("{count} primes below {limit}");
+        assert_eq!(reply.json().unwrap()["result"], result);
+    }
+    let reply = other.request_json(&ask("primes below 500000001")).unwrap();
+    assert_eq!(reply.error_kind().as_deref(), Some("InvalidValue"));
+}

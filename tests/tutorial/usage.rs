@@ -1,0 +1,115 @@
+//! How every example answers those who do not know it yet, and what it says when it cannot work.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::programs::{Running, example};
+
+const USAGES: [(&str, &str); 19] = [
+    ("app_client", "<host> <port> <action> <value>"),
+    ("app_server", "<host> <port>"),
+    ("backpressure_client", "<host> <port> <action> <value>"),
+    ("backpressure_server", "<host> <port>"),
+    ("byteorder", ""),
+    ("cpu_pool", "<host> <port>"),
+    ("datagram_echo", "[HOST PORT]"),
+    ("dual_stack", ""),
+    ("echo_client", "[HOST] [PORT]"),
+    ("echo_server", "[HOST] [PORT]"),
+    ("embedded_loop", "[TICKS]"),
+    ("granddaddy", "[WAKE-UPS]"),
+    ("half_close", ""),
+    ("multiconn_client", "<host> <port> <num_connections>"),
+    ("multiconn_server", "<host> <port>"),
+    ("padded_on_engine", "[HOST] [PORT] [padded|json|raw]"),
+    ("threaded_client", "[HOST] [PORT]"),
+    ("threaded_server", "[HOST] [PORT]"),
+    ("timeouts", ""),
+];
+
+#[test]
+fn does_every_example_of_the_tutorial_say_how_it_is_used() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let there: BTreeSet<String> = files
+        .filter_map(|name| name.into_string().unwrap().strip_suffix(".rs").map(str::to_owned))
+        .collect();
+    for (name, usage) in USAGES {
+        assert!(there.contains(name), "{name}");
+        let asked = Running::start({
+            let mut command = example(name);
+            command.arg("--help");
+            command
+        });
+        let expected = format!("{name} {usage}");
+        let is_usage = |line: &str| {
+            line.starts_with("usage: ")
+                && line.ends_with(expected.trim_end())
+                && !line.contains('\n')
+        };
+        let lines = asked.succeed();
+        assert!(lines.len() == 1 && is_usage(&lines[0]), "{lines:?}");
+
+        let mut command = example(name);
+        command.args(["1", "2", "3", "4", "5", "6"]);
+        let (lines, status, errors) = Running::start(command).finish();
+        assert_eq!((lines.len(), status), (0, Some(2)), "{name}");
+        assert!(is_usage(errors.trim_end()), "{errors}");
+    }
+}
+
+#[test]
+fn is_an_argument_that_cannot_be_meant_named() {
+    for (name, arguments, says) in [
+        ("threaded_server", &["127.0.0.1", "65536"][..], "port \"65536\": no such number; usage: "),
+        ("multiconn_server", &["127.0.0.1", "http"], "port \"http\": no such number; usage: "),
+        ("multiconn_client", &["127.0.0.1", "1", "-1"], "num_connections \"-1\": no such number; "),
+        ("padded_on_engine", &["127.0.0.1", "0", "xml"], "usage: "),
+    ] {
+        let mut command = example(name);
+        command.args(arguments);
+        let (_, status, errors) = Running::start(command).finish();
+        assert_eq!(status, Some(2), "{name}");
+        assert!(errors.starts_with(says) && errors.lines().count() == 1, "{errors}");
+    }
+}
+
+#[test]
+fn does_a_failure_name_its_call_and_its_errno() {
+    // Held, so that nobody else gets the port; a client's own port refuses others.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
+    let client = std::net::TcpStream::connect(taken).unwrap();
+    let refusing = client.local_addr().unwrap();
+    let port_of = |address: std::net::SocketAddr| address.port().to_string();
+
+    for name in
+        ["threaded_server", "echo_server", "multiconn_server", "app_server", "padded_on_engine"]
+            .into_iter()
+            .chain(["cpu_pool", "backpressure_server"])
+    {
+        let mut command = example(name);
+        command.args(["127.0.0.1", &port_of(taken)]);
+        let (_, status, errors) = Running::start(command).finish();
+        assert_eq!(status, Some(1), "{name}");
+        assert_eq!(
+            errors,
+            format!("bind {taken}: EADDRINUSE (Address already in use)\n"),
+            "{name}"
+        );
+    }
+    for (name, more) in [
+        ("threaded_client", &[][..]),
+        ("echo_client", &[]),
+        ("app_client", &["search", "morpheus"]),
+        ("backpressure_client", &["binary", "test"]),
+        ("multiconn_client", &["1"]),
+    ] {
+        let mut command = example(name);
+        command.args(["127.0.0.1", &port_of(refusing)]).args(more);
+        let (_, status, errors) = Running::start(command).finish();
+        assert_eq!(status, Some(1), "{name}");
+        let says = format!("connect {refusing}: ECONNREFUSED (Connection refused)");
+        assert_eq!(errors.lines().next(), Some(says.as_str()), "{name}");
+    }
+}
