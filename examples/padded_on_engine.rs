@@ -14,7 +14,7 @@
 
 use std::process::ExitCode;
 
-use blocking::own_host;
+use blocking::{own_host, place};
 use command::Stop;
 use myriapod::protocol::{DecodeLimits, Framing, JsonHeader, Padded, Raw};
 use myriapod::{
@@ -59,7 +59,9 @@ fn serve(host: &str, port: Option<u16>, framing: &str) -> Result<(), Stop> {
         .build_with(framing, Chat { active: 0, is_padded })?;
     match port {
         None => println!("[LISTENING] Server is listening on {host}"),
-        Some(_) => println!("[LISTENING] Server is listening on {}", server.addresses()[0]),
+        Some(_) => {
+            println!("[LISTENING] Server is listening on {}", place(host, &server.addresses()[0]));
+        }
     }
     server.run()?;
     Ok(())
@@ -89,11 +91,12 @@ impl Handler for Chat {
         message: Message<'_>,
         reply: &mut Reply<'_>,
     ) -> HandlerResult {
-        let text = String::from_utf8_lossy(message.content());
-        println!("[{peer}] {text}");
         if !self.is_padded {
+            println!("[{peer}] {}", python_repr::bytes(message.content()));
             return Ok(reply.echo(&message)?);
         }
+        let text = message.text()?;
+        println!("[{peer}] {}", python_repr::printable(&text));
         // In this framing an answer is bare text.
         reply.binary("text/plain", Padded::RECEIVED.as_bytes())?;
         if text == Padded::DISCONNECT {

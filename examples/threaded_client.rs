@@ -21,6 +21,8 @@ use myriapod::sys::{Error, Socket};
 mod blocking;
 #[path = "support/command.rs"]
 mod command;
+#[path = "support/python_repr.rs"]
+mod python_repr;
 
 const PORT: u16 = 5050;
 
@@ -60,7 +62,7 @@ fn send(client: &Socket, text: &str) -> Result<(), Stop> {
             Err(errno) => return Err(Error::call("recv", errno, &peer).into()),
         }
     }
-    println!("{}", String::from_utf8_lossy(&answer));
+    println!("{}", python_repr::printable(&String::from_utf8_lossy(&answer)));
     Ok(())
 }
 

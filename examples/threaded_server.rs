@@ -13,9 +13,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use blocking::{listen, own_host, send_all};
+use blocking::{listen, own_host, place, send_all};
 use command::Stop;
 use myriapod::protocol::{Decoder, Padded};
 use myriapod::sys::{self, Errno, Socket, SocketAddr};
@@ -46,11 +46,14 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
     let listener = listen(host, port.unwrap_or(PORT))?;
     match port {
         None => println!("[LISTENING] Server is listening on {host}"),
-        Some(_) => println!("[LISTENING] Server is listening on {}", listener.local_address()?),
+        Some(_) => {
+            let place = place(host, &listener.local_address()?);
+            println!("[LISTENING] Server is listening on {place}");
+        }
     }
     let active = Arc::new(Active::default());
     loop {
-        active.wait_for_room();
+        let place = active.wait_for_place();
         // Waits until somebody connects.
         let (descriptor, peer) = match listener.accept() {
             Ok(accepted) => accepted,
@@ -58,25 +61,22 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
             Err(Errno::ECONNABORTED | Errno::EPROTO) => continue,
             Err(errno) => return Err(sys::Error::call("accept", errno, host).into()),
         };
-        active.begin();
-        let its_end = Arc::clone(&active);
         let thread = sys::spawn("client", move || {
-            if let Err(error) = handle_client(&descriptor.into(), &peer) {
-                eprintln!("{peer}: {}", error.0);
+            // Given back when the thread ends, however it does.
+            let _place = place;
+            if let Err(Failed(text)) = handle_client(&descriptor.into(), &peer) {
+                eprintln!("{peer}: {text}");
             }
-            its_end.end();
         });
-        if let Err(error) = thread {
-            // The connection went with the thread that there is no room for.
-            eprintln!("{error}");
-            active.end();
-            continue;
+        match thread {
+            Ok(_) => println!("[ACTIVE CONNECTIONS] {}", active.count()),
+            // The connection is closed with the thread that there is no room for.
+            Err(error) => eprintln!("{error}"),
         }
-        println!("[ACTIVE CONNECTIONS] {}", active.count());
     }
 }
 
-fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Text> {
+fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Failed> {
     let peer = python_repr::address(peer);
     println!("[NEW CONNECTION] {peer} connected.");
     socket.set_nonblocking(false)?;
@@ -85,9 +85,9 @@ fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Text> {
     loop {
         while let Some(message) = decoder.next_message()? {
             let text = message.text()?;
-            println!("[{peer}] {text}");
+            println!("[{peer}] {}", python_repr::printable(&text));
             send_all(socket, Padded::RECEIVED.as_bytes())
-                .map_err(|errno| Text::of("send", errno))?;
+                .map_err(|errno| Failed::of("send", errno))?;
             if text == Padded::DISCONNECT {
                 return Ok(());
             }
@@ -95,22 +95,22 @@ fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Text> {
         // Part of a message, or nothing: wait for more.
         let buffer = decoder.buffer_mut();
         buffer.reserve(4096);
-        if socket.recv_append(buffer).map_err(|errno| Text::of("recv", errno))? == 0 {
+        if socket.recv_append(buffer).map_err(|errno| Failed::of("recv", errno))? == 0 {
             return Ok(());
         }
     }
 }
 
 /// What ended one connection, in words; the others go on.
-struct Text(String);
+struct Failed(String);
 
-impl Text {
+impl Failed {
     fn of(call: &str, errno: Errno) -> Self {
         Self(format!("{call}: {errno}"))
     }
 }
 
-impl<E: std::error::Error> From<E> for Text {
+impl<E: std::error::Error> From<E> for Failed {
     fn from(error: E) -> Self {
         Self(error.to_string())
     }
@@ -123,8 +123,11 @@ struct Active {
     ended: Condvar,
 }
 
+/// A connection's place among them.
+struct Place(Arc<Active>);
+
 impl Active {
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
+    fn lock(&self) -> MutexGuard<'_, usize> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,18 +135,17 @@ impl Active {
         *self.lock()
     }
 
-    fn begin(&self) {
-        *self.lock() += 1;
-    }
-
-    fn end(&self) {
-        *self.lock() -= 1;
-        self.ended.notify_one();
-    }
-
-    fn wait_for_room(&self) {
+    fn wait_for_place(self: &Arc<Self>) -> Place {
         let is_full = |count: &mut usize| *count >= MAX_CONNECTIONS;
-        let room = self.ended.wait_while(self.lock(), is_full);
-        drop(room.unwrap_or_else(PoisonError::into_inner));
+        let free = self.ended.wait_while(self.lock(), is_full);
+        *free.unwrap_or_else(PoisonError::into_inner) += 1;
+        Place(Arc::clone(self))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+        self.0.ended.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! What the programs over blocking sockets share: finding the other end, and sending all of it.
+//! What the programs over blocking sockets share: hosts and ports, and sending all of it.
 
 #![allow(dead_code, reason = "servers do not connect, and clients do not listen")]
 
@@ -25,6 +25,15 @@ pub(crate) fn listen(host: &str, port: u16) -> Result<Listener, Error> {
 /// Connects to the first address of `host` that answers; the socket is blocking.
 pub(crate) fn connect(host: &str, port: u16) -> Result<Socket, Error> {
     first(host, port, "connect", Socket::connect)
+}
+
+/// `HOST:PORT` of a server: the host as it was given, and the real port where 0 was.
+pub(crate) fn place(host: &str, address: &SocketAddr) -> String {
+    match address.port() {
+        Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) if !host.is_empty() => format!("{host}:{port}"),
+        _ => address.to_string(),
+    }
 }
 
 fn first<T>(

@@ -17,7 +17,26 @@ pub(crate) enum Stop {
     Failed(String),
 }
 
-/// Errors that name their call. A bare `Errno` does not, so it has no place here.
+/// `ERROR; NEXT STEP`, where there is one.
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        match error.advice() {
+            Some(advice) => Self::Failed(format!("{error}; {advice}")),
+            None => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<myriapod::Error> for Stop {
+    fn from(error: myriapod::Error) -> Self {
+        match error {
+            myriapod::Error::System(error) => error.into(),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Errors that name their call by themselves. A bare `Errno` does not, so it has no place here.
 macro_rules! fails_with {
     ($($error:ty)*) => {
         $(impl From<$error> for Stop {
@@ -29,7 +48,7 @@ macro_rules! fails_with {
 }
 
 fails_with! {
-    Error myriapod::Error myriapod::HandleError std::io::Error
+    myriapod::HandleError std::io::Error
     myriapod::protocol::EncodeError myriapod::protocol::ProtocolError
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use myriapod::sys::{self, AsFd, Error, TcpState};
+use myriapod::sys::{self, AsFd, Error, SocketAddr, TcpState};
 
 const HEADING: &str = "Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)";
 
@@ -13,7 +13,11 @@ pub(crate) fn row(socket: impl AsFd) -> Result<String, Error> {
     let socket = socket.as_fd();
     let (recv_q, send_q) = sys::queue_sizes(socket)?;
     let (local, foreign) = (sys::local_address(socket)?, sys::peer_address(socket)?);
-    let proto = if local.ip().is_some_and(|ip| ip.is_ipv6()) { "tcp6" } else { "tcp4" };
+    let proto = match local {
+        SocketAddr::V4(_) => "tcp4",
+        SocketAddr::V6(_) => "tcp6",
+        SocketAddr::Unix(_) => "unix",
+    };
     // Not every system tells it.
     let state = sys::tcp_info(socket).map_or(TcpState::Established, |info| info.state);
     // netstat's names have underscores where RFC 9293's have hyphens.

@@ -1,4 +1,4 @@
-//! Python's notation of the values that the tutorial's programs print: `repr()` in a few lines.
+//! What the tutorial's programs print, in Python's notation: `repr()` in a few lines.
 
 #![allow(dead_code, reason = "not every program shows every kind of value")]
 
@@ -54,6 +54,15 @@ pub(crate) fn text(text: &str) -> String {
     }
     out.push(quote);
     out
+}
+
+/// Text as it is, but for control characters: a peer cannot print lines of its own, nor colours.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        let escaped = c.is_control().then(|| c.escape_default().to_string());
+        escaped.unwrap_or_else(|| c.to_string())
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A JSON value as Python shows it after `json.loads`, in the sender's order:

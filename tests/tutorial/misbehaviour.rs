@@ -67,6 +67,21 @@ fn do_the_servers_of_the_first_program_refuse_what_int_would_accept() {
 }
 
 #[test]
+fn can_a_peer_print_lines_of_its_own() {
+    for name in ["threaded_server", "padded_on_engine"] {
+        let (mut server, port) = serve(name, &[]);
+        let mut peer = connect(port);
+        peer.write_all(&padded("a\n[ACTIVE CONNECTIONS] 99\u{1b}[2J")).unwrap();
+        peer.write_all(&padded("!DISCONNECT")).unwrap();
+        assert_eq!(rest(peer), "Msg received".repeat(2));
+        let lines = server.lines(4);
+        let told: Vec<_> =
+            lines.iter().filter_map(|line| Some(line.split_once(")] ")?.1)).collect();
+        assert_eq!(told, [r"a\n[ACTIVE CONNECTIONS] 99\u{1b}[2J", "!DISCONNECT"], "{name}");
+    }
+}
+
+#[test]
 fn does_a_client_that_leaves_without_a_word_end_only_itself() {
     for name in ["threaded_server", "padded_on_engine"] {
         let (server, port) = serve(name, &[]);

@@ -294,3 +294,18 @@ fn does_the_texts_application_client_talk_to_ours() {
 fn does_the_texts_application_server_talk_to_ours() {
     application("app_server.py", "app_client");
 }
+
+#[test]
+fn is_the_host_told_as_it_was_given_with_the_real_port() {
+    for name in ["threaded_server", "padded_on_engine"] {
+        for (host, before) in [("localhost", "localhost:"), ("127.0.0.1", "127.0.0.1:")] {
+            let mut server = start(name, &[host, "0"]).unwrap();
+            assert_eq!(server.line(), "[STARTING] server is starting...");
+            let line = server.line();
+            let port = line.strip_prefix("[LISTENING] Server is listening on ").unwrap();
+            let port = port.strip_prefix(before).unwrap_or_else(|| panic!("{line}"));
+            let client = start("threaded_client", &[host, port]).unwrap();
+            assert_eq!(client.succeed(), ["Msg received"; 4], "{name} {host}");
+        }
+    }
+}

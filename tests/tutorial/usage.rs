@@ -92,11 +92,8 @@ fn does_a_failure_name_its_call_and_its_errno() {
         command.args(["127.0.0.1", &port_of(taken)]);
         let (_, status, errors) = Running::start(command).finish();
         assert_eq!(status, Some(1), "{name}");
-        assert_eq!(
-            errors,
-            format!("bind {taken}: EADDRINUSE (Address already in use)\n"),
-            "{name}"
-        );
+        let says = format!("bind {taken}: EADDRINUSE (Address already in use); ");
+        assert!(errors.starts_with(&says) && errors.lines().count() == 1, "{name}: {errors}");
     }
     for (name, more) in [
         ("threaded_client", &[][..]),
@@ -109,7 +106,7 @@ fn does_a_failure_name_its_call_and_its_errno() {
         command.args(["127.0.0.1", &port_of(refusing)]).args(more);
         let (_, status, errors) = Running::start(command).finish();
         assert_eq!(status, Some(1), "{name}");
-        let says = format!("connect {refusing}: ECONNREFUSED (Connection refused)");
-        assert_eq!(errors.lines().next(), Some(says.as_str()), "{name}");
+        let says = format!("connect {refusing}: ECONNREFUSED (Connection refused); ");
+        assert!(errors.starts_with(&says), "{name}: {errors}");
     }
 }
