@@ -1,11 +1,12 @@
 //! [`Pool`]: the buffers that connections borrow for as long as a message or a reply is unfinished.
 //!
 //! An idle connection holds none. What all connections hold together is bounded, and what they
-//! give back is kept for the next one only up to a small reserve.
+//! give back is kept for the next one in a small reserve, and not for long.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::reserve::{Release, Reserve};
 use crate::slab::{Key, Slab};
 use crate::timer::Tick;
 
@@ -17,10 +18,6 @@ pub(crate) const MAX_SLICES: usize = 16;
 
 /// Own bytes are gathered in segments of this size while replies are small.
 const SEGMENT_CAPACITY: usize = 16 << 10;
-
-/// Buffers kept for the next connection, and the largest capacity worth keeping.
-const RESERVE: usize = 32;
-const RESERVE_CAPACITY: usize = FIRST_CAPACITY;
 
 /// Where a connection's buffer is in the pool: an index, or nothing. 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,15 +111,18 @@ impl SendQueue {
 pub(crate) struct Pool {
     recv: Slab<RecvBuffer>,
     send: Slab<SendQueue>,
-    reserve: Vec<Vec<u8>>,
+    reserve: Reserve,
     /// Capacity of all buffers that are lent out.
     lent: usize,
     limit: usize,
+    /// Set where memory may have become spare.
+    spare: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { recv: Slab::new(), send: Slab::new(), reserve: Vec::new(), lent: 0, limit }
+    pub(crate) fn new(limit: usize, release: Release) -> Self {
+        let reserve = Reserve::new(release);
+        Self { recv: Slab::new(), send: Slab::new(), reserve, lent: 0, limit, spare: false }
     }
 
     /// Capacity in bytes of all buffers that connections hold.
@@ -189,11 +189,24 @@ impl Pool {
         }
         let wanted = buffer.needed.max(len + 1).min(capacity.max(FIRST_CAPACITY / 2) * 2);
         let wanted = wanted.max(len + 1);
-        if self.lent - capacity + wanted > self.limit {
+        let others = self.lent - capacity;
+        if others + wanted > self.limit {
             return Err(PoolFull);
         }
-        buffer.bytes.reserve_exact(wanted - len);
-        self.lent = self.lent - capacity + buffer.bytes.capacity();
+        // A buffer that is kept is cheaper than a new one; what is too large to be kept grows where it
+        // is, if it can.
+        let mut larger = self.reserve.take(wanted, self.limit - others);
+        if larger.capacity() == 0 && Reserve::keeps(wanted) {
+            larger.reserve_exact(wanted);
+        }
+        if larger.capacity() == 0 {
+            buffer.bytes.reserve_exact(wanted - len);
+        } else {
+            larger.extend_from_slice(&buffer.bytes);
+            self.reserve.put(std::mem::replace(&mut buffer.bytes, larger));
+            self.spare = true;
+        }
+        self.lent = others + buffer.bytes.capacity();
         Ok(())
     }
 
@@ -342,6 +355,7 @@ impl Pool {
     pub(crate) fn return_send(&mut self, handle: Handle) -> usize {
         let Some(key) = self.send.at_mut(handle.0).map(|(key, _)| key) else { return 0 };
         let Some(queue) = self.send.remove(key) else { return 0 };
+        self.spare = true;
         for segment in queue.segments {
             match segment {
                 Segment::Own(bytes) => self.put(bytes),
@@ -356,10 +370,7 @@ impl Pool {
         if self.lent + capacity > self.limit {
             return Err(PoolFull);
         }
-        let mut buffer = self.reserve.pop().unwrap_or_default();
-        if self.lent + buffer.capacity() > self.limit {
-            buffer = Vec::new();
-        }
+        let mut buffer = self.reserve.take(capacity, self.limit - self.lent);
         buffer.reserve_exact(capacity);
         self.lent += buffer.capacity();
         Ok(buffer)
@@ -376,13 +387,30 @@ impl Pool {
         Ok(buffer)
     }
 
-    fn put(&mut self, mut buffer: Vec<u8>) {
+    fn put(&mut self, buffer: Vec<u8>) {
         self.lent -= buffer.capacity();
-        let worth_keeping = (1..=RESERVE_CAPACITY).contains(&buffer.capacity());
-        if worth_keeping && self.reserve.len() < RESERVE {
-            buffer.clear();
-            self.reserve.push(buffer);
+        self.reserve.put(buffer);
+        self.spare = true;
+    }
+
+    /// Whether there may be memory to [give back](Self::give_back).
+    #[inline]
+    pub(crate) fn holds_spare_memory(&self) -> bool {
+        self.spare
+    }
+
+    /// Gives a little of what is not lent back to the kernel: one buffer that nobody has needed
+    /// since the last step, or the places of a thousand.
+    pub(crate) fn give_back(&mut self) {
+        if self.reserve.is_empty() {
+            self.recv.drop_spare_segment();
+            self.send.drop_spare_segment();
+        } else {
+            self.reserve.give_back();
         }
+        self.spare = !self.reserve.is_empty()
+            || self.recv.has_spare_segment()
+            || self.send.has_spare_segment();
     }
 }
 
@@ -406,7 +434,7 @@ mod tests {
 
     #[test]
     fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
-        let mut pool = Pool::new(10 << 20);
+        let mut pool = Pool::new(10 << 20, |_| 0);
         let needed = 1_000_100;
         let handle = pool.lend_recv(b"the beginning", needed, true, 0).unwrap();
         assert_eq!(pool.lent(), FIRST_CAPACITY, "an announced length alone reserves nothing");
@@ -428,7 +456,7 @@ mod tests {
 
     #[test]
     fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
-        let mut pool = Pool::new(1 << 20);
+        let mut pool = Pool::new(1 << 20, |_| 0);
         let handle = pool.lend_recv(b"donerest", 8, false, 0).unwrap();
         pool.recv_mut(handle).unwrap().start = 4;
         pool.recv_mut(handle).unwrap().needed = 20;
@@ -444,7 +472,7 @@ mod tests {
 
     #[test]
     fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
-        let mut pool = Pool::new(1 << 20);
+        let mut pool = Pool::new(1 << 20, |_| 0);
         let handle = pool.lend_recv(b"some bytes", 100, false, 0).unwrap();
         let bytes = pool.take_bytes(handle);
         pool.return_recv(handle);
@@ -454,7 +482,7 @@ mod tests {
 
     #[test]
     fn is_a_queue_as_it_was_when_the_pool_is_full() {
-        let mut pool = Pool::new(50_000);
+        let mut pool = Pool::new(50_000, |_| 0);
         let handle = pool.lend_send(0).unwrap();
         pool.queue(handle, b"first").unwrap();
         let lent = pool.lent();
@@ -468,7 +496,7 @@ mod tests {
 
     #[test]
     fn does_a_refused_buffer_cost_nothing() {
-        let mut pool = Pool::new(100_000);
+        let mut pool = Pool::new(100_000, |_| 0);
         let handle = pool.lend_recv(&[1; 60_000], 200_000, true, 0).unwrap();
         let lent = pool.lent();
         assert_eq!(pool.lend_recv(&[1; 60_000], 60_001, true, 0), Err(PoolFull));
@@ -483,7 +511,7 @@ mod tests {
 
     #[test]
     fn does_a_used_buffer_not_lead_over_the_limit() {
-        let mut pool = Pool::new(100_000);
+        let mut pool = Pool::new(100_000, |_| 0);
         let used = pool.lend_recv(&[1; FIRST_CAPACITY], FIRST_CAPACITY, false, 0).unwrap();
         pool.return_recv(used);
         let large = pool.lend_recv(&[1; 80_000], 80_000, false, 0).unwrap();
@@ -497,7 +525,7 @@ mod tests {
     fn does_a_random_history_of_queues_keep_every_byte_and_count() {
         for seed in 0..8 {
             let mut state = seed;
-            let mut pool = Pool::new(1 << 20);
+            let mut pool = Pool::new(1 << 20, |_| 0);
             let handles: Vec<Handle> = (0..4).map(|_| pool.lend_send(0).unwrap()).collect();
             let mut models = vec![VecDeque::<u8>::new(); 4];
             let mut next = 0_u8;
@@ -536,7 +564,7 @@ mod tests {
     fn does_a_random_history_of_both_kinds_return_to_nothing() {
         for seed in 0..8 {
             let mut state = seed;
-            let mut pool = Pool::new(2 << 20);
+            let mut pool = Pool::new(2 << 20, |_| 0);
             let mut receiving = Vec::new();
             let mut sending = Vec::new();
             for _ in 0..400 {

@@ -13,6 +13,7 @@ use crate::groups;
 use crate::handler::{ConnectionId, Desk, Handler, HandlerError, HandlerResult, Reply};
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Decoded, Frame, Framing, Message, ProtocolError};
+use crate::reserve::Release;
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::timer::{Tick, TimerLinks};
@@ -163,8 +164,11 @@ pub(crate) enum Next {
     Close(Cause),
 }
 
-/// The shared send buffer gives back what it grew beyond this.
+/// The shared send buffer gives back at once what it grew beyond this.
 const OUT_CAPACITY: usize = 256 << 10;
+
+/// What it grew beyond this, it gives back once that is not needed any more.
+const OUT_KEPT: usize = 16 << 10;
 
 /// Decodes, asks the handler, and gathers the replies. One for each event loop.
 pub(crate) struct Engine<H, F> {
@@ -174,6 +178,8 @@ pub(crate) struct Engine<H, F> {
     pub(crate) frame: Frame,
     /// The shared send buffer: the replies of the event that is being handled.
     pub(crate) out: Vec<u8>,
+    /// The most of it that was in use since the last step of giving memory back.
+    pub(crate) out_used: usize,
     pub(crate) desk: Desk,
     pub(crate) config: Config,
     pub(crate) stats: Stats,
@@ -353,10 +359,33 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Empties the send buffer, and gives memory back where it grew large.
     #[inline]
     pub(crate) fn clear_out(&mut self) {
-        self.out.clear();
-        if self.out.capacity() > OUT_CAPACITY {
-            self.out.shrink_to(OUT_CAPACITY);
+        if self.holds_spare_memory() {
+            self.clear_large_out();
         }
+        self.out.clear();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn clear_large_out(&mut self) {
+        self.out_used = self.out_used.max(self.out.len());
+        self.out.clear();
+        self.out.shrink_to(OUT_CAPACITY);
+    }
+
+    /// Whether the send buffer is larger than need be kept.
+    #[inline]
+    pub(crate) fn holds_spare_memory(&self) -> bool {
+        self.out.capacity() > OUT_KEPT
+    }
+
+    /// Gives back what the send buffer grew, where no reply since the last step has needed that.
+    pub(crate) fn give_back(&mut self, release: Release) {
+        if self.out_used <= OUT_KEPT {
+            release(&mut self.out);
+            self.out.shrink_to(OUT_KEPT);
+        }
+        self.out_used = 0;
     }
 
     /// Calls the handler; `None` where it panicked, which concerns that connection alone.

@@ -68,6 +68,7 @@ mod handler;
 mod log;
 mod outgoing;
 pub mod protocol;
+mod reserve;
 mod selector;
 mod server;
 mod servers;

@@ -417,6 +417,7 @@ fn event_loop<H: Handler, F: Framing>(
         framing,
         frame: Frame::NONE,
         out: Vec::new(),
+        out_used: 0,
         desk,
         config,
         stats: Stats::default(),

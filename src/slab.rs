@@ -85,6 +85,8 @@ pub struct Slab<T> {
     segments: Vec<Vec<Entry<T>>>,
     free: u32,
     len: usize,
+    /// Segments of an empty slab that are yet to be dropped.
+    leaving: Vec<Vec<Entry<T>>>,
 }
 
 impl<T> Slab<T> {
@@ -97,7 +99,7 @@ impl<T> Slab<T> {
     /// An empty slab, which has allocated nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { segments: Vec::new(), free: NONE, len: 0 }
+        Self { segments: Vec::new(), free: NONE, len: 0, leaving: Vec::new() }
     }
 
     /// How many entries there are.
@@ -166,6 +168,22 @@ impl<T> Slab<T> {
             Slot::Occupied(value) => Some(value),
             Slot::Vacant { .. } => None,
         }
+    }
+
+    /// Whether [`drop_spare_segment`](Self::drop_spare_segment) has something to do.
+    #[inline]
+    pub(crate) fn has_spare_segment(&self) -> bool {
+        !self.leaving.is_empty() || self.is_empty() && self.segments.len() > 1
+    }
+
+    /// Drops one segment of a slab that is empty after it had several: all go, one with each call.
+    /// For owners that have dropped all keys as well, since generations start anew.
+    pub(crate) fn drop_spare_segment(&mut self) {
+        if self.leaving.is_empty() && self.has_spare_segment() {
+            self.leaving = std::mem::take(&mut self.segments);
+            self.free = NONE;
+        }
+        self.leaving.pop();
     }
 
     /// The entry that `key` names, unless it is gone.
@@ -246,6 +264,24 @@ const fn offset(index: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn does_an_empty_slab_give_up_its_segments_one_at_a_time() {
+        let mut slab = Slab::new();
+        for round in 0..2 {
+            let keys: Vec<_> = (0..4 * SEGMENT).map(|value| slab.insert(value).unwrap()).collect();
+            assert!(!slab.has_spare_segment(), "round {round}: all are in use");
+            for key in keys {
+                slab.remove(key);
+            }
+            for left in [3, 2, 1, 0] {
+                assert!(slab.has_spare_segment());
+                slab.drop_spare_segment();
+                assert_eq!((slab.leaving.len(), slab.end()), (left, 0));
+            }
+            assert!(!slab.has_spare_segment());
+        }
+    }
 
     #[test]
     fn does_a_stale_key_find_nothing_after_its_place_is_reused() {

@@ -10,6 +10,7 @@ mod drain;
 #[cfg(test)]
 mod entries;
 mod inbox;
+mod memory;
 mod receive;
 mod seed;
 mod send;
@@ -27,6 +28,7 @@ use self::accept::Acceptor;
 pub use self::audit::Audit;
 use self::drain::Drain;
 use self::inbox::Inbox;
+use self::memory::GiveBack;
 pub(crate) use self::seed::{Opening, Seed};
 use self::spin::Spin;
 use crate::buffer::Pool;
@@ -77,6 +79,7 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     turn: u64,
     drain: Option<Drain>,
     spin: Spin,
+    give_back: GiveBack,
 }
 
 /// What a registered descriptor is for.
@@ -124,7 +127,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let mut event_loop = Self {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
-            pool: Pool::new(limits.max_buffer_bytes),
+            pool: Pool::new(limits.max_buffer_bytes, sys::release_pages),
             acceptor: Acceptor::new(limits),
             engine,
             signals: None,
@@ -139,6 +142,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             turn: 0,
             drain: None,
             spin,
+            give_back: GiveBack::default(),
         };
         for opening in listeners {
             event_loop.add_listener(opening)?;
@@ -218,6 +222,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let ahead = until(self.wheel.next())
             .min(until(self.acceptor.paused_until))
             .min(until(self.inbox.next_alarm()))
+            .min(until(self.give_back.due()))
             .min(until(self.drain.as_ref().and_then(|drain| drain.deadline)));
         if ahead == u32::MAX {
             return None;
@@ -273,6 +278,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.expire();
         self.work_inbox();
         self.drain();
+        self.give_back();
         let finished = self.is_finished();
         if finished {
             self.mailbox.close();
