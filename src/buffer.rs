@@ -69,7 +69,7 @@ pub(crate) struct SendQueue {
     shared: usize,
     /// When the last progress was made.
     pub(crate) stalled_since: Tick,
-    /// Since when it has been above the high-water mark.
+    /// Since when it has been above the high-water mark with pushes in it.
     pub(crate) over_since: Option<Tick>,
 }
 

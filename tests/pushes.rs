@@ -26,6 +26,7 @@ on_every_backend! {
     does_dropping_the_oldest_keep_the_newest,
     does_a_push_that_cannot_fit_drop_no_other,
     does_a_connection_over_its_mark_for_too_long_close,
+    are_replies_that_nobody_reads_no_matter_of_pushes,
     does_a_connection_that_reads_in_time_stay,
     is_the_limit_of_all_buffers_kept_by_pushes,
     do_pushes_arrive_while_an_answer_is_due,
@@ -417,6 +418,29 @@ fn does_a_connection_over_its_mark_for_too_long_close(backend: Backend) {
     assert_eq!(number_of(&other.ask(&numbered(1))), 1);
     drop((peer, other));
     pushing.server.stop();
+}
+
+fn are_replies_that_nobody_reads_no_matter_of_pushes(backend: Backend) {
+    let limits = Limits {
+        overflow: Overflow::CloseAfter(Duration::from_millis(30)),
+        write_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let server = Running::start(move || {
+        builder(backend).limits(limits).answer(|_, reply| {
+            reply.binary("x", &vec![0; 1 << 20])?;
+            Ok(())
+        })
+    });
+    let mut peer = server.connect();
+    // More than the system's own buffers take.
+    for number in 0..40 {
+        peer.send(&numbered(number));
+    }
+    let stats = server.wait_for("the close", |stats| stats.closed.iter().sum::<u64>() == 1);
+    assert_eq!(stats.closed_for(Cause::WriteTimeout), 1, "{stats}");
+    drop(peer);
+    server.stop();
 }
 
 fn does_a_connection_that_reads_in_time_stay(backend: Backend) {

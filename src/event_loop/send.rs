@@ -90,9 +90,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         let queued = self.pool.queued(connection.send);
         let over = queued >= self.engine.config.limits.high_water;
-        if let Some(queue) = self.pool.send_mut(queue).filter(|queue| queue.over_since.is_none()) {
-            queue.over_since = over.then_some(self.tick);
-        }
         if !connection.paused && over {
             self.engine.stats.paused_reads += 1;
             self.hold(key, |connection| connection.paused = true);
@@ -137,7 +134,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         let queued = self.queue_with(key, |pool, queue| pool.queue_shared(queue, bytes, sent));
         match queued {
-            Ok(()) => self.engine.stats.pushes += 1,
+            Ok(()) => {
+                self.engine.stats.pushes += 1;
+                self.note_overflow(key);
+            }
             Err(PoolFull) if sent == 0 => self.engine.stats.dropped_pushes += 1,
             Err(PoolFull) => {
                 // Half a message must not be followed by another.
@@ -147,6 +147,21 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
         }
         self.settle(key, Socket::MayHoldMore);
+    }
+
+    /// A push was queued: from the one on that came above the high-water mark, the patience that the
+    /// limits may have with such a connection runs. Replies alone only pause reading.
+    fn note_overflow(&mut self, key: Key) {
+        let Some(Role::Connection(connection)) = self.selector.get(key) else { return };
+        let queue = connection.send;
+        let over = self.pool.queued(queue) >= self.engine.config.limits.high_water;
+        if let Some(queue) = self.pool.send_mut(queue)
+            && over
+            && queue.over_since.is_none()
+        {
+            queue.over_since = Some(self.tick);
+            self.rearm(key);
+        }
     }
 
     /// Sees whether a pushed message of `len` bytes may be queued, and makes room where old ones
