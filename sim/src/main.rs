@@ -1,4 +1,7 @@
-//! cargo sim
+//! `cargo sim`: the engine on a simulated kernel.
+//!
+//! A seed decides everything: how many peers come and how they behave, what the kernel does to them
+//! and to the server, and when. After every step an oracle holds what was seen against what must be.
 
 #[cfg(not(myriapod_sim))]
 compile_error!(
@@ -6,29 +9,33 @@ compile_error!(
      RUSTFLAGS in the environment take its place: unset them, or add the cfg there"
 );
 
-fn main() {
-    let world = myriapod::sys::sim::World::enter(1, myriapod::sys::sim::Faults::none());
-    let mut server = myriapod::Server::builder()
-        .listen("10.0.0.1", 7)
-        .answer(|message: myriapod::Message<'_>, reply: &mut myriapod::Reply<'_>| {
-            reply.echo(&message)?;
-            Ok(())
-        })
-        .unwrap();
-    let peer = myriapod::sys::sim::Remote::connect(
-        &myriapod::SocketAddr::from(([10, 0, 0, 2], 1)),
-        &server.addresses()[0],
-    );
-    let mut request = Vec::new();
-    myriapod::protocol::encode(&mut request, &myriapod::protocol::Head::binary("x"), b"hello")
-        .unwrap();
-    for _ in 0..10 {
-        server.event_loop().run_once(Some(std::time::Duration::from_millis(1))).unwrap();
-        if peer.is_connected() && !request.is_empty() {
-            peer.send(&request).unwrap();
-            request.clear();
+mod options;
+mod oracle;
+mod peer;
+mod report;
+mod request;
+mod run;
+mod serve;
+mod service;
+
+use std::process::ExitCode;
+
+use self::options::{Options, Wish};
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of the command line")]
+fn main() -> ExitCode {
+    // Handlers panic because they are asked to; what a world panics for is in its report.
+    std::panic::set_hook(Box::new(|_| {}));
+    match options::read(std::env::args().skip(1)) {
+        Ok(Wish::Help) => {
+            print!("{}", options::HELP);
+            ExitCode::SUCCESS
+        }
+        Ok(Wish::Run(Options { planted: true, seeds, start })) => report::planted(start, seeds),
+        Ok(Wish::Run(Options { planted: false, seeds, start })) => report::seeds(start, seeds),
+        Err(error) => {
+            eprintln!("myriapod-sim: {error}\nSee cargo sim --help.");
+            ExitCode::from(2)
         }
     }
-    println!("{:?} {:?}", peer.recv(1000).map(|b| String::from_utf8_lossy(&b).into_owned()), world);
-    println!("{}", server.stats());
 }

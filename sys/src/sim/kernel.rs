@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::Planted;
 use super::faults::{FaultKind, Faults, Injected};
-use super::net::{End, EndId, Listening, ListeningId};
+use super::net::{Closing, End, EndId, Listening, ListeningId};
 use super::poller::Watches;
 use super::rng::{Rng, Trace};
 use super::threads::Thread;
@@ -70,6 +70,8 @@ pub(super) struct Kernel {
     pub(super) running: usize,
     /// Nothing can ever happen again.
     pub(super) dead: bool,
+    /// The streams that were closed since somebody asked.
+    pub(super) closings: Vec<Closing>,
     /// Bytes that descriptors have received and sent so far.
     pub(super) received: u64,
     pub(super) sent: u64,
@@ -100,6 +102,7 @@ impl Kernel {
             threads: vec![Thread::ready()],
             running: 0,
             dead: false,
+            closings: Vec::new(),
             received: 0,
             sent: 0,
         }
@@ -148,6 +151,11 @@ impl Kernel {
             self.happen(happening);
         }
         self.now = self.now.max(time);
+    }
+
+    /// Every stream and everything that is to happen, for people.
+    pub(super) fn describe(&self) -> String {
+        format!("now {} {:#?} {:#?}", self.now, self.ends, self.happenings)
     }
 
     /// When something happens next.

@@ -36,6 +36,7 @@ mod waker;
 mod world;
 
 pub use self::faults::{FaultKind, Faults, Injected};
+pub use self::net::Closing;
 pub use self::planted::{Planted, is_planted};
 pub use self::remote::{Remote, RemoteListener};
 pub use self::rng::{Rng, Trace, mix};

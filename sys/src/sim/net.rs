@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::faults::FaultKind;
 use super::kernel::{Happening, Kernel, MICROSECOND};
 use crate::event::Event;
-use crate::{Errno, SocketAddr};
+use crate::{Errno, SocketAddr, Time};
 
 pub(super) type EndId = u64;
 pub(super) type ListeningId = u64;
@@ -67,6 +67,33 @@ pub(super) struct End {
     pub(super) silent: bool,
     /// A delivery is scheduled.
     pub(super) moving: bool,
+    /// Bytes that the end's owner has received, and when it last received and sent any.
+    pub(super) received: u64,
+    pub(super) received_at: u64,
+    /// When bytes last arrived.
+    pub(super) arrived_at: u64,
+    pub(super) sent_at: u64,
+}
+
+/// What was known of a stream when the program closed its descriptor.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// Whom it was connected to.
+    pub peer: SocketAddr,
+    /// When it was closed.
+    pub at: Time,
+    /// When the program last received bytes from it; when it was made where it never did.
+    pub received_at: Time,
+    /// When the program last sent bytes.
+    pub sent_at: Time,
+    /// Whether it had been reset.
+    pub was_broken: bool,
+    /// Bytes that the program had received from the peer.
+    pub received: u64,
+    /// Bytes that had arrived and were not received, and when the last of them arrived.
+    pub unread: usize,
+    /// See `unread`.
+    pub arrived_at: Time,
 }
 
 /// A listening socket.
@@ -124,6 +151,10 @@ impl Kernel {
             finish_told: false,
             silent: false,
             moving: false,
+            received: 0,
+            received_at: self.now,
+            arrived_at: self.now,
+            sent_at: self.now,
         };
         self.ends.insert(id, end);
         id
@@ -255,10 +286,12 @@ impl Kernel {
         } else if count > 1 && self.rng.chance(300) {
             count = self.rng.len(1, count);
         }
+        let now = self.now;
         let Some(from) = self.ends.get_mut(&end) else { return };
         let bytes: Vec<u8> = from.outbox.drain(..count).collect();
         if let Some(to) = self.ends.get_mut(&other) {
             to.inbox.extend(bytes);
+            to.arrived_at = now;
         }
         self.set_moving(end);
     }
@@ -317,6 +350,20 @@ impl Kernel {
 
     /// `close(2)` of a stream.
     pub(super) fn close_end(&mut self, id: EndId) {
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        if end.owner == Owner::Descriptor {
+            let closing = Closing {
+                peer: end.peer.clone(),
+                at: Time::from_nanos(self.now),
+                received_at: Time::from_nanos(end.received_at),
+                sent_at: Time::from_nanos(end.sent_at),
+                was_broken: end.state == State::Broken,
+                received: end.received,
+                unread: end.inbox.len(),
+                arrived_at: Time::from_nanos(end.arrived_at),
+            };
+            self.closings.push(closing);
+        }
         let Some(end) = self.ends.get_mut(&id) else { return };
         end.owner = Owner::Nobody;
         self.changes += 1;
@@ -395,6 +442,8 @@ impl Kernel {
         }
         let Some(end) = self.ends.get_mut(&id) else { return Err(Errno::ENOTCONN) };
         let bytes: Vec<u8> = end.inbox.drain(..count).collect();
+        end.received += bytes.len() as u64;
+        end.received_at = self.now;
         if let Some(other) = end.other {
             self.set_moving(other);
         }
@@ -443,6 +492,7 @@ impl Kernel {
         if asked > 0 && count == 0 {
             return Err(Errno::EAGAIN);
         }
+        end.sent_at = self.now;
         self.set_moving(id);
         Ok(count)
     }

@@ -43,6 +43,12 @@ impl Remote {
         self.look(|end| end.state == State::Connected, false)
     }
 
+    /// Whether the other side has ended its stream, or the connection is broken.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.look(|end| end.end_seen || end.state == State::Broken, true)
+    }
+
     /// Whether the other side is a descriptor: it has been accepted.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
@@ -61,6 +67,12 @@ impl Remote {
             other.map_or(0, |end| end.inbox.len())
         };
         sent + call(arrived)
+    }
+
+    /// Bytes that were sent and have not arrived at the other side.
+    #[must_use]
+    pub fn on_its_way(&self) -> usize {
+        self.look(|end| end.outbox.len(), 0)
     }
 
     /// Bytes that the other side has sent and that were not received here.

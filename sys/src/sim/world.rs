@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::descriptor::BorrowedFd;
 use super::faults::{Faults, Injected};
 use super::kernel::{Happening, Kernel};
+use super::net::Closing;
 use super::planted::Planted;
 use super::threads::{Shared, set_here};
 use crate::{Signal, SocketAddr, Time};
@@ -47,6 +48,12 @@ impl World {
     #[must_use]
     pub fn trace(&self) -> u64 {
         self.shared.lock().trace.get()
+    }
+
+    /// Every stream and everything that is to happen, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.shared.lock().describe()
     }
 
     /// Adds something of the maker's own to the trace.
@@ -110,6 +117,12 @@ impl World {
     pub fn traffic(&self) -> (u64, u64) {
         let kernel = self.shared.lock();
         (kernel.received, kernel.sent)
+    }
+
+    /// The streams that the program has closed since this was last asked.
+    #[must_use]
+    pub fn take_closings(&self) -> Vec<Closing> {
+        std::mem::take(&mut self.shared.lock().closings)
     }
 
     /// Raises a signal.

@@ -1,0 +1,62 @@
+//! The command line.
+
+/// What `--help` says.
+pub(crate) const HELP: &str = "\
+Runs the engine on a simulated kernel, a world for each seed, and checks it after every step.
+
+    cargo sim                      1,000 seeds from 1
+    cargo sim --seeds 10000        so many
+    cargo sim --start 5000         from another one on
+    cargo sim --seed 1234          one, exactly as it was
+    cargo sim --planted            bugs put in on purpose: how many seeds until each is found
+
+The last line is a hash of everything that happened in all of them: the same seeds, the same hash.
+A failure says `seed=N step=M` and what was wrong; the status is then 1.
+";
+
+/// Seeds where nothing else is said, and the most that a planted bug may take.
+const SEEDS: u64 = 1000;
+const PLANTED_SEEDS: u64 = 500;
+
+/// What is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) start: u64,
+    pub(crate) seeds: u64,
+    pub(crate) planted: bool,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Help,
+    Run(Options),
+}
+
+/// Reads the arguments.
+pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
+    let (mut start, mut seeds, mut planted) = (None, None, false);
+    while let Some(argument) = arguments.next() {
+        let mut number = || {
+            let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
+            value.parse::<u64>().map_err(|_| format!("{argument} {value}: not a number"))
+        };
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(Wish::Help),
+            "--planted" => planted = true,
+            "--seeds" => seeds = Some(number()?),
+            "--start" => start = Some(number()?),
+            "--seed" => (start, seeds) = (Some(number()?), Some(1)),
+            other => return Err(format!("unknown argument {other}")),
+        }
+    }
+    let (start, otherwise) = (start.unwrap_or(1), if planted { PLANTED_SEEDS } else { SEEDS });
+    let seeds = seeds.unwrap_or(otherwise);
+    if seeds == 0 {
+        return Err("--seeds must be at least 1".to_owned());
+    }
+    if start.checked_add(seeds).is_none() {
+        return Err("there are no seeds beyond 18446744073709551615".to_owned());
+    }
+    Ok(Wish::Run(Options { start, seeds, planted }))
+}

@@ -1,0 +1,284 @@
+//! What must hold: after every step, whenever a connection closes, and when the world is quiet.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use myriapod::sys::Time;
+use myriapod::sys::sim::{Closing, World};
+use myriapod::{Audit, Cause, Limits, Overflow, Stats};
+
+use crate::peer::{End, Peer};
+use crate::request::Verb;
+use crate::service::{Book, peer_at};
+
+/// A deadline's moments are ticks, and a turn begins a little before its calls.
+const SLACK: Duration = Duration::from_millis(20);
+
+/// Bytes that have not been read for as long as this, when nothing goes wrong, were overlooked.
+const OVERLOOKED: Duration = Duration::from_millis(30);
+
+/// What the driver of a world has done that the server may act upon.
+#[derive(Debug, Default)]
+pub(crate) struct Deeds {
+    pub(crate) drain_began: Option<Time>,
+    pub(crate) hurried: bool,
+    /// Peers that the driver had closed.
+    pub(crate) closed: Vec<u32>,
+    pub(crate) pushes: bool,
+    /// Nothing goes wrong any more.
+    pub(crate) is_calm: bool,
+}
+
+/// Everything that is known of one moment.
+#[derive(Debug)]
+pub(crate) struct Moment<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) max_connections: usize,
+    pub(crate) longest_answer: usize,
+    pub(crate) stats: &'a Stats,
+    pub(crate) audit: &'a Audit,
+    pub(crate) book: &'a Book,
+    pub(crate) peers: &'a [Peer],
+    pub(crate) world: &'a World,
+    /// Descriptors that the server has besides the entries of its slab.
+    pub(crate) base: usize,
+}
+
+macro_rules! hold {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err(format!($($what)*));
+        }
+    };
+}
+
+/// What holds after every step.
+pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
+    let Moment { limits, stats, audit, book, world, .. } = moment;
+    if let Some(wrong) = &book.wrong {
+        return Err(wrong.clone());
+    }
+    for peer in &book.impatient {
+        // Where sending has failed, an answer would come for nobody, and what was received is read.
+        let gone = moment.peers.get(*peer as usize).is_some_and(|peer| peer.left);
+        hold!(gone, "peer {peer}: a message before the deferred answer");
+    }
+    // The counters add up.
+    let closed: u64 = stats.closed.iter().sum();
+    hold!(
+        stats.accepted + stats.connected == stats.open + closed,
+        "accepted {} and connected {} are not open {} and closed {closed}",
+        stats.accepted,
+        stats.connected,
+        stats.open
+    );
+    let open = book.seats.values().filter(|seat| seat.cause.is_none());
+    hold!(
+        stats.open == audit.connections as u64 && stats.open == open.count() as u64,
+        "open {}, and there are {} connections",
+        stats.open,
+        audit.connections
+    );
+    let accounted = audit.decoded + stats.discarded_in + audit.buffered;
+    hold!(
+        stats.bytes_in == accounted,
+        "bytes in {} are not decoded {}, discarded {} and buffered {}",
+        stats.bytes_in,
+        audit.decoded,
+        stats.discarded_in,
+        audit.buffered
+    );
+    let (received, sent) = world.traffic();
+    hold!(
+        (received, sent) == (stats.bytes_in, stats.bytes_out),
+        "the kernel has seen {received} bytes in and {sent} out, the server {} and {}",
+        stats.bytes_in,
+        stats.bytes_out
+    );
+    hold!(
+        stats.messages == book.messages,
+        "messages {}, and the handler has seen {}",
+        stats.messages,
+        book.messages
+    );
+    // Limits hold.
+    hold!(
+        stats.pool_bytes <= limits.max_buffer_bytes as u64,
+        "{} bytes in buffers, and {} are allowed",
+        stats.pool_bytes,
+        limits.max_buffer_bytes
+    );
+    let message = 2 + limits.max_header_len + limits.max_content_len;
+    let largest = message.max(64 << 10) * 2;
+    hold!(audit.largest_buffer <= largest, "a buffer of {} bytes", audit.largest_buffer);
+    if !matches!(limits.overflow, Overflow::CloseAfter(_)) {
+        let longest = limits.high_water + moment.longest_answer + 1000;
+        hold!(audit.longest_queue <= longest, "{} bytes in a queue", audit.longest_queue);
+    }
+    per_address(moment)?;
+    // Nothing leaks.
+    hold!(
+        audit.timers == audit.armed,
+        "the wheel has {} timers, and the connections {}",
+        audit.timers,
+        audit.armed
+    );
+    let descriptors = moment.world.open_descriptors();
+    let expected = moment.base + audit.entries;
+    // The spare may be given up for a while.
+    hold!(
+        descriptors == expected || descriptors + 1 == expected,
+        "{descriptors} descriptors, where {expected} are accounted for"
+    );
+    Ok(())
+}
+
+/// Accepting never takes the server above its limit; connects, which its owner asks for, may.
+pub(crate) fn at_growth(before: u64, moment: &Moment<'_>) -> Result<(), String> {
+    let (open, limit) = (moment.stats.open, moment.max_connections as u64);
+    hold!(open <= limit.max(before), "{open} connections, and {limit} are allowed");
+    Ok(())
+}
+
+fn per_address(moment: &Moment<'_>) -> Result<(), String> {
+    let Some(limit) = moment.limits.max_connections_per_address else { return Ok(()) };
+    let mut counts = BTreeMap::new();
+    for (peer, seat) in &moment.book.seats {
+        if seat.accepted && seat.cause.is_none() {
+            *counts.entry(crate::serve::host_of(*peer)).or_insert(0) += 1;
+        }
+    }
+    let most = counts.values().copied().max().unwrap_or(0);
+    hold!(most <= limit, "{most} connections of one address, and {limit} are allowed");
+    Ok(())
+}
+
+/// What holds when the program has closed a connection: it had a reason.
+pub(crate) fn at_close(
+    moment: &Moment<'_>,
+    closing: &Closing,
+    deeds: &Deeds,
+) -> Result<(), String> {
+    let number = peer_at(&closing.peer);
+    let Some(peer) = moment.peers.get(number as usize) else { return Ok(()) };
+    // A peer that was turned away has no seat.
+    let Some(seat) = moment.book.seats.get(&number) else { return Ok(()) };
+    let Some(cause) = seat.cause else {
+        return Err(format!("peer {number}: its descriptor was closed, and nobody was told"));
+    };
+    let limits = moment.limits;
+    let used = |verb: Verb| peer.verbs.contains(&verb);
+    let since = |start: Time| closing.at.saturating_since(start) + SLACK;
+    let quiet_since = closing.received_at.max(closing.sent_at).max(seat.opened_at);
+    // Some of its message was on its way, or was never sent.
+    let unfinished = closing.received < peer.sent() || peer.is_in_a_message() || peer.garbled;
+    let gone = peer.left || peer.vanished || closing.was_broken;
+    let may = match cause {
+        Cause::Peer => peer.finished || gone,
+        Cause::Error => gone,
+        Cause::Fault => peer.garbled,
+        Cause::Handler => {
+            used(Verb::Close)
+                || used(Verb::CloseLater)
+                || used(Verb::Abandon)
+                || deeds.closed.contains(&number)
+        }
+        Cause::Panic => used(Verb::Panic),
+        Cause::Overflow => deeds.pushes && matches!(limits.overflow, Overflow::CloseAfter(_)),
+        Cause::Shed => limits.shed_idle.is_some_and(|idle| since(quiet_since) >= idle),
+        Cause::HeaderTimeout => unfinished && since(seat.handled_at) >= limits.header_timeout,
+        Cause::ContentTimeout => unfinished && since(seat.handled_at) >= limits.content_timeout,
+        Cause::Idle => since(quiet_since) >= limits.idle_timeout,
+        Cause::WriteTimeout => since(closing.sent_at) >= limits.write_timeout,
+        Cause::BufferLimit => limits.max_buffer_bytes < 1 << 20,
+        Cause::Drained => deeds.drain_began.is_some(),
+        Cause::CutOff => {
+            let late = |began| since(began) >= limits.drain_timeout;
+            deeds.hurried || deeds.drain_began.is_some_and(late)
+        }
+        _ => false,
+    };
+    // When nothing delays events, whoever waits for bytes is not late for those that are there.
+    let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
+    let overlooked = deeds.is_calm
+        && closing.unread > 0
+        && closing.at.saturating_since(closing.arrived_at.max(closing.received_at)) > OVERLOOKED;
+    hold!(
+        !waits || !overlooked,
+        "peer {number}: closed as {cause}, and {} bytes wait to be read: {closing:?}",
+        closing.unread
+    );
+    hold!(may, "peer {number} ({:?}): closed for no reason as {cause}: {closing:?}", peer.temper);
+    Ok(())
+}
+
+/// What holds for a peer when everything is over.
+pub(crate) fn at_end(
+    peer: &Peer,
+    book: &Book,
+    closings: &[Closing],
+    deeds: &Deeds,
+) -> Result<(), String> {
+    let number = peer.number;
+    let Some(seat) = book.seats.get(&number) else {
+        hold!(peer.received == 0, "peer {number} was never opened, and got {}", peer.received);
+        return Ok(());
+    };
+    let Some(cause) = seat.cause else {
+        return Err(format!("peer {number} is still open"));
+    };
+    if !peer.is_faithful() {
+        return Ok(());
+    }
+    let closing = closings.iter().find(|closing| peer_at(&closing.peer) == number);
+    let received = closing.map_or(0, |closing| closing.received);
+    // A reset is what a close with unread input is, and what bytes for a closed socket bring.
+    hold!(
+        peer.end == Some(End::Finished) || received < peer.sent(),
+        "peer {number} ({:?}): {:?} after a close as {cause}, with nothing unread",
+        peer.temper,
+        peer.end
+    );
+    let orderly = matches!(cause, Cause::Peer | Cause::Fault | Cause::Handler | Cause::Panic);
+    let driven = deeds.closed.contains(&number);
+    if orderly && !driven && peer.end == Some(End::Finished) {
+        hold!(
+            !peer.is_owed(),
+            "peer {number} ({:?}): closed as {cause}, and {} answers are missing: {closing:?}",
+            peer.temper,
+            peer.owed()
+        );
+        hold!(
+            !peer.has_half_a_message(),
+            "peer {number} ({:?}): closed as {cause} within a reply",
+            peer.temper
+        );
+    }
+    Ok(())
+}
+
+/// What holds when nobody is there any more.
+pub(crate) fn at_rest(moment: &Moment<'_>) -> Result<(), String> {
+    let Moment { stats, audit, .. } = moment;
+    hold!(audit.connections == 0, "{} connections are left", audit.connections);
+    hold!(
+        audit.entries == audit.listeners,
+        "{} entries for {} listeners",
+        audit.entries,
+        audit.listeners
+    );
+    hold!(audit.timers == 0, "{} timers are left", audit.timers);
+    // Alarms of a loop that stops do not fire, and its list is not looked at any more.
+    let stopped = audit.listeners == 0;
+    hold!(stopped || audit.alarms == 0, "{} alarms are left", audit.alarms);
+    hold!(stopped || audit.ready == 0, "{} connections are on the ready list", audit.ready);
+    hold!(audit.addresses == 0, "{} addresses are counted", audit.addresses);
+    hold!(
+        (stats.pool_bytes, stats.pool_buffers) == (0, 0),
+        "{} buffers of {} bytes are left",
+        stats.pool_buffers,
+        stats.pool_bytes
+    );
+    hold!(stats.groups == 0, "{} groups are left", stats.groups);
+    Ok(())
+}

@@ -1,0 +1,447 @@
+//! [`Peer`]: one client, its temper, and whether it has got exactly what it was owed.
+
+use std::collections::VecDeque;
+
+use myriapod::SocketAddr;
+use myriapod::protocol::{DecodeLimits, Decoder, JsonHeader, Message};
+use myriapod::sys::Errno;
+use myriapod::sys::sim::{Remote, Rng};
+
+use crate::request::{Answer, Question, Request, Verb};
+
+/// How a peer behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temper {
+    /// One request after the other.
+    Polite,
+    /// All requests at once.
+    Pipelining,
+    /// Byte by byte.
+    Dribbling,
+    /// Ends its side as soon as it has asked everything, and reads on.
+    HalfClosing,
+    /// Reads nothing.
+    Mute,
+    /// Stops in the middle of a message.
+    Stalling,
+    /// Sends bytes that are no message, behind some that are.
+    Garbling,
+    /// Is cut off without a word.
+    Vanishing,
+    /// Closes in the middle of everything.
+    Leaving,
+    /// Resets in the middle of everything.
+    Resetting,
+    /// Has asked everything, and stays.
+    Staying,
+}
+
+const TEMPERS: [Temper; 11] = [
+    Temper::Polite,
+    Temper::Pipelining,
+    Temper::Dribbling,
+    Temper::HalfClosing,
+    Temper::Mute,
+    Temper::Stalling,
+    Temper::Garbling,
+    Temper::Vanishing,
+    Temper::Leaving,
+    Temper::Resetting,
+    Temper::Staying,
+];
+
+/// How a stream ended, as the peer saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Finished,
+    Broken(Errno),
+}
+
+/// What makes requests as long and as many as they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    pub(crate) most_requests: usize,
+    pub(crate) longest_answer: usize,
+    pub(crate) longest_padding: usize,
+    /// Chances per thousand.
+    pub(crate) later: u16,
+    pub(crate) trouble: u16,
+}
+
+/// A client.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) number: u32,
+    pub(crate) temper: Temper,
+    pub(crate) remote: Option<Remote>,
+    /// Everything that it will ever send, and how much of that is sent.
+    wire: Vec<u8>,
+    sent: usize,
+    /// Where the last request ends that is sent whole.
+    last_whole: usize,
+    /// Where each request ends in `wire`, and what answers it.
+    plan: VecDeque<(usize, Option<Answer>)>,
+    /// The answers that are owed, the next one first. Those of `plan` whose request is sent whole.
+    owed: VecDeque<Answer>,
+    /// The verbs it used.
+    pub(crate) verbs: Vec<Verb>,
+    pub(crate) garbled: bool,
+    /// The server closes after its last request.
+    pub(crate) ends: bool,
+    decoder: Decoder<JsonHeader>,
+    /// How many of its messages are requests that were sent whole.
+    pub(crate) asked: u32,
+    pub(crate) answered: u64,
+    pub(crate) pushed: u64,
+    /// The last push to it alone, and the last to all.
+    last_push: [Option<u64>; 2],
+    pub(crate) received: u64,
+    pub(crate) finished: bool,
+    pub(crate) vanished: bool,
+    /// It has closed or reset, itself.
+    pub(crate) left: bool,
+    pub(crate) end: Option<End>,
+    /// What a send has said; whoever receives is not told again.
+    send_error: Option<Errno>,
+}
+
+impl Peer {
+    /// A peer with a plan.
+    pub(crate) fn new(number: u32, rng: &mut Rng, habits: Habits) -> Self {
+        let temper = rng.pick(&TEMPERS).copied().unwrap_or(Temper::Polite);
+        let decoder = Decoder::new(JsonHeader::new(DecodeLimits::default()));
+        let mut peer = Self {
+            number,
+            temper,
+            remote: None,
+            wire: Vec::new(),
+            sent: 0,
+            last_whole: 0,
+            plan: VecDeque::new(),
+            owed: VecDeque::new(),
+            verbs: Vec::new(),
+            garbled: false,
+            ends: false,
+            decoder,
+            asked: 0,
+            answered: 0,
+            pushed: 0,
+            last_push: [None; 2],
+            received: 0,
+            finished: false,
+            vanished: false,
+            left: false,
+            end: None,
+            send_error: None,
+        };
+        peer.make_plan(rng, habits);
+        peer
+    }
+
+    fn make_plan(&mut self, rng: &mut Rng, habits: Habits) {
+        let count = rng.len(0, habits.most_requests);
+        for sequence in 0..u32::try_from(count).unwrap_or_default() {
+            let verb = self.any_verb(rng, habits);
+            let padding = if rng.chance(700) { rng.len(0, 40) } else { habits.longest_padding };
+            let padding = rng.len(0, padding);
+            let question = Question { peer: self.number, sequence, verb };
+            let Ok(request) = Request::new(question, padding, rng.chance(200)) else { continue };
+            let ends = request.ends;
+            self.add(request);
+            if ends {
+                self.ends = true;
+                return;
+            }
+        }
+        if self.temper == Temper::Garbling {
+            self.garbled = true;
+            self.ends = true;
+            let begin = self.wire.len();
+            self.add(Request::garbage(rng));
+            // It may be refused before it is there as a whole.
+            if let Some((end, _)) = self.plan.back_mut() {
+                *end = begin + 1;
+            }
+        }
+    }
+
+    fn any_verb(&self, rng: &mut Rng, habits: Habits) -> Verb {
+        if rng.chance(habits.trouble) {
+            let troubles = [
+                Verb::Abandon,
+                Verb::Error,
+                Verb::BadJson,
+                Verb::Close,
+                Verb::CloseLater,
+                Verb::Panic,
+            ];
+            return rng.pick(&troubles).copied().unwrap_or(Verb::Error);
+        }
+        if rng.chance(habits.later) {
+            return Verb::Later;
+        }
+        match rng.below(8) {
+            0 | 1 => Verb::Sized(rng.len(0, habits.longest_answer)),
+            2 => Verb::Json,
+            3 => Verb::Nothing,
+            _ => Verb::Echo,
+        }
+    }
+
+    fn add(&mut self, request: Request) {
+        self.wire.extend_from_slice(&request.wire);
+        self.verbs.push(request.verb);
+        self.plan.push_back((self.wire.len(), request.answer));
+    }
+
+    /// Connects.
+    pub(crate) fn connect(&mut self, from: &SocketAddr, to: &SocketAddr) {
+        self.remote = Some(Remote::connect(from, to));
+    }
+
+    /// How much of its bytes it is willing to send.
+    fn stop(&self) -> usize {
+        match self.temper {
+            Temper::Stalling => self.wire.len() - self.wire.len() / 3,
+            _ => self.wire.len(),
+        }
+    }
+
+    /// Whether everything that it wanted to send is sent.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.sent >= self.stop()
+    }
+
+    /// Bytes that it has sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent as u64
+    }
+
+    /// Whether the beginning of a message is sent, and not its end.
+    pub(crate) fn is_in_a_message(&self) -> bool {
+        self.sent > self.last_whole
+    }
+
+    /// Whether an answer to a request that was sent whole is still to come.
+    pub(crate) fn is_owed(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Whether the beginning of a message has come, and not its end.
+    pub(crate) fn has_half_a_message(&self) -> bool {
+        self.decoder.rest() > 0
+    }
+
+    /// How many answers are.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Whether it will do nothing more by itself.
+    pub(crate) fn is_done(&self) -> bool {
+        self.remote.is_none()
+    }
+
+    /// Whether it takes everything that comes and stays for it, so that nothing may be missing.
+    pub(crate) fn is_faithful(&self) -> bool {
+        !self.left && !self.vanished && self.temper != Temper::Mute
+    }
+
+    /// Sends at most `most` bytes. Returns whether any went.
+    pub(crate) fn send(&mut self, most: usize) -> bool {
+        let stop = self.stop();
+        let Some(remote) = &self.remote else { return false };
+        if self.sent >= stop || self.finished || self.end.is_some() || !remote.is_connected() {
+            return false;
+        }
+        let to = self.sent.saturating_add(most.max(1)).min(stop);
+        let sent = match remote.send(self.wire.get(self.sent..to).unwrap_or_default()) {
+            Ok(sent) => sent,
+            Err(errno) => {
+                if !errno.would_block() {
+                    self.send_error = Some(errno);
+                }
+                return false;
+            }
+        };
+        self.sent += sent;
+        while let Some((end, _)) = self.plan.front()
+            && *end <= self.sent
+        {
+            let Some((end, answer)) = self.plan.pop_front() else { break };
+            self.last_whole = end;
+            self.asked += 1;
+            self.owed.extend(answer);
+        }
+        sent > 0
+    }
+
+    /// Receives at most `most` bytes, and holds what is whole against what is owed. Returns whether
+    /// anything came.
+    pub(crate) fn receive(&mut self, most: usize) -> Result<bool, String> {
+        let Some(remote) = &self.remote else { return Ok(false) };
+        if self.end.is_some() || remote.is_connecting() {
+            return Ok(false);
+        }
+        match remote.recv(most.max(1)) {
+            Ok(bytes) if bytes.is_empty() => {
+                self.end = Some(self.send_error.map_or(End::Finished, End::Broken));
+            }
+            Ok(bytes) => {
+                self.received += bytes.len() as u64;
+                self.decoder.feed(&bytes);
+                self.take_messages()?;
+            }
+            Err(errno) if errno.would_block() => return Ok(false),
+            Err(errno) => self.end = Some(End::Broken(errno)),
+        }
+        Ok(true)
+    }
+
+    fn take_messages(&mut self) -> Result<(), String> {
+        let number = self.number;
+        loop {
+            let message = match self.decoder.next_message() {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(format!("peer {number}: no message: {error}")),
+            };
+            if message.content_type() == "sim/push" {
+                let push = read_push(&message, number)?;
+                // Broadcasts keep their order, and pushes theirs.
+                let (is_to_all, push) = push;
+                let last = &mut self.last_push[usize::from(is_to_all)];
+                if last.is_some_and(|last| push <= last) {
+                    return Err(format!("peer {number}: push {push} after {last:?}"));
+                }
+                *last = Some(push);
+                self.pushed += 1;
+                continue;
+            }
+            let Some(owed) = self.owed.pop_front() else {
+                return Err(format!("peer {number}: nobody asked for {}", show(&message)));
+            };
+            if !answers(&message, &owed) {
+                return Err(format!("peer {number}: {} in place of {owed}", show(&message)));
+            }
+            self.answered += 1;
+        }
+    }
+
+    /// Ends its side of the stream.
+    pub(crate) fn finish(&mut self) {
+        if let Some(remote) = &self.remote
+            && !self.finished
+        {
+            remote.finish();
+            self.finished = true;
+        }
+    }
+
+    /// Closes.
+    pub(crate) fn leave(&mut self) {
+        self.left = true;
+        self.remote = None;
+    }
+
+    /// Closes by a reset.
+    pub(crate) fn reset(&mut self) {
+        self.left = true;
+        if let Some(remote) = self.remote.take() {
+            remote.reset();
+        }
+    }
+
+    /// Is cut off.
+    pub(crate) fn vanish(&mut self) {
+        if let Some(remote) = &self.remote {
+            remote.vanish();
+            self.vanished = true;
+        }
+    }
+
+    /// Does something, after its temper.
+    pub(crate) fn act(&mut self, rng: &mut Rng) -> Result<(), String> {
+        if self.vanished || self.remote.is_none() {
+            return Ok(());
+        }
+        let most = match self.temper {
+            Temper::Dribbling => 1,
+            Temper::Pipelining => usize::MAX,
+            _ => rng.len(1, 400),
+        };
+        let waits = self.temper == Temper::Polite && self.is_owed();
+        if !waits && rng.chance(700) {
+            self.send(most);
+        }
+        if self.temper != Temper::Mute && rng.chance(700) {
+            self.receive(rng.len(1, 2000))?;
+        }
+        if self.end.is_some() {
+            self.remote = None;
+            return Ok(());
+        }
+        match self.temper {
+            Temper::HalfClosing if self.has_sent_all() => self.finish(),
+            Temper::Vanishing if rng.chance(30) => self.vanish(),
+            Temper::Leaving if rng.chance(30) => self.leave(),
+            Temper::Resetting if rng.chance(30) => self.reset(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Brings things to an end, without haste or malice. Returns whether anything happened.
+    pub(crate) fn conclude(&mut self) -> Result<bool, String> {
+        let Some(remote) = &self.remote else { return Ok(false) };
+        if self.vanished {
+            self.remote = None;
+            return Ok(true);
+        }
+        if remote.is_connecting() {
+            return Ok(false);
+        }
+        let mut moved = self.send(usize::MAX);
+        if self.temper != Temper::Mute {
+            moved |= self.receive(usize::MAX)?;
+        }
+        if self.end.is_some() {
+            self.remote = None;
+            return Ok(true);
+        }
+        let stays = matches!(self.temper, Temper::Staying | Temper::Mute | Temper::Stalling);
+        let done = self.has_sent_all() && !self.is_owed() && !self.ends;
+        if done && !stays && !self.finished {
+            self.finish();
+            moved = true;
+        }
+        Ok(moved)
+    }
+}
+
+fn show(message: &Message<'_>) -> String {
+    let content = message.content().get(..60).unwrap_or(message.content());
+    format!("{:?} of type {}", String::from_utf8_lossy(content), message.content_type())
+}
+
+fn answers(message: &Message<'_>, owed: &Answer) -> bool {
+    match owed {
+        Answer::Bytes { content_type, content } => {
+            message.content_type() == *content_type && message.content() == content
+        }
+        Answer::Error { kind } => message.error_kind().as_deref() == Some(*kind),
+        Answer::AnyError => message.error_kind().is_some(),
+    }
+}
+
+/// `peer number|`, where the peer is `all` in a broadcast.
+fn read_push(message: &Message<'_>, peer: u32) -> Result<(bool, u64), String> {
+    let text = String::from_utf8_lossy(message.content());
+    let mut words = text.split(['|', ' ']);
+    let to = words.next().unwrap_or_default();
+    let number = words.next().and_then(|number| number.parse().ok());
+    match number {
+        Some(number) if to == "all" || to == peer.to_string() => Ok((to == "all", number)),
+        _ => Err(format!("peer {peer}: a push to somebody else: {text}")),
+    }
+}

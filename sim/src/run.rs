@@ -1,0 +1,85 @@
+//! One seed, and many at once in their order.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use myriapod::sys::sim::{Injected, Planted};
+
+use crate::serve::{self, Life};
+
+/// What became of one seed.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) trace: u64,
+    pub(crate) injected: Injected,
+    pub(crate) messages: u64,
+    pub(crate) steps: u64,
+    pub(crate) failure: Option<String>,
+}
+
+/// Lives through the world of one seed.
+pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
+    let mut life: Option<Life> = None;
+    let result = catch_unwind(AssertUnwindSafe(|| serve::run(seed, planted, &mut life)));
+    let failure = match result {
+        Ok(result) => result.err(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Some(format!("panic: {}", text.unwrap_or("of no text")))
+        }
+    };
+    let Some(life) = life else { return Outcome { failure, ..Outcome::default() } };
+    Outcome {
+        trace: life.world.trace(),
+        injected: life.world.injected(),
+        messages: life.messages,
+        steps: life.step,
+        failure,
+    }
+}
+
+/// How many worlds are lived through at once.
+pub(crate) fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Does `work` for the numbers below `count`, several at once, and hands the results on in order.
+/// `take` says whether to go on.
+pub(crate) fn in_order<R: Send>(
+    count: u64,
+    work: impl Fn(u64) -> R + Sync,
+    mut take: impl FnMut(u64, R) -> bool,
+) {
+    let next = AtomicU64::new(0);
+    let (done, results) = mpsc::sync_channel(64);
+    std::thread::scope(|scope| {
+        for _ in 0..workers() {
+            let (next, work, done) = (&next, &work, done.clone());
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    // Nobody listens any more once the answer is known.
+                    if number >= count || done.send((number, work(number))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(done);
+        let mut waiting = BTreeMap::new();
+        let mut due = 0;
+        while let Ok((number, result)) = results.recv() {
+            waiting.insert(number, result);
+            while let Some(result) = waiting.remove(&due) {
+                if !take(due, result) {
+                    drop(results);
+                    return;
+                }
+                due += 1;
+            }
+        }
+    });
+}
