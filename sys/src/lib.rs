@@ -50,6 +50,8 @@
 
 mod address;
 mod backend;
+#[cfg(not(myriapod_sim))]
+mod cgroup;
 mod clock;
 #[cfg(not(myriapod_sim))]
 mod datagram;
@@ -69,6 +71,8 @@ mod listen_options;
 #[cfg(not(myriapod_sim))]
 mod listener;
 mod memory;
+#[cfg(not(myriapod_sim))]
+mod machine;
 #[cfg(not(myriapod_sim))]
 mod options;
 #[cfg(not(myriapod_sim))]
@@ -108,6 +112,8 @@ pub use std::os::fd::{AsFd, BorrowedFd};
 
 pub use address::{SocketAddr, UnixAddr};
 pub use backend::{Backend, UnknownBackend};
+#[cfg(not(myriapod_sim))]
+pub use cgroup::CgroupMemory;
 pub use clock::Time;
 #[cfg(not(myriapod_sim))]
 pub use clock::now;
@@ -120,6 +126,11 @@ pub use listen_options::ListenOptions;
 #[cfg(not(myriapod_sim))]
 pub use listener::{Listener, accept, unlink_unix};
 pub use memory::release_pages;
+#[cfg(not(myriapod_sim))]
+pub use machine::{
+    Conntrack, LocalPorts, Machine, Memory, OpenFiles, Overcommit, Privileges, ProcessorTime,
+    TcpMemory,
+};
 #[cfg(not(myriapod_sim))]
 pub use options::{
     Keepalive, REUSE_PORT_BALANCES, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size,

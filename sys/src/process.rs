@@ -210,13 +210,16 @@ pub fn rss_bytes() -> Result<u64> {
     let statm = std::fs::read_to_string(STATM).map_err(|error| {
         Error::call("read", Errno::from_raw(error.raw_os_error().unwrap_or(0)), STATM)
     })?;
+    let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.map(|pages| pages * page_size()).ok_or(Error::call("read", Errno::EINVAL, STATM))
+}
+
+/// `long sysconf(_SC_PAGESIZE)`
+pub(crate) fn page_size() -> u64 {
     // SAFETY: no memory is involved.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    match (pages, u64::try_from(page)) {
-        (Some(pages), Ok(page)) => Ok(pages * page),
-        _ => Err(Error::call("read", Errno::EINVAL, STATM)),
-    }
+    // It cannot fail; 4 KiB is what nearly all have.
+    u64::try_from(page).unwrap_or(4096)
 }
 
 /// The time that all threads of this process have used, ended ones included.
