@@ -153,6 +153,18 @@ impl ServerBuilder {
         self
     }
 
+    /// How many descriptors a server of as many event loops keeps for everything but connections,
+    /// so many fewer than `RLIMIT_NOFILE` are the most connections it takes: 64, and 8 more for
+    /// each loop after the first.
+    ///
+    /// ```
+    /// assert_eq!(myriapod::ServerBuilder::reserved_descriptors(2), 72);
+    /// ```
+    #[must_use]
+    pub const fn reserved_descriptors(threads: usize) -> u64 {
+        RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LOOP * (threads as u64).saturating_sub(1)
+    }
+
     /// Whether each event loop stays on one processor, of those that the thread which calls
     /// [`Servers::run`] may use. That thread is pinned too, until `run` returns. Linux has this.
     pub fn pin(mut self, pin: bool) -> Self {
@@ -488,7 +500,7 @@ fn max_connections(
         ceiling = sys::select::DESCRIPTORS as u64;
         because = format!("select cannot watch descriptors from {ceiling} on");
     }
-    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LOOP * (threads as u64 - 1);
+    let reserved = ServerBuilder::reserved_descriptors(threads);
     let allowed = ceiling.saturating_sub(reserved).max(1);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     match limits.max_connections {

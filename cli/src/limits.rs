@@ -93,6 +93,11 @@ pub(crate) struct LimitArgs {
 }
 
 impl LimitArgs {
+    /// Connections asked for, if any.
+    pub(crate) fn max_connections(&self) -> Option<u64> {
+        self.max_connections.map(|count| count.0 as u64)
+    }
+
     /// The limits, not yet checked against each other.
     pub(crate) fn to_limits(&self) -> Result<Limits, Failure> {
         let linger_bytes = u32::try_from(self.linger_bytes.0).map_err(|_| {

@@ -5,6 +5,7 @@ mod bench;
 mod columns;
 mod decode;
 mod decode_limits;
+mod doctor;
 mod errors;
 mod failure;
 mod json;
@@ -35,6 +36,7 @@ Examples:
   myriapod errors EADDRINUSE                     what an error means, and what to do
   myriapod resolve localhost                     the addresses of a name, in order
   myriapod ping 127.0.0.1 65432 --message        how long connecting and answering take
+  myriapod doctor                                how many connections this machine holds
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
 
@@ -54,6 +56,7 @@ enum Command {
     Errors(errors::Args),
     Resolve(resolve::Args),
     Ping(ping::Args),
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Errors(args) => errors::run(&args),
         Command::Resolve(args) => resolve::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use myriapod::sys::{self, Backend, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 
+use crate::doctor::{self, Plan};
 use crate::failure::Failure;
 use crate::limits::LimitArgs;
 use crate::metrics::Metrics;
@@ -84,6 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let verbose = args.verbose;
     let loops: Arc<OnceLock<Handle>> = Arc::default();
     let asked = Arc::clone(&loops);
+    let reason = foresee(args);
     let mut builder = Server::builder()
         .threads(args.threads.number())
         .pin(args.pin)
@@ -95,6 +97,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .log_messages(verbose)
         .log_each(move |event| match event {
             LogEvent::Report => report(asked.get()),
+            LogEvent::LimitLowered { asked, lowered, because } => {
+                let because = reason.as_deref().unwrap_or(because);
+                tell(format_args!("max_connections lowered from {asked} to {lowered}: {because}"));
+            }
             event if verbose || !event.is_routine() => tell(event),
             _ => {}
         });
@@ -129,6 +135,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     tell(&stats);
     if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
+}
+
+/// Says beforehand that fewer connections will be reached than descriptors allow. Where descriptors
+/// are what allows fewer than asked for, the reason is returned: the engine will say so.
+fn foresee(args: &Args) -> Option<String> {
+    let plan = Plan {
+        connections: args.limits.max_connections(),
+        threads: args.threads.number(),
+        backend: args.backend,
+        ..Plan::default()
+    };
+    let mut verdict = doctor::foretell(&plan);
+    if verdict.ceiling == verdict.process_ceiling() {
+        return verdict.reason();
+    }
+    // Asked for nothing, it takes as many as it has descriptors for.
+    verdict.asked = match (verdict.asked, verdict.process_ceiling()) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    };
+    if let Some(warning) = verdict.warning() {
+        tell(warning);
+    }
+    None
 }
 
 /// Says what has happened so far. The loops are asked, so they cannot wait for the answer
