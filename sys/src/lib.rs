@@ -70,9 +70,9 @@ pub mod kqueue;
 mod listen_options;
 #[cfg(not(myriapod_sim))]
 mod listener;
-mod memory;
 #[cfg(not(myriapod_sim))]
 mod machine;
+mod memory;
 #[cfg(not(myriapod_sim))]
 mod options;
 #[cfg(not(myriapod_sim))]
@@ -125,12 +125,12 @@ pub use event::{Event, Events, Interest, Mode, Token};
 pub use listen_options::ListenOptions;
 #[cfg(not(myriapod_sim))]
 pub use listener::{Listener, accept, unlink_unix};
-pub use memory::release_pages;
 #[cfg(not(myriapod_sim))]
 pub use machine::{
     Conntrack, LocalPorts, Machine, Memory, OpenFiles, Overcommit, Privileges, ProcessorTime,
     TcpMemory,
 };
+pub use memory::release_pages;
 #[cfg(not(myriapod_sim))]
 pub use options::{
     Keepalive, REUSE_PORT_BALANCES, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size,
