@@ -8,6 +8,7 @@ mod decode_limits;
 mod doctor;
 mod errors;
 mod failure;
+mod interrupt;
 mod json;
 mod limits;
 mod message_line;
@@ -17,6 +18,7 @@ mod resolve;
 mod send;
 mod serve;
 mod services;
+mod sockets;
 mod terminal;
 mod units;
 
@@ -35,6 +37,7 @@ Examples:
   myriapod decode capture.bin                    one line of JSON per message
   myriapod errors EADDRINUSE                     what an error means, and what to do
   myriapod resolve localhost                     the addresses of a name, in order
+  myriapod sockets --port 65432                  who is connected, and what waits
   myriapod ping 127.0.0.1 65432 --message        how long connecting and answering take
   myriapod doctor                                how many connections this machine holds
 
@@ -57,6 +60,7 @@ enum Command {
     Resolve(resolve::Args),
     Ping(ping::Args),
     Doctor(doctor::Args),
+    Sockets(sockets::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Resolve(args) => resolve::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Sockets(args) => sockets::run(&args),
     };
     done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use myriapod::protocol::Head;
-use myriapod::sys::poll::wait_one;
-use myriapod::sys::{self, AsFd, Interest, Signal, Signals};
+use myriapod::sys;
 use myriapod::{Client, ClientOptions, Error, SocketAddr};
 
 use crate::failure::{FAILED, Failure};
+use crate::interrupt::Interrupt;
 use crate::terminal::print_line;
 use crate::units::{Count, Timeout};
 
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(format_args!("{}: no {family} address", args.host))
             .with_next_step(format!("`myriapod resolve {}` shows those it has", args.host)));
     };
-    let mut signals = Signals::install(&[Signal::Interrupt, Signal::Terminate])?;
+    let mut interrupt = Interrupt::catch()?;
     let target = Target::new(args, address);
     let mut figures = Figures::default();
     print(format_args!(
@@ -144,7 +144,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         next += args.interval.0;
         let line = target.ping(&mut figures);
         print(line)?;
-        if figures.transmitted >= count || is_interrupted(&mut signals, next)? {
+        if figures.transmitted >= count || interrupt.by(next)? {
             break;
         }
     }
@@ -171,14 +171,6 @@ fn is_wanted(args: &Args, address: &SocketAddr) -> bool {
         SocketAddr::V6(_) => !args.ipv4,
         SocketAddr::Unix(_) => true,
     }
-}
-
-/// Waits until `time`, or for Ctrl-C.
-fn is_interrupted(signals: &mut Signals, time: sys::Time) -> Result<bool, Failure> {
-    let left = time.saturating_since(sys::now());
-    wait_one(signals.as_fd(), Interest::READABLE, Some(left))
-        .map_err(|errno| sys::Error::call("poll", errno, ""))?;
-    Ok(signals.take().is_some())
 }
 
 /// One address, which stays the same for the whole run.

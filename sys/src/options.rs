@@ -440,6 +440,30 @@ pub enum TcpState {
     Other(u8),
 }
 
+impl TcpState {
+    /// The state that Linux has this number for, in `TCP_INFO`, `sock_diag(7)` and `/proc/net/tcp`.
+    ///
+    /// Source: the kernel's `include/net/tcp_states.h`.
+    #[must_use]
+    pub const fn from_linux(number: u8) -> Self {
+        match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            // 12 is a connection of which only the first segment has come.
+            3 | 12 => Self::SynReceived,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Closed,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// As `ss` and `netstat` write it: `ESTABLISHED`, `SYN-SENT`, …
 impl fmt::Display for TcpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -499,21 +523,7 @@ fn tcp_info_raw(fd: BorrowedFd<'_>) -> Result<TcpInfo> {
     })
     .map_err(|errno| Error::call("getsockopt TCP_INFO", errno, ""))?;
     Ok(TcpInfo {
-        // The numbers of the kernel's include/net/tcp_states.h.
-        state: match info.tcpi_state {
-            1 => TcpState::Established,
-            2 => TcpState::SynSent,
-            3 => TcpState::SynReceived,
-            4 => TcpState::FinWait1,
-            5 => TcpState::FinWait2,
-            6 => TcpState::TimeWait,
-            7 => TcpState::Closed,
-            8 => TcpState::CloseWait,
-            9 => TcpState::LastAck,
-            10 => TcpState::Listen,
-            11 => TcpState::Closing,
-            other => TcpState::Other(other),
-        },
+        state: TcpState::from_linux(info.tcpi_state),
         rtt: Duration::from_micros(info.tcpi_rtt.into()),
         rtt_variance: Duration::from_micros(info.tcpi_rttvar.into()),
         retransmits: info.tcpi_total_retrans,

@@ -5,4 +5,6 @@
 mod errors;
 mod ping;
 mod resolve;
+#[cfg(target_os = "linux")]
+mod sockets;
 mod support;
