@@ -14,6 +14,7 @@ use myriapod::sys::{self, Backend, Machine};
 use crate::failure::{FAILED, Failure};
 use crate::units::{Count, Threads};
 
+pub(crate) use self::text::grouped;
 pub(crate) use self::verdict::{Plan, Side, Verdict};
 use self::verdict::{Readings, judge};
 
