@@ -104,6 +104,8 @@ mod thread;
 #[cfg(not(myriapod_sim))]
 mod timeout;
 #[cfg(not(myriapod_sim))]
+mod usage;
+#[cfg(not(myriapod_sim))]
 mod waker;
 
 pub use std::net::Shutdown;
@@ -158,6 +160,11 @@ pub use socket::{
 pub use spare::SpareDescriptor;
 #[cfg(not(myriapod_sim))]
 pub use thread::{JoinHandle, available_cpus, set_thread_cpus, spawn, thread_cpus};
+#[cfg(not(myriapod_sim))]
+pub use usage::{
+    ProcessUsage, busy_time, end_with_parent, process_cpus, process_rss_bytes, process_usage,
+    set_timer_slack, thread_cpu_time, time_wait_sockets,
+};
 #[cfg(not(myriapod_sim))]
 pub use waker::Waker;
 
