@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 
@@ -42,8 +43,9 @@ pub(crate) struct Args {
     host: Option<String>,
     /// A port; 0 for any that is free [default: 65432]
     port: Option<u16>,
-    /// How messages are answered
-    #[arg(long, value_enum, value_name = "search|echo", default_value_t = Service::Search,
+    /// How messages are answered: search, echo, raw (bytes come back) or padded
+    /// (the tutorial's first program)
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Service::Search,
         hide_possible_values = true)]
     service: Service,
     /// Close after one reply, as the tutorial does
@@ -72,6 +74,9 @@ pub(crate) struct Args {
     /// A line per connection and message on stderr
     #[arg(short, long)]
     verbose: bool,
+    /// Stop when whoever started this is gone
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -82,6 +87,19 @@ pub(crate) struct Args {
 ///
 /// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let limits = args.limits.to_limits()?.decode();
+    match args.service {
+        Service::Search | Service::Echo => serve(args, move || JsonHeader::new(limits)),
+        Service::Raw => serve(args, || Raw),
+        Service::Padded => serve(args, move || Padded::new(limits)),
+    }
+}
+
+fn serve<F, N>(args: &Args, framing: N) -> Result<ExitCode, Failure>
+where
+    F: Framing + 'static,
+    N: Fn() -> F + Send + Sync + 'static,
+{
     let verbose = args.verbose;
     let loops: Arc<OnceLock<Handle>> = Arc::default();
     let asked = Arc::clone(&loops);
@@ -117,8 +135,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     for listener in inherited {
         builder = builder.listener(listener);
     }
+    if args.end_with_parent {
+        sys::end_with_parent()?;
+    }
     let service = args.service;
-    let mut servers = builder.build_each(move || service)?;
+    let mut servers = builder.build_each_with(framing, move || service)?;
     let _ = loops.set(servers.handle());
     let metrics = match &args.metrics {
         Some(Place { host, port }) => Some(Metrics::start(host, *port, servers.handle())?),

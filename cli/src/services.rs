@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use myriapod::protocol::write_json;
+use myriapod::protocol::{Padded, write_json};
 use myriapod::{ConnectionId, Handler, HandlerResult, Message, Reply, SocketAddr};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -17,6 +17,10 @@ pub(crate) enum Service {
     Search,
     /// Sends each message back under its own header.
     Echo,
+    /// Sends all bytes back as they come: no messages at all.
+    Raw,
+    /// The tutorial's first program: texts behind a length of 64 bytes, each of them received.
+    Padded,
 }
 
 impl Handler for Service {
@@ -33,9 +37,19 @@ impl Handler for Service {
     ) -> HandlerResult {
         match self {
             Self::Search => search(&message, reply),
-            Self::Echo => Ok(reply.echo(&message)?),
+            Self::Echo | Self::Raw => Ok(reply.echo(&message)?),
+            Self::Padded => padded(&message, reply),
         }
     }
+}
+
+/// Confirms a text; one of them ends the conversation.
+fn padded(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    reply.binary("text/plain", Padded::RECEIVED.as_bytes())?;
+    if message.content() == Padded::DISCONNECT.as_bytes() {
+        reply.close();
+    }
+    Ok(())
 }
 
 /// Answers a request of `text/json`, and shows the first bytes of any other. A JSON content of
