@@ -1,6 +1,5 @@
 //! The `myriapod` command.
 
-#[expect(dead_code, reason = "the load that fills a report follows")]
 mod bench;
 mod columns;
 mod decode;
@@ -61,6 +60,10 @@ enum Command {
     Ping(ping::Args),
     Doctor(doctor::Args),
     Sockets(sockets::Args),
+    Bench(Box<bench::Args>),
+    /// A process of bench's own
+    #[command(name = bench::WORKER, hide = true)]
+    BenchWorker,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
         Command::Ping(args) => ping::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Sockets(args) => sockets::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchWorker => bench::work(),
     };
     done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {

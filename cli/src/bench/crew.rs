@@ -1,0 +1,219 @@
+//! [`Crew`]: all threads and processes that are the load, behind one face.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use myriapod::sys::{self, Backend, JoinHandle, Poller, Waker};
+
+use super::job::{Command, Job, Phase, Snapshot};
+use super::load::Loader;
+use crate::failure::Failure;
+
+/// The hidden command that a process of bench's own is started with.
+pub(crate) const WORKER: &str = "bench-worker";
+
+/// Who makes the load.
+#[derive(Debug)]
+pub(crate) enum Crew {
+    Threads(Vec<Thread>),
+    Processes(Vec<Process>),
+}
+
+/// A thread of this process.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    told: Receiver<Snapshot>,
+    handle: JoinHandle<sys::Result<()>>,
+}
+
+/// A process of our own.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    to: Option<ChildStdin>,
+    from: BufReader<ChildStdout>,
+}
+
+impl Crew {
+    /// Starts so many processes with a share of the job each; 1 for none but this.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub(crate) fn start(job: &Job, processes: u32) -> Result<Self, Failure> {
+        if processes <= 1 {
+            let threads = (0..job.threads).map(|nth| Thread::start(job, nth));
+            return Ok(Self::Threads(threads.collect::<Result<_, _>>()?));
+        }
+        let processes = (0..processes).map(|nth| Process::start(&job.part(nth, processes)));
+        Ok(Self::Processes(processes.collect::<Result<_, _>>()?))
+    }
+
+    /// Tells everybody.
+    pub(crate) fn order(&mut self, command: &Command) -> Result<(), Failure> {
+        match self {
+            Self::Threads(threads) => threads.iter().try_for_each(|thread| thread.order(command)),
+            Self::Processes(all) => all.iter_mut().try_for_each(|process| process.order(command)),
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: Phase) -> Result<(), Failure> {
+        self.order(&Command::Enter(phase))
+    }
+
+    /// How things stand with all of them together.
+    pub(crate) fn ask(&mut self, latencies: bool) -> Result<Snapshot, Failure> {
+        // All are asked before the first is heard, so that they answer at one time.
+        self.order(&Command::Tell { latencies })?;
+        let mut sum = Snapshot { done: true, ..Snapshot::default() };
+        match self {
+            Self::Threads(threads) => {
+                for thread in threads {
+                    sum.add(thread.hear()?);
+                }
+            }
+            Self::Processes(processes) => {
+                for process in processes {
+                    sum.add(process.hear()?);
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Ends all of it.
+    pub(crate) fn end(mut self) -> Result<(), Failure> {
+        self.order(&Command::End)?;
+        match self {
+            Self::Threads(threads) => {
+                for thread in threads {
+                    thread.handle.join()?;
+                }
+            }
+            Self::Processes(processes) => {
+                for mut process in processes {
+                    process.to = None;
+                    let ended = process.child.wait();
+                    let status = ended.map_err(|error| Failure::io("wait", WORKER, &error))?;
+                    if !status.success() {
+                        return Err(gone(&process.child, &status.to_string()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Thread {
+    fn start(job: &Job, nth: u32) -> Result<Self, Failure> {
+        let (commands, ordered) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let poller = Poller::new(Backend::native())?;
+        let mut loader = Loader::new(job.part(nth, job.threads), poller, ordered, tell)?;
+        let waker = loader.waker();
+        let cpu = job.cpus.get(nth as usize).copied();
+        let handle = sys::spawn(&format!("bench-{nth}"), move || {
+            if let Some(cpu) = cpu {
+                sys::set_thread_cpus(&[cpu])?;
+            }
+            loader.run()
+        })?;
+        Ok(Self { commands, waker, told, handle })
+    }
+
+    fn order(&self, command: &Command) -> Result<(), Failure> {
+        if self.commands.send(command.clone()).is_err() {
+            return Err(Failure::new("a thread of bench has ended"));
+        }
+        Ok(self.waker.wake()?)
+    }
+
+    fn hear(&self) -> Result<Snapshot, Failure> {
+        self.told.recv().map_err(|_| Failure::new("a thread of bench has ended"))
+    }
+}
+
+impl Process {
+    fn start(job: &Job) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::io("start", WORKER, &error);
+        let mut child = Program::new(std::env::current_exe().map_err(failed)?)
+            .arg(WORKER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Failure::new("a process of bench has no pipes"));
+        };
+        let mut process = Self { child, to: Some(to), from: BufReader::new(from) };
+        process.write(job)?;
+        Ok(process)
+    }
+
+    fn write(&mut self, what: &impl serde::Serialize) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(what).map_err(Failure::new)?;
+        line.push(b'\n');
+        let Some(to) = &mut self.to else { return Ok(()) };
+        to.write_all(&line).map_err(|error| gone(&self.child, &error.to_string()))
+    }
+
+    fn order(&mut self, command: &Command) -> Result<(), Failure> {
+        self.write(command)
+    }
+
+    fn hear(&mut self) -> Result<Snapshot, Failure> {
+        let mut line = String::new();
+        let read = self.from.read_line(&mut line);
+        read.map_err(|error| gone(&self.child, &error.to_string()))?;
+        serde_json::from_str(&line).map_err(|_| gone(&self.child, "it has ended"))
+    }
+}
+
+/// A process that a failure leaves behind: its standard input ends, and so does it.
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.to = None;
+        let _ = self.child.wait();
+    }
+}
+
+fn gone(child: &Child, why: &str) -> Failure {
+    Failure::new(format_args!("process {} of bench: {why}", child.id()))
+}
+
+/// What a process of bench does: a job is on the first line of standard input, commands on the
+/// others, and standard output gets what it tells.
+///
+/// # Errors
+///
+/// What the system refuses.
+pub(crate) fn work() -> Result<ExitCode, Failure> {
+    sys::raise_descriptor_limit()?;
+    let mut lines = std::io::stdin().lines();
+    let Some(Ok(first)) = lines.next() else {
+        return Err(Failure::usage(format_args!("{WORKER} is for `myriapod bench` alone")));
+    };
+    let job: Job = serde_json::from_str(&first).map_err(Failure::usage)?;
+    let mut crew = Crew::start(&job, 1)?;
+    let mut stdout = std::io::stdout().lock();
+    for line in lines {
+        let Ok(line) = line else { break };
+        match serde_json::from_str(&line).map_err(Failure::usage)? {
+            Command::End => break,
+            Command::Tell { latencies } => {
+                let mut told = serde_json::to_vec(&crew.ask(latencies)?).map_err(Failure::new)?;
+                told.push(b'\n');
+                let written = stdout.write_all(&told).and_then(|()| stdout.flush());
+                written.map_err(|error| Failure::output(&error))?;
+            }
+            command => crew.order(&command)?,
+        }
+    }
+    crew.end()?;
+    Ok(ExitCode::SUCCESS)
+}

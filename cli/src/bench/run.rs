@@ -1,0 +1,445 @@
+//! [`Bench`]: the phases of a run, one after the other, and what each comes to.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use myriapod::sys::{self, ProcessorTime, Time};
+
+use super::args::{Args, Plan};
+use super::crew::Crew;
+use super::job::{Command, Latencies, Phase, Snapshot};
+use super::live::{Live, Now};
+use super::report::{MemoryPoint, Phase as Passed, Report, Second};
+use super::server::{Embedded, Watch};
+use super::{figures, report};
+use crate::failure::Failure;
+use crate::terminal::tell;
+
+/// How long the ramp may make no progress before it is given up.
+const RAMP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many points of the server's memory are kept.
+const MEMORY_POINTS: usize = 200;
+
+/// A load that is ready to run, with its server.
+pub(crate) struct Bench {
+    pub(crate) plan: Plan,
+    crew: Crew,
+    _embedded: Option<Embedded>,
+    watch: Option<Watch>,
+    live: Live,
+    started: Time,
+    started_unix_s: u64,
+    pub(crate) phases: Vec<Passed>,
+    pub(crate) series: Vec<Second>,
+    pub(crate) memory: Vec<MemoryPoint>,
+    /// When the point of the series that is under way began, and how things stood then.
+    second: Reading,
+    latencies: Latencies,
+    /// The latencies since the last point of the series.
+    recent: Latencies,
+}
+
+/// How things stood at some moment.
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    at: Time,
+    ok: u64,
+    bench_cpu: u64,
+    server: Duration,
+}
+
+/// All that is known of the run phase.
+pub(crate) struct Ran {
+    pub(crate) seconds: f64,
+    pub(crate) latencies: Latencies,
+    /// How things stood when it began, after the last reply, and after closing.
+    pub(crate) before: Snapshot,
+    pub(crate) after: Snapshot,
+    pub(crate) closed: Snapshot,
+    pub(crate) ramped: Snapshot,
+    pub(crate) server: Option<report::ServerFigures>,
+    pub(crate) stolen: Option<f64>,
+    pub(crate) busy: Option<Duration>,
+    pub(crate) clock_step: u64,
+    pub(crate) time_wait: Option<u64>,
+    /// Why it ended before its time.
+    pub(crate) cut: Option<String>,
+}
+
+impl Bench {
+    /// Starts the server, if that is bench's own, and the threads and processes of the load.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::run`].
+    pub(crate) fn start(args: &Args) -> Result<Self, Failure> {
+        let mut plan = args.plan()?;
+        if let Some(warning) = plan.foretell().warning() {
+            tell(warning);
+        }
+        let mut embedded = None;
+        let mut pids = args.server_pid.clone();
+        if plan.embedded > 0 {
+            let servers = Embedded::start(plan.embedded, args.service, args.pin)?;
+            plan.job.targets =
+                servers.ports.iter().map(|&port| ("127.0.0.1".to_owned(), port)).collect();
+            pids = servers.pids();
+            embedded = Some(servers);
+        }
+        let watch = Watch::start(pids)?;
+        let crew = Crew::start(&plan.job, plan.processes)?;
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let started = sys::now();
+        Ok(Self {
+            live: Live::new(),
+            crew,
+            _embedded: embedded,
+            watch,
+            started,
+            started_unix_s: unix,
+            phases: Vec::new(),
+            series: Vec::new(),
+            memory: Vec::new(),
+            second: Reading { at: started, ..Reading::default() },
+            latencies: Latencies::default(),
+            recent: Latencies::default(),
+            plan,
+        })
+    }
+
+    /// All phases.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::run`].
+    pub(crate) fn measure(mut self, args: &Args) -> Result<Report, Failure> {
+        let ramped = self.ramp(args)?;
+        let ran = self.load(args, ramped)?;
+        let report = figures::report(args, &self, &ran, Vec::new());
+        self.end()?;
+        Ok(report)
+    }
+
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        let Self { crew, .. } = self;
+        crew.end()
+    }
+
+    pub(crate) const fn started_unix_s(&self) -> u64 {
+        self.started_unix_s
+    }
+
+    fn set_rate(&mut self, rate: f64) -> Result<(), Failure> {
+        self.plan.job.rate = Some(rate);
+        let parts = match &self.crew {
+            Crew::Threads(threads) => threads.len(),
+            Crew::Processes(_) => self.plan.processes as usize * self.plan.job.threads as usize,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a few threads")]
+        let share = rate / parts.max(1) as f64;
+        self.crew.order(&Command::Rate(share))
+    }
+
+    /// Opens all connections, and holds them.
+    pub(crate) fn ramp(&mut self, args: &Args) -> Result<Snapshot, Failure> {
+        self.remember(0);
+        self.crew.enter(Phase::Ramp)?;
+        let began = sys::now();
+        let requested = u64::from(self.plan.job.connections) + u64::from(self.plan.job.idle);
+        let (mut progress, mut moved) = (0, began);
+        let ramped = loop {
+            let snapshot = self.look(Phase::Ramp, requested)?;
+            let tried = snapshot.established + snapshot.failed;
+            if tried > progress {
+                (progress, moved) = (tried, sys::now());
+            }
+            let patience = RAMP_PATIENCE + args.connect_timeout.0;
+            if snapshot.done || sys::now().saturating_since(moved) > patience {
+                break snapshot;
+            }
+            self.pause(began);
+        };
+        let seconds = since(began);
+        if !args.short {
+            let summary = figures::ramp_summary(&ramped, requested, seconds);
+            self.passed(Phase::Ramp, began, summary);
+        }
+        self.hold(args, &ramped)?;
+        Ok(ramped)
+    }
+
+    fn hold(&mut self, args: &Args, ramped: &Snapshot) -> Result<(), Failure> {
+        let began = sys::now();
+        if !args.hold.0.is_zero() {
+            self.crew.enter(Phase::Hold)?;
+            while sys::now().saturating_since(began) < args.hold.0 {
+                self.look(Phase::Hold, 0)?;
+                self.pause_until(began + args.hold.0);
+            }
+        }
+        self.remember(ramped.open);
+        let Some(watch) = &mut self.watch else {
+            if !args.hold.0.is_zero() {
+                self.passed(Phase::Hold, began, format!("{} connections", ramped.open));
+            }
+            return Ok(());
+        };
+        watch.held(ramped.open);
+        if !args.hold.0.is_zero() {
+            let summary =
+                figures::hold_summary(ramped.open, self.memory.last(), self.memory.first());
+            self.passed(Phase::Hold, began, summary);
+        }
+        Ok(())
+    }
+
+    /// Warms up, runs, waits for the last replies, and closes.
+    pub(crate) fn load(&mut self, args: &Args, ramped: Snapshot) -> Result<Ran, Failure> {
+        let ran = self.once(args, ramped)?;
+        self.close(args, ran)
+    }
+
+    /// Forgets what was counted, for another run with another rate.
+    pub(crate) fn reset(&mut self, rate: f64) -> Result<(), Failure> {
+        self.set_rate(rate)?;
+        self.crew.order(&Command::Reset)
+    }
+
+    /// Closes all connections; what still comes belongs to the run.
+    pub(crate) fn close(&mut self, args: &Args, mut ran: Ran) -> Result<Ran, Failure> {
+        let began = sys::now();
+        let open = self.crew.ask(false)?.open;
+        self.crew.enter(Phase::Close)?;
+        loop {
+            let snapshot = self.look(Phase::Close, 0)?;
+            let done = snapshot.done || since(began) > 10.0;
+            ran.closed = snapshot;
+            if done {
+                break;
+            }
+            self.pause(began);
+        }
+        self.ask(true)?;
+        ran.latencies.add(&std::mem::take(&mut self.latencies));
+        if !args.short {
+            let summary = format!("{open} connections");
+            self.passed(Phase::Close, began, summary);
+        }
+        self.live.done();
+        Ok(ran)
+    }
+
+    /// Warms up, runs, and waits for the last replies.
+    pub(crate) fn once(&mut self, args: &Args, ramped: Snapshot) -> Result<Ran, Failure> {
+        if !args.warmup.0.is_zero() {
+            let began = sys::now();
+            self.crew.enter(Phase::Warmup)?;
+            while sys::now().saturating_since(began) < args.warmup.0 {
+                self.look(Phase::Warmup, 0)?;
+                self.pause_until(began + args.warmup.0);
+            }
+            self.passed(Phase::Warmup, began, "left out of the figures".to_owned());
+        }
+        let before = self.crew.ask(true)?;
+        self.latencies = Latencies::default();
+        self.recent = Latencies::default();
+        let (stolen, busy) = (ProcessorTime::read(), sys::busy_time().ok());
+        if let Some(watch) = &mut self.watch {
+            watch.begin();
+        }
+        let began = sys::now();
+        self.second.at = began;
+        self.crew.enter(Phase::Run)?;
+        let until = match args.messages {
+            Some(_) => Time::MAX,
+            None => began + args.duration.0,
+        };
+        let mut cut = None;
+        loop {
+            let snapshot = self.look(Phase::Run, 0)?;
+            if snapshot.done {
+                if args.messages.is_none() || snapshot.stopped.is_some() {
+                    cut = Some(figures::why_ended(&snapshot, args));
+                }
+                break;
+            }
+            if sys::now() >= until {
+                break;
+            }
+            // What ends with messages is looked at more often, so that nobody waits for nothing.
+            if args.messages.is_some() { self.pause(began) } else { self.pause_until(until) }
+        }
+        let ended = sys::now();
+        let used = self.watch.as_ref().and_then(Watch::usage);
+        let stolen = stolen.zip(ProcessorTime::read());
+        let stolen = stolen.map(|(before, after)| after.since(&before).stolen_share());
+        let busy = busy.zip(sys::busy_time().ok()).map(|(before, now)| now.saturating_sub(before));
+        let busy_cpu = self.crew.ask(false)?.cpu;
+        self.crew.enter(Phase::Drain)?;
+        let mut after = loop {
+            let snapshot = self.look(Phase::Run, 0)?;
+            let patience = args.timeout.0 + args.connect_timeout.0 + Duration::from_secs(1);
+            if snapshot.done || sys::now().saturating_since(ended) > patience {
+                break snapshot;
+            }
+            self.pause(ended);
+        };
+        self.ask(true)?;
+        let over = sys::now().saturating_since(self.second.at);
+        if over >= Duration::from_millis(250) {
+            self.point(Phase::Run, &after, over);
+        }
+        after.cpu = busy_cpu;
+        // The last reply may have come after the end, and then the run lasted as long.
+        let last = Time::from_nanos(after.last_reply);
+        let end = if args.messages.is_some() { last } else { last.max(ended) };
+        let seconds = end.saturating_since(began).as_secs_f64();
+        let answered = after.messages.ok - before.messages.ok;
+        let server = match (&self.watch, used) {
+            (Some(watch), Some(used)) => {
+                Some(watch.figures(&used, ended.saturating_since(began).as_secs_f64(), answered))
+            }
+            _ => None,
+        };
+        let summary = figures::run_summary(&after, answered, seconds);
+        self.passed(Phase::Run, began, summary);
+        Ok(Ran {
+            seconds,
+            latencies: std::mem::take(&mut self.latencies),
+            before,
+            closed: after.clone(),
+            after,
+            ramped,
+            server,
+            stolen,
+            busy,
+            clock_step: clock_step(),
+            time_wait: sys::time_wait_sockets().ok(),
+            cut,
+        })
+    }
+
+    /// Asks how things stand; with latencies, takes them.
+    fn ask(&mut self, latencies: bool) -> Result<Snapshot, Failure> {
+        let mut snapshot = self.crew.ask(latencies)?;
+        if let Some(latencies) = snapshot.latencies.take() {
+            self.latencies.add(&latencies);
+            self.recent.add(&latencies);
+        }
+        Ok(snapshot)
+    }
+
+    /// Asks how things stand, notes what the series wants, and shows it once a second.
+    fn look(&mut self, phase: Phase, of: u64) -> Result<Snapshot, Failure> {
+        let over = sys::now().saturating_since(self.second.at);
+        let due = over >= Duration::from_secs(1);
+        let snapshot = self.ask(due)?;
+        if phase == Phase::Ramp {
+            self.remember(snapshot.open);
+        }
+        if due {
+            self.point(phase, &snapshot, over);
+        }
+        if let Some(point) = self.series.last() {
+            self.live.show(
+                &Now { point, snapshot: &snapshot, of, since_start: since(self.started) },
+                due,
+            );
+        }
+        Ok(snapshot)
+    }
+
+    /// A point of the series.
+    fn point(&mut self, phase: Phase, snapshot: &Snapshot, over: Duration) {
+        let now = sys::now();
+        let seconds = over.as_secs_f64();
+        let usage = self.watch.as_ref().and_then(Watch::usage);
+        let reading = Reading {
+            at: now,
+            ok: snapshot.messages.ok,
+            bench_cpu: snapshot.cpu.iter().sum(),
+            server: usage.map_or(Duration::ZERO, |usage| usage.running),
+        };
+        let recent = std::mem::take(&mut self.recent).response;
+        let percentile =
+            |quantile| (!recent.is_empty()).then(|| recent.value_at_quantile(quantile));
+        let server = reading.server.saturating_sub(self.second.server).as_secs_f64();
+        let known = usage.is_some() && !self.second.server.is_zero();
+        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        let point = Second {
+            at_s: now.saturating_since(self.started).as_secs_f64(),
+            phase: phase.name().to_owned(),
+            connections: snapshot.open,
+            rate: reading.ok.saturating_sub(self.second.ok) as f64 / seconds,
+            p50_ns: percentile(0.5),
+            p99_ns: percentile(0.99),
+            errors: snapshot.faults(),
+            server_rss_bytes: usage.map(|usage| usage.rss_bytes),
+            server_cpus: known.then_some(server / seconds),
+            bench_cpus: reading.bench_cpu.saturating_sub(self.second.bench_cpu) as f64
+                / 1e9
+                / seconds,
+        };
+        self.second = reading;
+        self.series.push(point);
+    }
+
+    /// Notes the server's memory at so many connections, no more often than a page can show.
+    fn remember(&mut self, connections: u64) {
+        let Some(watch) = &self.watch else { return };
+        let all = u64::from(self.plan.job.connections) + u64::from(self.plan.job.idle);
+        let step = (all / MEMORY_POINTS as u64).max(1);
+        let last = self.memory.last().map(|point| point.connections);
+        let far = last.is_none_or(|last| connections >= last + step || connections == all);
+        if !far || self.memory.len() > 2 * MEMORY_POINTS {
+            return;
+        }
+        if let Some(server_rss_bytes) = watch.rss() {
+            self.memory.push(MemoryPoint { connections, server_rss_bytes });
+        }
+    }
+
+    fn passed(&mut self, phase: Phase, began: Time, summary: String) {
+        let passed = Passed {
+            name: phase.name().to_owned(),
+            start_s: began.saturating_since(self.started).as_secs_f64(),
+            seconds: since(began),
+            summary,
+        };
+        self.live.passed(&passed);
+        self.phases.push(passed);
+    }
+
+    /// Sleeps a moment: short ones at first, for what is done in no time.
+    fn pause(&self, began: Time) {
+        let elapsed = sys::now().saturating_since(began);
+        let pause = (elapsed / 8).clamp(Duration::from_millis(1), Duration::from_millis(50));
+        std::thread::sleep(pause);
+    }
+
+    /// Sleeps until the next point of the series, but not beyond `until`.
+    fn pause_until(&self, until: Time) {
+        let now = sys::now();
+        let point = self.second.at + Duration::from_secs(1);
+        let next = point.min(until).min(now + Duration::from_millis(250));
+        std::thread::sleep(next.saturating_since(now).max(Duration::from_millis(1)));
+    }
+}
+
+fn since(began: Time) -> f64 {
+    sys::now().saturating_since(began).as_secs_f64()
+}
+
+/// The smallest step of the clock among some thousand.
+fn clock_step() -> u64 {
+    let mut last = sys::now().as_nanos();
+    let mut smallest = u64::MAX;
+    for _ in 0..10_000 {
+        let now = sys::now().as_nanos();
+        if now > last {
+            smallest = smallest.min(now - last);
+        }
+        last = now;
+    }
+    smallest
+}
