@@ -137,9 +137,6 @@ pub(crate) struct Args {
     pub(crate) compare: Vec<PathBuf>,
 }
 
-/// More connections leave no address to one port: finding a free port becomes slow when few are.
-const PER_SOURCE: u64 = 25_000;
-
 /// Descriptors that a process needs besides its connections.
 const RESERVE: u64 = 64;
 
@@ -303,8 +300,11 @@ impl Args {
         targets: &[(String, u16)],
         embedded: u64,
     ) -> Result<Vec<IpAddr>, Failure> {
+        // Linux gives ports of one parity first, and then looks long for each of the others.
+        let range = sys::Machine::read().local_ports.map_or(28_232, |ports| ports.count());
+        let per_source = (range / 2).clamp(1, 25_000);
         let ports = if embedded > 0 { embedded } else { targets.len() as u64 };
-        let needed = all.div_ceil(PER_SOURCE * ports.max(1));
+        let needed = all.div_ceil(per_source * ports.max(1));
         let target = targets.first().and_then(|(host, _)| host.parse::<IpAddr>().ok());
         if let Some(Sources(sources)) = &self.source {
             if let Some(target) = target
