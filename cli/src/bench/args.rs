@@ -123,6 +123,9 @@ pub(crate) struct Args {
     /// Write the result as JSON
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) json: Option<PathBuf>,
+    /// Write it as a page that needs nothing else
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
+    pub(crate) html: Option<PathBuf>,
     /// Status 3 if the 99th percentile of response times is above: 500us, 2ms
     #[arg(long, value_name = "TIME", help_heading = RESULTS)]
     pub(crate) max_p99: Option<Latency>,
@@ -132,8 +135,9 @@ pub(crate) struct Args {
     /// Search the highest rate that keeps --max-p99
     #[arg(long, requires = "max_p99", conflicts_with_all = ["rate", "messages"], help_heading = RESULTS)]
     pub(crate) find_rate: bool,
-    /// Print two results side by side
-    #[arg(long, value_name = "FILE", num_args = 2, exclusive = true, help_heading = RESULTS)]
+    /// Print two results side by side; with --html, draw them too
+    #[arg(long, value_names = ["A.json", "B.json"], num_args = 2, conflicts_with_all = ["host", "json"],
+        help_heading = RESULTS)]
     pub(crate) compare: Vec<PathBuf>,
 }
 

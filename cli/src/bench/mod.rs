@@ -7,7 +7,6 @@ mod connection;
 mod crew;
 mod figures;
 mod find_rate;
-#[expect(dead_code, reason = "the page follows")]
 mod html;
 mod job;
 mod live;
@@ -21,6 +20,7 @@ mod table;
 mod units;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) use self::args::Args;
@@ -37,7 +37,11 @@ use crate::failure::Failure;
 /// written. What the run finds out about the server is no error here but the exit status.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let [one, other] = &args.compare[..] {
-        print(&compare::table(&Report::read(one)?, &Report::read(other)?))?;
+        let (one, other) = (Report::read(one)?, Report::read(other)?);
+        print(&compare::table(&one, &other))?;
+        if let Some(path) = &args.html {
+            write(path, &html::comparison(&one, &other))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let report = match args.find_rate {
@@ -48,7 +52,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(path) = &args.json {
         report.write(path)?;
     }
+    if let Some(path) = &args.html {
+        write(path, &html::page(&report))?;
+    }
     Ok(ExitCode::from(report.exit_status))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::io("write", path.display(), &error))
 }
 
 fn print(text: &str) -> Result<(), Failure> {
