@@ -217,34 +217,34 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if budget == 0 || queued + self.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
-            let next = match self.framing.decode(rest) {
-                Ok(Decoded::Message(frame)) => {
-                    consumed += frame.len();
-                    budget -= 1;
-                    self.frame = frame;
-                    match self.answer::<false>(id, state, rest) {
-                        None if self.desk.is_deferred() => Next::Deferred,
-                        None => continue,
-                        Some(cause) => Next::Close(cause),
+            if !self.framing.predict(rest, &mut self.frame) {
+                match self.framing.decode(rest) {
+                    Ok(Decoded::Message(frame)) => self.frame = frame,
+                    Ok(Decoded::Incomplete { needed, in_content }) => {
+                        return Progress { consumed, next: Next::Partial { needed, in_content } };
+                    }
+                    Err(error) => {
+                        self.refuse(id, &error);
+                        return Progress { consumed, next: Next::Close(Cause::Fault) };
                     }
                 }
-                Ok(Decoded::Incomplete { needed, in_content }) => {
-                    Next::Partial { needed, in_content }
-                }
-                Err(error) => {
-                    self.refuse(id, &error);
-                    Next::Close(Cause::Fault)
-                }
-            };
-            return Progress { consumed, next };
+            }
+            consumed += self.frame.len();
+            budget -= 1;
+            if let Some(cause) = self.answer::<false>(id, state, rest) {
+                return Progress { consumed, next: Next::Close(cause) };
+            }
+            if self.desk.is_deferred() {
+                return Progress { consumed, next: Next::Deferred };
+            }
         }
     }
 
     /// Whether `bytes` are exactly one message, of a kind that can be told at little cost. It is then
     /// to be [answered](Self::answer).
     #[inline]
-    pub(crate) fn predict(&mut self, bytes: &[u8]) -> bool {
-        self.framing.predict(bytes, &mut self.frame)
+    pub(crate) fn is_predicted(&mut self, bytes: &[u8]) -> bool {
+        self.framing.predict(bytes, &mut self.frame) && self.frame.len() == bytes.len()
     }
 
     /// Lets the handler answer the message that `bytes` start with and `frame` describes. Returns

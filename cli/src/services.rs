@@ -28,7 +28,8 @@ impl Handler for Service {
 
     fn on_open(&mut self, _id: ConnectionId, _peer: &SocketAddr) {}
 
-    #[inline]
+    // A call of its own costs a tenth of an echo.
+    #[inline(always)]
     fn on_message(
         &mut self,
         _state: &mut (),

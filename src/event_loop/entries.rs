@@ -94,7 +94,7 @@ mod tests {
             event_loop.shared.clear();
             event_loop.shared.extend_from_slice(&request);
             let id = ConnectionId { event_loop: 0, key };
-            if event_loop.engine.predict(&event_loop.shared) {
+            if event_loop.engine.is_predicted(&event_loop.shared) {
                 connection.last_active = tick;
                 let state = &mut connection.state;
                 assert_eq!(event_loop.engine.answer::<true>(id, state, &event_loop.shared), None);

@@ -49,7 +49,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                     continue;
                 }
             };
-            if len == self.shared.capacity() || !self.engine.predict(&self.shared) {
+            if len == self.shared.capacity() || !self.engine.is_predicted(&self.shared) {
                 self.digest_shared(key);
                 continue;
             }

@@ -389,7 +389,7 @@ mod tests {
             let mut frame = Frame::NONE;
             if framing.predict(input, &mut frame) {
                 hits += 1;
-                assert_eq!(frame.len(), input.len());
+                assert!(frame.len() <= input.len());
                 let mut fresh =
                     JsonHeader::new(DecodeLimits { max_content_len: 120, max_header_len: 4096 });
                 assert_eq!(fresh.decode(input), Ok(Decoded::Message(frame)), "{input:?}");
@@ -408,6 +408,7 @@ mod tests {
             framing.decode(&learned).unwrap();
             for len in [0, 1, 9, 10, 41, 42, 43, 99, 100, 101, 120, 121, 500] {
                 check(&mut framing, &wire("a", len));
+                check(&mut framing, &[wire("a", len), wire("b", len)].concat());
                 check(&mut framing, &learned);
             }
             for at in 0..learned.len() {

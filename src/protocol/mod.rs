@@ -113,9 +113,9 @@ pub trait Framing {
     /// when [`Message::text`] or [`Message::json`] reads it.
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError>;
 
-    /// Whether `input` is exactly one message, much like one before it, so that this can be told at
-    /// little cost; `frame` is then what [`decode`](Self::decode) would find. If not, `decode` is to
-    /// be asked, as it always may be.
+    /// Whether `input` starts with a whole message, much like one before it, so that this can be told
+    /// at little cost; `frame` is then what [`decode`](Self::decode) would find. If not, `decode` is
+    /// to be asked, as it always may be.
     fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
         let _ = (input, frame);
         false

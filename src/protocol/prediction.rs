@@ -83,17 +83,18 @@ impl Template {
             .then_some(value)
     }
 
-    /// Whether `input` is one message as long as the one seen last, with the same header.
+    /// Whether `input` starts with a message as long as the one seen last, with the same header.
     #[inline(always)]
     fn is_repeated_by(&self, input: &[u8]) -> bool {
-        input.len() == self.frame.len() && input.starts_with(&self.header)
+        input.len() >= self.frame.len() && input.starts_with(&self.header)
     }
 
-    /// Takes another number over, if `input` is one message that has all else from the template.
+    /// Takes another number over, if `input` starts with a whole message that has all else from the
+    /// template.
     #[inline(never)]
     fn adapt_to(&mut self, input: &[u8]) -> bool {
         let Some(content_len) = self.content_len(input) else { return false };
-        if self.frame.content_start as usize + content_len as usize != input.len() {
+        if self.frame.content_start as usize + content_len as usize > input.len() {
             return false;
         }
         let (Some(old), Some(new)) =
@@ -134,8 +135,8 @@ impl Predictor {
         Some((&template.frame, content_len))
     }
 
-    /// The frame of `input`, if that is exactly one message whose header is the one that was right
-    /// last. Where the content is as long as it was then, one comparison tells.
+    /// The frame of the whole message that `input` starts with, if its header is the one that was
+    /// right last. Where the content is as long as it was then, one comparison tells.
     #[inline(always)]
     pub(super) fn predict_whole(&mut self, input: &[u8]) -> Option<&Frame> {
         let template = self.templates.get_mut(self.latest % TEMPLATES)?;
