@@ -1,7 +1,7 @@
 //! Peers that do not do what the text's programs do: one connection's trouble is nobody else's.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use myriapod::Client;
@@ -134,9 +134,11 @@ fn does_a_peer_that_never_reads_stop_nobody_else() {
     let mut deaf = connect(port);
     deaf.set_nonblocking(true).unwrap();
     // Until neither the system nor the server takes any more.
-    let mut refused = 0;
+    let (mut refused, mut taken) = (0, 0);
     while refused < 20 {
-        if deaf.write(&[b'x'; 4096]).is_ok_and(|count| count > 0) {
+        if let Ok(count) = deaf.write(&[b'x'; 4096]) {
+            taken += count;
+            assert!(taken < 64 << 20, "the server keeps whatever it is sent");
             refused = 0;
             continue;
         }
@@ -146,6 +148,66 @@ fn does_a_peer_that_never_reads_stop_nobody_else() {
         let mut echo = [0; 5];
         other.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"Hello");
+    }
+}
+
+/// A server that answers whatever comes with these pieces, each sent alone.
+fn in_pieces(pieces: &'static [&str]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut buffer = [0; 256];
+        while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
+            for piece in pieces {
+                if stream.write_all(piece.as_bytes()).is_err() {
+                    return;
+                }
+                // Until the other system has it, so that it can be received alone.
+                let queued = || myriapod::sys::queue_sizes(&stream).map_or(0, |(_, sent)| sent);
+                while queued() > 0 {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn do_the_clients_receive_until_all_is_there() {
+    let port = in_pieces(&["H", "ello", ", w", "orld"]);
+    let mut command = example("echo_client");
+    command.args(["127.0.0.1", &port.to_string()]);
+    assert_eq!(Running::start(command).succeed(), ["Received b'Hello, world'"]);
+
+    let port = in_pieces(&["Msg", " ", "received"]);
+    let mut command = example("threaded_client");
+    command.args(["127.0.0.1", &port.to_string()]);
+    assert_eq!(Running::start(command).succeed(), ["Msg received"; 4]);
+}
+
+#[test]
+fn does_a_client_say_that_its_server_left() {
+    for (name, more, says) in [
+        ("threaded_client", &[][..], "recv 127.0.0.1:PORT: the server closed\n"),
+        ("multiconn_client", &["1"], "recv 127.0.0.1:PORT: the end, 44 bytes early\n"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Nothing is left unread, so that closing says a goodbye.
+            stream.shutdown(Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let mut command = example(name);
+        command.args(["127.0.0.1", &port]).args(more);
+        let (_, status, errors) = Running::start(command).finish();
+        assert_eq!(status, Some(1), "{name}");
+        assert!(errors.replace(&port, "PORT").starts_with(says), "{errors}");
+        server.join().unwrap();
     }
 }
 
