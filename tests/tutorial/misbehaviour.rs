@@ -8,7 +8,7 @@ use myriapod::Client;
 use myriapod::protocol::encode_padded;
 use serde_json::json;
 
-use crate::programs::{Running, example};
+use crate::programs::{Running, example, patiently};
 
 fn serve(name: &str, more: &[&str]) -> (Running, u16) {
     let mut command = example(name);
@@ -131,11 +131,12 @@ fn is_all_echoed_that_does_not_fit_one_call() {
 #[test]
 fn does_a_peer_that_never_reads_stop_nobody_else() {
     let (_server, port) = serve("multiconn_server", &[]);
+    let mut other = connect(port);
     let mut deaf = connect(port);
     deaf.set_nonblocking(true).unwrap();
-    // Until neither the system nor the server takes any more.
+    // Until neither the system nor the server has taken any more for many turns of the latter.
     let (mut refused, mut taken) = (0, 0);
-    while refused < 20 {
+    while refused < 2000 {
         if let Ok(count) = deaf.write(&[b'x'; 4096]) {
             taken += count;
             assert!(taken < 64 << 20, "the server keeps whatever it is sent");
@@ -143,12 +144,89 @@ fn does_a_peer_that_never_reads_stop_nobody_else() {
             continue;
         }
         refused += 1;
-        let mut other = connect(port);
         other.write_all(b"Hello").unwrap();
         let mut echo = [0; 5];
         other.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"Hello");
     }
+    // Whatever it took comes back, once there is somebody to take it.
+    deaf.set_nonblocking(false).unwrap();
+    deaf.shutdown(Shutdown::Write).unwrap();
+    let mut received = Vec::new();
+    deaf.read_to_end(&mut received).unwrap();
+    assert_eq!(received.len(), taken);
+}
+
+#[test]
+fn is_the_last_of_the_echo_sent_after_the_client_ended() {
+    let (mut server, port) = serve("multiconn_server", &[]);
+    let mut other = connect(port);
+    let mut slow = connect(port);
+    // The server has a turn for each greeting that it echoes, and the greetings' lines come behind
+    // what it did before.
+    let mut echoed = 0;
+    let mut take_turns = |count: usize| {
+        for _ in 0..count {
+            other.write_all(b"Hello").unwrap();
+            other.read_exact(&mut [0; 5]).unwrap();
+        }
+        let mut seen = 0;
+        while seen < count {
+            let line = server.line();
+            seen += line.matches("b'Hello'").count();
+            echoed += line.matches('x').count();
+        }
+        echoed
+    };
+    // So much that the server could not send all of it yet, and no more than it receives all the
+    // same.
+    let mut sent = 0;
+    loop {
+        slow.write_all(&[b'x'; 32 << 10]).unwrap();
+        sent += 32 << 10;
+        if take_turns(50) < sent {
+            break;
+        }
+    }
+    slow.shutdown(Shutdown::Write).unwrap();
+    assert!(take_turns(5) < sent);
+    let mut received = Vec::new();
+    slow.read_to_end(&mut received).unwrap();
+    assert_eq!(received.len(), sent);
+}
+
+#[test]
+fn are_connections_that_ended_counted_no_more() {
+    for name in ["threaded_server", "padded_on_engine"] {
+        let (mut server, port) = serve(name, &[]);
+        let here: Vec<_> = (0..3).map(|_| connect(port)).collect();
+        while server.line() != "[ACTIVE CONNECTIONS] 3" {}
+        drop(here);
+        // The server sees their ends when it comes to it.
+        patiently("the only connection", || {
+            drop(connect(port));
+            let mut line = server.line();
+            while !line.starts_with("[ACTIVE CONNECTIONS] ") {
+                line = server.line();
+            }
+            (line == "[ACTIVE CONNECTIONS] 1").then_some(())
+        });
+    }
+}
+
+/// Whether the other side has received all that it was sent. (Where the system does not tell that,
+/// whether it has come as far as its system.)
+fn is_received(stream: &TcpStream, port: u16) -> bool {
+    if !myriapod::sys::queue_sizes(stream).is_ok_and(|(_, sent)| sent == 0) {
+        return false;
+    }
+    // proc(5): number, local and remote address, state, the sizes of both queues.
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    sockets.lines().all(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let is_its = columns.next().is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
+        !is_its || columns.nth(2).is_none_or(|queues| queues.ends_with(":00000000"))
+    })
 }
 
 /// A server that answers whatever comes with these pieces, each sent alone.
@@ -164,9 +242,8 @@ fn in_pieces(pieces: &'static [&str]) -> u16 {
                 if stream.write_all(piece.as_bytes()).is_err() {
                     return;
                 }
-                // Until the other system has it, so that it can be received alone.
-                let queued = || myriapod::sys::queue_sizes(&stream).map_or(0, |(_, sent)| sent);
-                while queued() > 0 {
+                let port = stream.peer_addr().unwrap().port();
+                while !is_received(&stream, port) {
                     std::thread::yield_now();
                 }
             }
