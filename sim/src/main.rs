@@ -3,12 +3,7 @@
 //! A seed decides everything: how many peers come and how they behave, what the kernel does to them
 //! and to the server, and when. After every step an oracle holds what was seen against what must be.
 
-#[cfg(not(myriapod_sim))]
-compile_error!(
-    "this program needs `--cfg myriapod_sim`, which `cargo sim` sets; \
-     RUSTFLAGS in the environment take its place: unset them, or add the cfg there"
-);
-
+mod clients;
 mod options;
 mod oracle;
 mod peer;
@@ -17,6 +12,7 @@ mod request;
 mod run;
 mod serve;
 mod service;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -40,6 +40,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) book: &'a Book,
     pub(crate) peers: &'a [Peer],
     pub(crate) world: &'a World,
+    /// Entries of the slab that are neither listeners nor connections.
+    pub(crate) others: usize,
     /// Descriptors that the server has besides the entries of its slab.
     pub(crate) base: usize,
 }
@@ -239,6 +241,18 @@ pub(crate) fn at_end(
         peer.temper,
         peer.end
     );
+    if let Some(due) = peer.due_at_stop
+        && cause == Cause::Drained
+        && peer.end == Some(End::Finished)
+        && !peer.garbled
+    {
+        hold!(
+            peer.answered >= due,
+            "peer {number} ({:?}): {due} requests were there when the stop began, {} are answered",
+            peer.temper,
+            peer.answered
+        );
+    }
     let orderly = matches!(cause, Cause::Peer | Cause::Fault | Cause::Handler | Cause::Panic);
     let driven = deeds.closed.contains(&number);
     if orderly && !driven && peer.end == Some(End::Finished) {
@@ -262,7 +276,7 @@ pub(crate) fn at_rest(moment: &Moment<'_>) -> Result<(), String> {
     let Moment { stats, audit, .. } = moment;
     hold!(audit.connections == 0, "{} connections are left", audit.connections);
     hold!(
-        audit.entries == audit.listeners,
+        audit.entries == audit.listeners + moment.others,
         "{} entries for {} listeners",
         audit.entries,
         audit.listeners

@@ -81,6 +81,10 @@ pub(crate) struct Peer {
     last_whole: usize,
     /// Where each request ends in `wire`, and what answers it.
     plan: VecDeque<(usize, Option<Answer>)>,
+    /// Where each request ends and whether it is answered, for all of them.
+    history: Vec<(usize, bool)>,
+    /// How many answers it must have had in the end, if it was let go for a stop.
+    pub(crate) due_at_stop: Option<u64>,
     /// The answers that are owed, the next one first. Those of `plan` whose request is sent whole.
     owed: VecDeque<Answer>,
     /// The verbs it used.
@@ -118,6 +122,8 @@ impl Peer {
             sent: 0,
             last_whole: 0,
             plan: VecDeque::new(),
+            history: Vec::new(),
+            due_at_stop: None,
             owed: VecDeque::new(),
             verbs: Vec::new(),
             garbled: false,
@@ -191,6 +197,7 @@ impl Peer {
     fn add(&mut self, request: Request) {
         self.wire.extend_from_slice(&request.wire);
         self.verbs.push(request.verb);
+        self.history.push((self.wire.len(), request.answer.is_some()));
         self.plan.push_back((self.wire.len(), request.answer));
     }
 
@@ -326,6 +333,17 @@ impl Peer {
             }
             self.answered += 1;
         }
+    }
+
+    /// The server is told to stop: what has arrived there by now is to be answered.
+    pub(crate) fn note_stop(&mut self) {
+        let Some(remote) = &self.remote else { return };
+        if !remote.is_accepted() {
+            return;
+        }
+        let arrived = self.sent - remote.on_its_way().min(self.sent);
+        let due = self.history.iter().filter(|(end, is_answered)| *end <= arrived && *is_answered);
+        self.due_at_stop = Some(due.count() as u64);
     }
 
     /// Ends its side of the stream.

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use myriapod::sys::sim::{Injected, Planted};
+use myriapod::sys::sim::{Injected, Planted, Rng, World};
 
-use crate::serve::{self, Life};
+use crate::{clients, serve, watch};
 
 /// What became of one seed.
 #[derive(Debug, Default)]
@@ -19,10 +19,31 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Lives through the world of one seed.
+/// What is left of a world, also of one that ended badly.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) world: World,
+    pub(crate) rng: Rng,
+    pub(crate) step: u64,
+    pub(crate) messages: u64,
+}
+
+impl Life {
+    pub(crate) fn new(world: World, rng: Rng) -> Self {
+        Self { world, rng, step: 0, messages: 0 }
+    }
+}
+
+/// Lives through the world of one seed: of ten, eight are a server's, one is a selector's and one is
+/// of clients and several event loops.
 pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
     let mut life: Option<Life> = None;
-    let result = catch_unwind(AssertUnwindSafe(|| serve::run(seed, planted, &mut life)));
+    let run = match seed % 10 {
+        8 => watch::run,
+        9 => clients::run,
+        _ => serve::run,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| run(seed, planted, &mut life)));
     let failure = match result {
         Ok(result) => result.err(),
         Err(panic) => {

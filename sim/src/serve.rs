@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use myriapod::protocol::EncodeError;
-use myriapod::sys::Time;
 use myriapod::sys::sim::{Closing, Faults, Planted, RemoteListener, Rng, World, mix};
+use myriapod::sys::{Signal, Time};
 use myriapod::{Handle, Limits, Outgoing, Overflow, Server, SocketAddr, Stats};
 
 use crate::oracle::{self, Deeds, Moment};
 use crate::peer::{Habits, Peer, Temper};
+use crate::run::Life;
 use crate::service::{Book, FIRST_PORT, Service};
 
 /// Where the server listens.
@@ -21,15 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Turns of a server without any progress elsewhere: more means that it spins.
 const MOST_TURNS: u32 = 20_000;
-
-/// What one world came to.
-#[derive(Debug)]
-pub(crate) struct Life {
-    pub(crate) world: World,
-    pub(crate) rng: Rng,
-    pub(crate) step: u64,
-    pub(crate) messages: u64,
-}
 
 /// Which of a few machines a peer is on.
 pub(crate) fn host_of(peer: u32) -> u8 {
@@ -98,6 +90,9 @@ struct Scene<'a> {
     /// The counts at the step before.
     before: Stats,
     base: usize,
+    others: usize,
+    by_signals: bool,
+    faults: Faults,
     next_push: u64,
 }
 
@@ -110,9 +105,10 @@ pub(crate) fn run(
     let mut rng = Rng::new(mix(seed));
     let world = World::enter(seed, Faults::none());
     world.plant(planted);
-    let life = life.insert(Life { world, rng: rng.clone(), step: 0, messages: 0 });
+    let life = life.insert(Life::new(world, rng.clone()));
     let limits = tight(&mut rng);
     let book = Rc::new(RefCell::new(Book::default()));
+    let by_signals = rng.chance(300);
     let built = Server::builder()
         .listen("10.0.0.1", SERVER.1)
         .limits(limits.clone())
@@ -122,6 +118,7 @@ pub(crate) fn run(
             backlog: u32::try_from(rng.between(1, 8)).unwrap_or(1),
             ..Default::default()
         })
+        .signals(if by_signals { &[Signal::Interrupt, Signal::Terminate] } else { &[] })
         .build(Service(Rc::clone(&book)));
     let mut server = built.map_err(|error| error.to_string())?;
     let habits = Habits {
@@ -131,9 +128,11 @@ pub(crate) fn run(
         later: *rng.pick(&[0, 200, 600]).unwrap_or(&0),
         trouble: *rng.pick(&[0, 50, 200]).unwrap_or(&0),
     };
-    let entries = server.event_loop().audit().entries;
-    let base = life.world.open_descriptors() - entries;
-    life.world.set_faults(Faults::random(&mut rng));
+    let audit = server.event_loop().audit();
+    let base = life.world.open_descriptors() - audit.entries;
+    let others = audit.entries - audit.listeners;
+    let faults = Faults::random(&mut rng);
+    life.world.set_faults(faults.clone());
     life.rng = rng;
     let mut scene = Scene {
         handle: server.handle(),
@@ -151,6 +150,9 @@ pub(crate) fn run(
         deeds: Deeds::default(),
         before: Stats::default(),
         base,
+        others,
+        by_signals,
+        faults,
         next_push: 0,
     };
     scene.play()
@@ -254,15 +256,20 @@ impl Scene<'_> {
                 let push = self.push("all")?;
                 self.tell(|handle| handle.broadcast("group", push))?;
             }
-            13 | 14 => {
+            13 => {
                 if let Some(id) = id {
                     self.tell(|handle| handle.join(id, "group"))?;
                 }
             }
-            15 => {
+            14 => {
                 if let Some(id) = id {
                     self.tell(|handle| handle.leave(id, "group"))?;
                 }
+            }
+            15 if self.by_signals && self.deeds.drain_began.is_some() => {
+                // Somebody does not want to wait.
+                self.deeds.hurried = true;
+                self.life.world.raise(Signal::Interrupt);
             }
             16 if closes => {
                 if let Some(id) = id {
@@ -354,11 +361,20 @@ impl Scene<'_> {
     }
 
     fn stop(&mut self) -> Result<(), String> {
-        if self.deeds.drain_began.is_none() {
-            self.handle.shutdown().map_err(|error| error.to_string())?;
-            self.deeds.drain_began = Some(self.life.world.now());
+        if self.deeds.drain_began.is_some() {
+            return Ok(());
         }
-        Ok(())
+        // From now on a receive that comes short has emptied the socket, as it has on real systems:
+        // so a server that stops knows that nothing is left.
+        self.faults.short_read = 0;
+        self.life.world.set_faults(self.faults.clone());
+        self.peers.iter_mut().for_each(Peer::note_stop);
+        self.deeds.drain_began = Some(self.life.world.now());
+        if self.by_signals {
+            self.life.world.raise(Signal::Terminate);
+            return Ok(());
+        }
+        self.handle.shutdown().map_err(|error| error.to_string())
     }
 
     /// One turn of the server.
@@ -421,11 +437,13 @@ impl Scene<'_> {
             peers: &self.peers,
             world: &self.life.world,
             base: self.base,
+            others: self.others,
         }
     }
 
     /// Nothing goes wrong any more: everything must come to its end, and soon.
     fn conclude(&mut self) -> Result<(), String> {
+        self.faults = Faults::none();
         self.life.world.set_faults(Faults::none());
         self.life.world.set_descriptor_limit(1024);
         self.deeds.is_calm = true;

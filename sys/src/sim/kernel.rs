@@ -53,8 +53,6 @@ pub(super) struct Kernel {
     pub(super) planted: Option<Planted>,
     /// Nanoseconds.
     pub(super) now: u64,
-    /// Counted up by whatever may end somebody's wait.
-    pub(super) changes: u64,
     pub(super) descriptor_limit: usize,
     table: Vec<Option<Object>>,
     pub(super) ends: BTreeMap<EndId, End>,
@@ -87,7 +85,6 @@ impl Kernel {
             planted: None,
             // Some time after the system was started.
             now: 1_000_000_000_000,
-            changes: 0,
             descriptor_limit: 1024,
             table: Vec::new(),
             ends: BTreeMap::new(),
@@ -147,7 +144,6 @@ impl Kernel {
         {
             let Some(Reverse((_, _, happening))) = self.happenings.pop() else { break };
             self.now = self.now.max(at);
-            self.changes += 1;
             self.happen(happening);
         }
         self.now = self.now.max(time);
@@ -253,7 +249,6 @@ impl Kernel {
                 watches.forget(number);
             }
         }
-        self.changes += 1;
         match object {
             Object::Stream(end) => self.close_end(end),
             Object::Listener(listening) => self.close_listening(listening),

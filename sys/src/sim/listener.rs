@@ -175,6 +175,5 @@ impl Kernel {
         if let Some(at) = self.listenings.get_mut(&listening) {
             at.queue.pop_front();
         }
-        self.changes += 1;
     }
 }

@@ -168,7 +168,6 @@ impl Kernel {
                 end.state = State::Connected;
             }
         }
-        self.changes += 1;
     }
 
     /// Begins to connect an end to its peer's address.
@@ -232,7 +231,6 @@ impl Kernel {
         end.state = State::Broken;
         end.error = Some(errno);
         end.outbox.clear();
-        self.changes += 1;
     }
 
     /// Has bytes go on from this end, if any can.
@@ -366,7 +364,6 @@ impl Kernel {
         }
         let Some(end) = self.ends.get_mut(&id) else { return };
         end.owner = Owner::Nobody;
-        self.changes += 1;
         if end.state != State::Connected {
             self.drop_end(id);
             return;
@@ -386,7 +383,6 @@ impl Kernel {
     /// Closes an end by a reset: what it had to send is lost.
     pub(super) fn abort(&mut self, id: EndId) {
         let Some(end) = self.ends.remove(&id) else { return };
-        self.changes += 1;
         if let Some(other) = end.other
             && end.state == State::Connected
             && !end.silent
@@ -409,7 +405,6 @@ impl Kernel {
             return Err(Errno::ENOTCONN);
         }
         end.finished = true;
-        self.changes += 1;
         self.set_moving(id);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::descriptor::{BorrowedFd, Descriptor, call_number};
 use super::faults::FaultKind;
 use super::kernel::{Kernel, MICROSECOND, Object};
 use super::net::State;
-use super::threads::{block, call};
+use super::threads::{Awaited, block, call};
 use crate::event::Event;
 use crate::{AsFd, Backend, Errno, Error, Events, Interest, Mode, Result, Token};
 
@@ -132,7 +132,6 @@ impl Poller {
         let result = call(|kernel| {
             kernel.enter(call_number::WATCH);
             kernel.object(fd.number())?;
-            kernel.changes += 1;
             let Object::Poller(watches) = kernel.object(number)? else {
                 return Err(Errno::EBADF);
             };
@@ -183,7 +182,7 @@ impl Poller {
             kernel.enter(call_number::WAIT);
             end_of(kernel, timeout)
         });
-        let found = block(until, |kernel| {
+        let found = block(Awaited::Poller(number), until, |kernel| {
             let found = kernel.ready(number, events.free());
             (!found.is_empty()).then_some(found)
         });
@@ -219,7 +218,7 @@ pub fn wait_one(
         kernel.enter(call_number::WAIT);
         end_of(kernel, timeout)
     });
-    let ready = block(until, |kernel| {
+    let ready = block(Awaited::Descriptor(fd.number(), interest), until, |kernel| {
         let flags = kernel.flags(fd.number());
         let ready = Event::new(Token(0), flags).readiness() & interest;
         (!ready.is_empty()).then_some(ready)
@@ -250,14 +249,15 @@ impl Kernel {
     }
 
     /// Whether a poller has anything to report, without any fault.
-    pub(super) fn has_ready(&mut self, poller: i32) -> bool {
-        let Some(watches) = self.take_poller(poller) else { return false };
-        let ready = watches.list.iter().any(|(number, watch)| {
-            let event = Event::new(watch.token, self.flags(*number));
-            !(event.readiness() & watch.interest).is_empty()
-        });
-        self.put_poller(poller, watches);
-        ready
+    pub(super) fn has_ready(&self, poller: i32) -> bool {
+        let Some(Object::Poller(watches)) = self.look(poller) else { return false };
+        watches.list.iter().any(|(number, watch)| self.is_ready(*number, watch.interest))
+    }
+
+    /// Whether a descriptor is ready for any of `interest`.
+    pub(super) fn is_ready(&self, number: i32, interest: Interest) -> bool {
+        let event = Event::new(Token(0), self.flags(number));
+        !(event.readiness() & interest).is_empty()
     }
 
     /// The events of one wait.

@@ -5,63 +5,73 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::faults::FaultKind;
 use super::kernel::Kernel;
+use crate::Interest;
 
 /// A thread of a simulated world.
 #[derive(Debug)]
-pub(super) struct Thread(Standing);
+pub(super) struct Thread {
+    standing: Standing,
+    /// Told when it is its turn.
+    turn: Arc<Condvar>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Ready,
-    /// Waits until a moment, or until something changes after so many changes.
+    /// Waits for something, until a moment at the latest.
     Blocked {
+        on: Awaited,
         until: Option<u64>,
-        seen: u64,
     },
     Ended,
 }
 
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// That a poller has something to report.
+    Poller(i32),
+    /// That a descriptor is ready.
+    Descriptor(i32, Interest),
+    /// The end of another thread.
+    Thread(usize),
+}
+
 impl Thread {
-    pub(super) const fn ready() -> Self {
-        Self(Standing::Ready)
+    pub(super) fn ready() -> Self {
+        Self { standing: Standing::Ready, turn: Arc::new(Condvar::new()) }
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.0 == Standing::Ended
+        self.standing == Standing::Ended
     }
 }
 
 /// A kernel and the baton of its threads.
 #[derive(Debug)]
-pub(super) struct Shared {
-    kernel: Mutex<Kernel>,
-    turn: Condvar,
-}
+pub(super) struct Shared(Mutex<Kernel>);
 
 impl Shared {
     pub(super) fn new(kernel: Kernel) -> Arc<Self> {
-        Arc::new(Self { kernel: Mutex::new(kernel), turn: Condvar::new() })
+        Arc::new(Self(Mutex::new(kernel)))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Kernel> {
         // What a panic left is what the trace of the failure is about.
-        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Waits for the baton.
-    fn wait_turn<'a>(
-        &'a self,
-        mut kernel: MutexGuard<'a, Kernel>,
-        id: usize,
-    ) -> MutexGuard<'a, Kernel> {
-        if kernel.running != id {
-            self.turn.notify_all();
-        }
-        while kernel.running != id && !kernel.dead {
-            kernel = self.turn.wait(kernel).unwrap_or_else(PoisonError::into_inner);
-        }
-        kernel
+/// Hands the baton on, and waits until it comes back.
+fn wait_turn(mut kernel: MutexGuard<'_, Kernel>, id: usize) -> MutexGuard<'_, Kernel> {
+    kernel.tell_whose_turn();
+    let Some(turn) = kernel.threads.get(id).map(|thread| Arc::clone(&thread.turn)) else {
+        return kernel;
+    };
+    while kernel.running != id && !kernel.dead {
+        kernel = turn.wait(kernel).unwrap_or_else(PoisonError::into_inner);
     }
+    kernel
 }
 
 /// Which thread of which world this is.
@@ -96,10 +106,9 @@ pub(super) fn call<R>(run: impl FnOnce(&mut Kernel) -> R) -> R {
         kernel.next_thread();
         if kernel.running != id {
             kernel.note(FaultKind::Preempted);
-            kernel = shared.wait_turn(kernel, id);
+            drop(wait_turn(kernel, id));
         }
     }
-    drop(kernel);
     result
 }
 
@@ -108,7 +117,7 @@ pub(super) fn peek<R>(look: impl FnOnce(&Kernel) -> R) -> R {
     look(&here().shared.lock())
 }
 
-/// The same where there may be no world any more, as when a value is dropped late.
+/// A call where there may be no world any more, as when a value is dropped late.
 pub(super) fn call_if_there(run: impl FnOnce(&mut Kernel)) {
     let here = HERE.try_with(|here| here.borrow().clone()).ok().flatten();
     if let Some(Here { shared, .. }) = here {
@@ -116,9 +125,10 @@ pub(super) fn call_if_there(run: impl FnOnce(&mut Kernel)) {
     }
 }
 
-/// A system call that waits until `check` has a result, and no longer than `until`. Whatever else
-/// happens in the world happens meanwhile.
+/// A system call that waits until `check` has a result, which it cannot have before `on` has come,
+/// and no longer than `until`. Whatever else happens in the world happens meanwhile.
 pub(super) fn block<R>(
+    on: Awaited,
     until: Option<u64>,
     mut check: impl FnMut(&mut Kernel) -> Option<R>,
 ) -> Option<R> {
@@ -131,13 +141,11 @@ pub(super) fn block<R>(
         if until.is_some_and(|until| until <= kernel.now) {
             return None;
         }
-        let seen = kernel.changes;
-        kernel.set(id, Standing::Blocked { until, seen });
+        kernel.set(id, Standing::Blocked { on, until });
         kernel.next_thread();
-        kernel = shared.wait_turn(kernel, id);
+        kernel = wait_turn(kernel, id);
         kernel.set(id, Standing::Ready);
         if kernel.dead {
-            shared.turn.notify_all();
             drop(kernel);
             panic!("all threads wait, and nothing can happen any more");
         }
@@ -153,14 +161,13 @@ pub(super) fn spawn<T: Send + 'static>(
     let id = {
         let mut kernel = shared.lock();
         kernel.threads.push(Thread::ready());
-        kernel.changes += 1;
         kernel.threads.len() - 1
     };
     let in_thread = Arc::clone(&shared);
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         HERE.with(|here| *here.borrow_mut() = Some(Here { shared: Arc::clone(&in_thread), id }));
         let _end = EndOfThread { shared: Arc::clone(&in_thread), id };
-        drop(in_thread.wait_turn(in_thread.lock(), id));
+        drop(wait_turn(in_thread.lock(), id));
         run()
     });
     if started.is_err() {
@@ -171,7 +178,9 @@ pub(super) fn spawn<T: Send + 'static>(
 
 /// Waits for the end of a thread.
 pub(super) fn wait_for(thread: usize) {
-    block(None, |kernel| kernel.threads.get(thread).is_none_or(Thread::has_ended).then_some(()));
+    block(Awaited::Thread(thread), None, |kernel| {
+        kernel.threads.get(thread).is_none_or(Thread::has_ended).then_some(())
+    });
 }
 
 /// Hands the baton on when a thread ends, also by a panic.
@@ -182,48 +191,58 @@ struct EndOfThread {
 
 impl Drop for EndOfThread {
     fn drop(&mut self) {
+        HERE.with(|here| *here.borrow_mut() = None);
         let mut kernel = self.shared.lock();
         kernel.set(self.id, Standing::Ended);
-        kernel.changes += 1;
         kernel.next_thread();
-        drop(kernel);
-        self.shared.turn.notify_all();
-        HERE.with(|here| *here.borrow_mut() = None);
+        kernel.tell_whose_turn();
     }
 }
 
 impl Kernel {
     fn set(&mut self, id: usize, standing: Standing) {
         if let Some(thread) = self.threads.get_mut(id) {
-            thread.0 = standing;
+            thread.standing = standing;
+        }
+    }
+
+    /// Wakes the thread that has the baton, and all where nothing can happen any more.
+    fn tell_whose_turn(&self) {
+        for (id, thread) in self.threads.iter().enumerate() {
+            if id == self.running || self.dead {
+                thread.turn.notify_one();
+            }
+        }
+    }
+
+    fn has_come(&self, awaited: Awaited) -> bool {
+        match awaited {
+            Awaited::Poller(number) => self.has_ready(number),
+            Awaited::Descriptor(number, interest) => self.is_ready(number, interest),
+            Awaited::Thread(id) => self.threads.get(id).is_none_or(Thread::has_ended),
         }
     }
 
     /// Gives the baton to a thread that can go on, letting time pass until there is one.
     fn next_thread(&mut self) {
         loop {
-            let (now, changes) = (self.now, self.changes);
-            let can_go_on = |thread: &Thread| match thread.0 {
+            let can_go_on = |thread: &Thread| match thread.standing {
                 Standing::Ready => true,
-                Standing::Blocked { until, seen } => {
-                    seen != changes || until.is_some_and(|until| until <= now)
+                Standing::Blocked { on, until } => {
+                    until.is_some_and(|until| until <= self.now) || self.has_come(on)
                 }
                 Standing::Ended => false,
             };
-            let ready: Vec<usize> = self
-                .threads
-                .iter()
-                .enumerate()
-                .filter(|(_, thread)| can_go_on(thread))
-                .map(|(id, _)| id)
-                .collect();
+            let threads = self.threads.iter().enumerate();
+            let ready: Vec<usize> =
+                threads.filter(|(_, thread)| can_go_on(thread)).map(|(id, _)| id).collect();
             if let Some(id) = self.rng.pick(&ready) {
                 self.running = *id;
                 return;
             }
-            let deadlines = self.threads.iter().filter_map(|thread| match thread.0 {
+            let deadlines = self.threads.iter().filter_map(|thread| match thread.standing {
                 Standing::Blocked { until, .. } => until,
-                _ => None,
+                Standing::Ready | Standing::Ended => None,
             });
             let Some(next) = deadlines.chain(self.next_happening()).min() else {
                 self.dead = true;

@@ -45,7 +45,6 @@ impl Waker {
         let number = self.0.as_fd().number();
         call(|kernel| {
             kernel.enter(call_number::WAKE);
-            kernel.changes += 1;
             if let Ok(Object::Counter(counter)) = kernel.object(number) {
                 *counter = raised;
             }

@@ -9,8 +9,13 @@ use super::faults::{Faults, Injected};
 use super::kernel::{Happening, Kernel};
 use super::net::Closing;
 use super::planted::Planted;
-use super::threads::{Shared, set_here};
+use super::threads::{Shared, call, set_here};
 use crate::{Signal, SocketAddr, Time};
+
+/// What goes wrong from now on in the world of this thread.
+pub fn set_faults(faults: Faults) {
+    call(|kernel| kernel.faults = faults);
+}
 
 /// A simulated system. The thread that [enters](Self::enter) it makes all its calls there.
 ///
@@ -127,9 +132,7 @@ impl World {
 
     /// Raises a signal.
     pub fn raise(&self, signal: Signal) {
-        let mut kernel = self.shared.lock();
-        kernel.signals.push_back(signal);
-        kernel.changes += 1;
+        self.shared.lock().signals.push_back(signal);
     }
 
     /// Gives a name addresses.

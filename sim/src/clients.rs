@@ -1,0 +1,349 @@
+//! One world: blocking clients on threads of their own, and a server with several event loops.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use myriapod::protocol::{ByteOrder, Head, Message};
+use myriapod::sys::sim::{self, Faults, Planted, Rng, World, mix};
+use myriapod::sys::{self, Backend, Events, Poller, Token, Waker};
+use myriapod::{
+    Client, ClientOptions, Deferred, Error, Handle, Handler, HandlerResult, Limits, Outgoing,
+    Reply, Server, SocketAddr,
+};
+
+use crate::request::answer_bytes;
+use crate::run::Life;
+
+/// Where the server listens: a name with addresses that refuse, say nothing, and answer.
+const HOST: &str = "server.test";
+const PORT: u16 = 7;
+
+/// Attempts at a request that must succeed when nothing goes wrong any more: a connection that was
+/// broken before is found out by the first.
+const ATTEMPTS: u32 = 3;
+
+/// A request is `client number`, and its answer has bytes that no other has.
+fn read(content: &[u8]) -> Option<(u32, u32)> {
+    let (client, number) = std::str::from_utf8(content).ok()?.split_once(' ')?;
+    Some((client.parse().ok()?, number.parse().ok()?))
+}
+
+/// How long an answer is, which both sides know.
+fn len_of(client: u32, number: u32) -> usize {
+    let bits = mix(u64::from(client) << 32 | u64::from(number));
+    usize::try_from(bits % 3000).unwrap_or_default()
+}
+
+/// Answers that another thread makes.
+struct Worker {
+    queue: Mutex<VecDeque<(Deferred, Outgoing)>>,
+    waker: Waker,
+    over: AtomicUsize,
+}
+
+impl Worker {
+    fn take(&self) -> Option<(Deferred, Outgoing)> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn give(&self, promise: (Deferred, Outgoing)) -> Result<(), sys::Error> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(promise);
+        self.waker.wake()
+    }
+
+    fn work(&self, poller: &mut Poller) -> Result<(), sys::Error> {
+        let mut events = Events::with_capacity(1);
+        while self.over.load(Ordering::SeqCst) == 0 {
+            events.clear();
+            poller.wait(&mut events, None)?;
+            self.waker.reset();
+            while let Some((deferred, outgoing)) = self.take() {
+                // A loop that is gone has closed the connection.
+                let _ = deferred.send(outgoing);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), sys::Error> {
+        self.over.store(1, Ordering::SeqCst);
+        self.waker.wake()
+    }
+}
+
+struct Answering(Arc<Worker>);
+
+impl Handler for Answering {
+    type State = ();
+
+    fn on_open(&mut self, _: myriapod::ConnectionId, _: &SocketAddr) {}
+
+    fn on_message(
+        &mut self,
+        (): &mut (),
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        let Some((client, number)) = read(message.content()) else { return Ok(()) };
+        let answer = answer_bytes(client, number, len_of(client, number));
+        if number % 3 == 0 {
+            let deferred = reply.defer()?;
+            self.0.give((deferred, Outgoing::binary("sim/answer", answer)))?;
+        } else {
+            reply.binary("sim/answer", &answer)?;
+        }
+        Ok(())
+    }
+}
+
+/// One client's doings.
+struct Script {
+    client: u32,
+    rng: Rng,
+    options: ClientOptions,
+    next: u32,
+    answered: u64,
+}
+
+/// Lives through one world.
+pub(crate) fn run(
+    seed: u64,
+    planted: Option<Planted>,
+    life: &mut Option<Life>,
+) -> Result<(), String> {
+    let mut rng = Rng::new(mix(seed));
+    let world = World::enter(seed, Faults::none());
+    world.plant(planted);
+    let life = life.insert(Life::new(world, rng.clone()));
+    let real = SocketAddr::from(([10, 0, 0, 1], PORT));
+    let refusing = SocketAddr::from(([10, 0, 0, 9], PORT));
+    let silent = SocketAddr::from(([192, 0, 2, 1], PORT));
+    let addresses = match rng.below(4) {
+        0 => vec![refusing, real],
+        1 => vec![silent, refusing, real],
+        _ => vec![real],
+    };
+    life.world.add_host(HOST, addresses);
+    let threads = rng.len(1, 3);
+    let clients = u32::try_from(rng.len(1, 5)).unwrap_or(1);
+
+    let said = |error: &dyn std::error::Error| error.to_string();
+    let mut poller = Poller::new(Backend::native()).map_err(|error| said(&error))?;
+    let waker = Waker::new(&mut poller, Token(0)).map_err(|error| said(&error))?;
+    let worker = Arc::new(Worker { queue: Mutex::default(), waker, over: AtomicUsize::new(0) });
+    let limits = Limits {
+        max_content_len: 5000,
+        max_connections: Some(rng.len(8, 20)),
+        high_water: rng.len(100, 5000),
+        low_water: 50,
+        idle_timeout: Duration::from_secs(rng.between(1, 60)),
+        ..Limits::default()
+    };
+    let built = Server::builder().listen("10.0.0.1", PORT).limits(limits).threads(threads);
+    let for_handlers = Arc::clone(&worker);
+    let built = built.build_each(move || Answering(Arc::clone(&for_handlers)));
+    let mut servers = built.map_err(|error| said(&error))?;
+
+    let working = Arc::clone(&worker);
+    let worker_thread = sys::spawn("worker", move || working.work(&mut poller));
+    let worker_thread = worker_thread.map_err(|error| said(&error))?;
+    let (still_rough, still_there) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut handles = Vec::new();
+    for client in 0..clients {
+        let script = Script {
+            client,
+            rng: Rng::new(rng.bits()),
+            options: ClientOptions {
+                connect_timeout: Duration::from_millis(rng.between(10, 4000)),
+                read_timeout: Duration::from_millis(rng.between(10, 4000)),
+                write_timeout: Duration::from_millis(rng.between(10, 4000)),
+                per_request: rng.chance(200),
+                ..ClientOptions::default()
+            },
+            next: 0,
+            answered: 0,
+        };
+        let (rough, there) = (Arc::clone(&still_rough), Arc::clone(&still_there));
+        rough.fetch_add(1, Ordering::SeqCst);
+        there.fetch_add(1, Ordering::SeqCst);
+        let handle = servers.handle();
+        let thread =
+            sys::spawn(&format!("client-{client}"), move || script.play(&rough, &there, &handle));
+        handles.push(thread.map_err(|error| said(&error))?);
+    }
+    life.world.set_faults(Faults::random(&mut rng));
+
+    let graceful = servers.run().map_err(|error| said(&error))?;
+    let stats = servers.stats().sum();
+    for handle in handles {
+        let answered = handle.wait().unwrap_or_else(|| Err("a client panicked".to_owned()))?;
+        life.messages += answered;
+    }
+    worker.end().map_err(|error| said(&error))?;
+    let worked = worker_thread.wait().unwrap_or(Ok(()));
+    worked.map_err(|error| said(&error))?;
+    let closed: u64 = stats.closed.iter().sum();
+    if stats.open != 0 || stats.accepted != closed {
+        return Err(format!("not all is closed: {stats}"));
+    }
+    if !graceful {
+        return Err(format!("a stop without anything in flight was not graceful: {stats}"));
+    }
+    if (stats.pool_bytes, stats.pool_buffers) != (0, 0) {
+        return Err(format!("buffers are left: {stats}"));
+    }
+    drop((servers, worker));
+    match life.world.open_descriptors() {
+        0 => Ok(()),
+        left => Err(format!("{left} descriptors are left")),
+    }
+}
+
+impl Script {
+    fn play(
+        mut self,
+        rough: &AtomicUsize,
+        there: &AtomicUsize,
+        handle: &Handle,
+    ) -> Result<u64, String> {
+        let result = self.through_all(rough);
+        if there.fetch_sub(1, Ordering::SeqCst) == 1 {
+            handle.shutdown().map_err(|error| error.to_string())?;
+        }
+        result.map(|()| self.answered)
+    }
+
+    fn through_all(&mut self, rough: &AtomicUsize) -> Result<(), String> {
+        let mut client = None;
+        let rounds = self.rng.between(1, 10);
+        let mut wrong = None;
+        for _ in 0..rounds {
+            if let Err(failure) = self.round(&mut client) {
+                wrong = Some(failure);
+                break;
+            }
+        }
+        if rough.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // The last one out of the rough part: nothing goes wrong any more.
+            sim::set_faults(Faults::none());
+        }
+        while rough.load(Ordering::SeqCst) > 0 {
+            pause(Duration::from_millis(20));
+        }
+        // A description of what went wrong comes before anything that follows from it.
+        wrong.map_or(Ok(()), Err)?;
+        self.options.connect_timeout = Duration::from_secs(200);
+        self.options.read_timeout = Duration::from_secs(60);
+        self.options.write_timeout = Duration::from_secs(60);
+        client = None;
+        for _ in 0..3 {
+            self.surely(&mut client)?;
+        }
+        Ok(())
+    }
+
+    /// One or several requests, of which each may fail, but none be answered wrongly.
+    fn round(&mut self, client: &mut Option<Client>) -> Result<(), String> {
+        let mut connected = match client.take() {
+            Some(connected) => connected,
+            None => match Client::connect_with(HOST, PORT, self.options) {
+                Ok(connected) => connected,
+                Err(error) => return self.excuse(&error),
+            },
+        };
+        let count = if self.options.per_request { 1 } else { self.rng.between(1, 6) };
+        let mut asked = VecDeque::new();
+        for _ in 0..count {
+            let (number, content) = self.question();
+            match connected.send(&head(), content.as_bytes()) {
+                Ok(()) => asked.push_back(number),
+                Err(error) => {
+                    self.excuse(&error)?;
+                    // All that was asked is lost with the connection.
+                    asked.clear();
+                    break;
+                }
+            }
+        }
+        while let Some(number) = asked.pop_front() {
+            match connected.receive() {
+                Ok(message) => check(&message, self.client, number)?,
+                Err(error) => {
+                    self.excuse(&error)?;
+                    break;
+                }
+            }
+            self.answered += 1;
+        }
+        // One that owes answers is as good as closed.
+        if connected.awaited() == 0 && self.rng.chance(800) {
+            *client = Some(connected);
+        }
+        Ok(())
+    }
+
+    /// A request that has to be answered.
+    fn surely(&mut self, client: &mut Option<Client>) -> Result<(), String> {
+        let mut said = String::new();
+        for _ in 0..ATTEMPTS {
+            let mut connected = match client.take() {
+                Some(connected) => connected,
+                None => match Client::connect_with(HOST, PORT, self.options) {
+                    Ok(connected) => connected,
+                    Err(error) => {
+                        said = error.to_string();
+                        continue;
+                    }
+                },
+            };
+            let (number, content) = self.question();
+            match connected.request(&head(), content.as_bytes()) {
+                Ok(message) => {
+                    check(&message, self.client, number)?;
+                    self.answered += 1;
+                    *client = Some(connected);
+                    return Ok(());
+                }
+                Err(error) => said = error.to_string(),
+            }
+        }
+        Err(format!("client {}: no answer although nothing goes wrong: {said}", self.client))
+    }
+
+    fn question(&mut self) -> (u32, String) {
+        let number = self.next;
+        self.next += 1;
+        (number, format!("{} {number}", self.client))
+    }
+
+    /// What may happen to a client; anything else is wrong.
+    fn excuse(&self, error: &Error) -> Result<(), String> {
+        match error {
+            Error::System(_) | Error::Timeout { .. } | Error::Closed { .. } => Ok(()),
+            other => Err(format!("client {}: {other}", self.client)),
+        }
+    }
+}
+
+fn head() -> Head<'static> {
+    Head { byteorder: ByteOrder::Little, ..Head::binary("sim/ask") }
+}
+
+fn check(message: &Message<'_>, client: u32, number: u32) -> Result<(), String> {
+    if message.content() == answer_bytes(client, number, len_of(client, number)) {
+        return Ok(());
+    }
+    let start = message.content().get(..40).unwrap_or(message.content());
+    let start = String::from_utf8_lossy(start);
+    Err(format!("client {client}: {start:?} in place of the answer to {number}"))
+}
+
+/// Lets time pass.
+fn pause(time: Duration) {
+    // Where there is no descriptor for it, asking took some time.
+    if let Ok(mut poller) = Poller::new(Backend::native()) {
+        let _ = poller.wait(&mut Events::with_capacity(1), Some(time));
+    }
+}
