@@ -19,8 +19,9 @@ use crate::protocol::EncodeError;
 use crate::slab::Key;
 use crate::stats::Stats;
 
-/// Items that may wait in one mailbox, besides answers and a stop.
+/// Items that may wait in one mailbox, besides answers and a stop, and bytes of the messages in them.
 const MAX_ITEMS: usize = 1 << 16;
+const MAX_BYTES: usize = 64 << 20;
 
 /// How long [`Handle::stats`] waits for a loop to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -86,6 +87,15 @@ impl Item {
     fn is_owed(&self) -> bool {
         matches!(self, Self::Answer { .. } | Self::Abandon { .. } | Self::Shutdown | Self::CutOff)
     }
+
+    /// Bytes of the message that is to be pushed.
+    fn len(&self) -> usize {
+        match self {
+            Self::Send { outgoing, .. } => outgoing.content().len(),
+            Self::Broadcast { outgoing, .. } => outgoing.content().len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Where a loop's items wait until it looks.
@@ -100,6 +110,8 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct Inner {
     items: Vec<Item>,
+    /// Bytes of the messages in them.
+    bytes: usize,
     /// A stop was asked for; once is enough.
     stopping: bool,
     closed: bool,
@@ -111,7 +123,7 @@ struct Inner {
 pub enum HandleError {
     /// The event loop is gone.
     Gone,
-    /// 65,536 items wait for it already.
+    /// 65,536 items or 64 MiB of messages wait for it already.
     Full,
     /// It could not be woken; the item waits until it wakes for another reason.
     NotWoken,
@@ -121,7 +133,7 @@ impl fmt::Display for HandleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gone => "the event loop is gone",
-            Self::Full => "65536 items wait for the event loop already",
+            Self::Full => "65536 items or 64 MiB wait for the event loop already",
             Self::NotWoken => "the event loop could not be woken",
         })
     }
@@ -143,11 +155,15 @@ impl Mailbox {
             if inner.closed {
                 return if again { Ok(()) } else { Err(HandleError::Gone) };
             }
-            if inner.items.len() >= MAX_ITEMS && !item.is_owed() {
+            let len = item.len();
+            // One message may be of any size.
+            let too_much = inner.bytes > 0 && len > MAX_BYTES.saturating_sub(inner.bytes);
+            if (too_much || inner.items.len() >= MAX_ITEMS) && !item.is_owed() {
                 return Err(HandleError::Full);
             }
             inner.stopping |= matches!(item, Item::Shutdown);
             if !again {
+                inner.bytes += len;
                 inner.items.push(item);
             }
         }
@@ -167,6 +183,7 @@ impl Mailbox {
         self.waker.reset();
         self.woken.store(false, Ordering::Release);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.bytes = 0;
         std::mem::take(&mut inner.items)
     }
 
@@ -174,6 +191,7 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.closed = true;
+        inner.bytes = 0;
         inner.items.clear();
     }
 }

@@ -150,6 +150,8 @@ pub struct Stats {
     pub pool_bytes: u64,
     /// How many buffers and queues that is.
     pub pool_buffers: u64,
+    /// Timers that are running now: one for each connection with a deadline, and the handler's own.
+    pub timers: u64,
 }
 
 impl Stats {
@@ -186,6 +188,7 @@ impl Stats {
             groups,
             pool_bytes,
             pool_buffers,
+            timers,
         } = other;
         for (sum, more) in self.closed.iter_mut().zip(closed) {
             *sum += more;
@@ -220,6 +223,7 @@ impl Stats {
         self.groups += groups;
         self.pool_bytes += pool_bytes;
         self.pool_buffers += pool_buffers;
+        self.timers += timers;
     }
 
     /// Connections closed for `cause`.

@@ -27,6 +27,7 @@ on_every_backend! {
     do_the_counts_add_up_from_another_thread,
     do_thousands_of_items_wake_the_loop_few_times,
     does_a_full_mailbox_refuse_and_recover,
+    are_the_bytes_in_a_mailbox_bounded,
     are_answers_taken_by_a_full_mailbox,
     is_what_a_loop_took_bounded,
     is_a_loop_that_is_gone_told,
@@ -395,6 +396,34 @@ fn does_a_full_mailbox_refuse_and_recover(backend: Backend) {
     deferred.json(&"done").unwrap();
     assert_eq!(waiting.reply().as_message().json().unwrap(), "done");
     drop(waiting);
+    server.running.stop();
+}
+
+fn are_the_bytes_in_a_mailbox_bounded(backend: Backend) {
+    let (block, blocked) = channel();
+    let server = Blocking::start(backend, Limits::default(), blocked);
+    let (waiting, deferred) = server.defer();
+    let (handle, gone) = (server.running.handle(), deferred.connection());
+    drop((waiting, deferred));
+    server.running.wait_for("the one to be gone", |stats| stats.open == 0);
+    let push = |len| handle.send(gone, Outgoing::binary("test/push", vec![7; len]));
+    for _ in 0..2 {
+        let mut peer = server.block();
+        for _ in 0..64 {
+            push(1 << 20).unwrap();
+        }
+        assert_eq!(push(1), Err(HandleError::Full));
+        handle.leave(gone, "what has no bytes is taken").unwrap();
+        block.send(()).unwrap();
+        peer.reply();
+    }
+    let mut peer = server.block();
+    push(65 << 20).expect("one message may be of any size");
+    assert_eq!(push(1), Err(HandleError::Full));
+    block.send(()).unwrap();
+    peer.reply();
+    drop(peer);
+    server.running.wait_for("all of them missed", |stats| stats.missed == 2 * 65 + 1);
     server.running.stop();
 }
 

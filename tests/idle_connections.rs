@@ -61,8 +61,9 @@ fn do_ten_thousand_idle_connections_hold_no_pooled_buffer() {
     let stats = server.wait_for("a reply on each", |stats| stats.replies == count);
     assert_eq!(stats.open, count);
     assert_eq!((stats.pool_buffers, stats.pool_bytes), (0, 0), "{stats}");
+    assert_eq!(stats.timers, count, "each has its deadline");
     drop(clients.stdin.take());
     assert!(clients.wait().unwrap().success());
-    server.wait_for("all of them gone", |stats| stats.open == 0);
+    server.wait_for("all of them gone", |stats| (stats.open, stats.timers) == (0, 0));
     server.stop();
 }

@@ -177,11 +177,12 @@ const COUNTERS: [Series; 23] = [
     ("missed", "Requests about connections that were gone.", |stats| stats.missed),
 ];
 
-const GAUGES: [Series; 4] = [
+const GAUGES: [Series; 5] = [
     ("open_connections", "Connections open now.", |stats| stats.open),
     ("groups", "Groups that have members now.", |stats| stats.groups),
     ("pool_bytes", "Capacity of the buffers that connections hold now.", |stats| stats.pool_bytes),
     ("pool_buffers", "Buffers that connections hold now.", |stats| stats.pool_buffers),
+    ("timers", "Timers that are running now.", |stats| stats.timers),
 ];
 
 /// The counts of all loops as text.

@@ -91,6 +91,11 @@ impl Inbox {
         self.groups.len()
     }
 
+    /// How many timers are running.
+    pub(super) fn timers(&self) -> usize {
+        self.clock.wheel.len()
+    }
+
     /// How many timers are set and connects under way.
     #[cfg(myriapod_sim)]
     pub(super) fn alarms(&self) -> usize {

@@ -196,6 +196,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         stats.groups = self.inbox.groups() as u64;
         stats.pool_bytes = self.pool.lent() as u64;
         stats.pool_buffers = self.pool.held() as u64;
+        stats.timers = (self.wheel.len() + self.inbox.timers()) as u64;
         stats
     }
 
