@@ -15,14 +15,15 @@ use crate::units::{Count, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
 Examples:
-  myriapod bench                                    a server of its own, 10 seconds
-  myriapod bench 127.0.0.1 65432 --connections 1000
-  myriapod bench --rate 20k --poisson --max-p99 2ms  open loop; status 3 if it is slower
-  myriapod bench --find-rate --max-p99 2ms          the highest rate within 2 ms
-  myriapod bench --connections 19000 --hold 5s      what a connection costs in memory
-  myriapod bench --short                            a connection for each request
-  myriapod bench 127.0.0.1 --ports 7000-7010 --connections 200000
-  myriapod bench --json a.json; …; myriapod bench --compare a.json b.json
+  myriapod bench                                a server of its own, 10 seconds
+  myriapod bench 127.0.0.1 65432 -c 1000        another, with 1,000 connections
+  myriapod bench --rate 20k --max-p99 2ms       open loop; status 3 if slower
+  myriapod bench --find-rate --max-p99 2ms      the highest rate within 2 ms
+  myriapod bench -c 19000 --hold 5s             what a connection costs in memory
+  myriapod bench --short                        a connection for each request
+  myriapod bench 127.0.0.1 --ports 7000-7010 -c 200000
+  myriapod bench --json a.json; myriapod bench -i 16 --json b.json
+  myriapod bench --compare a.json b.json        two results side by side
 
 A closed loop (the default) sends on each connection when a reply has come: a
 server that stalls is asked less, and hides its stall. With --rate, messages are

@@ -13,6 +13,9 @@ const CLOSE: f64 = 1.05;
 /// More rates are not tried.
 const MOST: usize = 16;
 
+/// Messages of the slowest rate.
+const LEAST: f64 = 10.0;
+
 /// The first rate is this share of what a closed loop achieves.
 const FIRST: f64 = 0.5;
 
@@ -33,7 +36,8 @@ pub(crate) fn search(args: &Args) -> Result<Report, Failure> {
     let mut last = closed;
     if last.cut.is_none() && last.after.faults() == 0 {
         let mut rate = FIRST * achieved(&last);
-        while tried.len() < MOST && rate >= 1.0 {
+        // Fewer messages have no percentiles.
+        while tried.len() < MOST && rate * args.duration.0.as_secs_f64() >= LEAST {
             bench.reset(rate)?;
             let ran = bench.once(args, ramped.clone())?;
             let p99 = ran.latencies.response.value_at_quantile(0.99);

@@ -258,7 +258,9 @@ impl Bench {
         loop {
             let snapshot = self.look(Phase::Run, 0)?;
             if snapshot.done {
-                if args.messages.is_none() || snapshot.stopped.is_some() {
+                let asked = args.messages.map_or(u64::MAX, |messages| messages.0 as u64);
+                let sent = snapshot.messages.sent - before.messages.sent;
+                if sent < asked || snapshot.stopped.is_some() {
                     cut = Some(figures::why_ended(&snapshot, args));
                 }
                 break;

@@ -1,0 +1,191 @@
+//! A server with each fault, and the name that it is counted under.
+
+use std::net::Shutdown;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use super::support::{LEN, Ran, bench_raw, faulty, reply};
+
+/// 100 messages on two connections with two in flight; what is not answered in half a second is
+/// late.
+const LOAD: [&str; 8] = ["-m", "100", "-c", "2", "-i", "2", "--timeout", "500ms"];
+
+/// The exit status is 1, and the reason is named in the table too.
+fn assert_told(ran: &Ran, reason: &str) {
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.reason().contains(reason), "{ran:?}");
+    assert!(ran.stdout.contains(ran.reason()), "{ran:?}");
+}
+
+#[test]
+fn is_a_good_server_without_fault() {
+    let port = faulty(|_, message, stream| reply(stream, message));
+    let ran = bench_raw(port, &LOAD);
+    assert_eq!((ran.fates(), ran.status), ([100, 0, 0, 0, 0], 0), "{ran:?}");
+    assert_eq!(ran.reason(), "completed");
+}
+
+#[test]
+fn is_a_dropped_message_lost() {
+    let port = faulty(|nth, message, stream| {
+        if nth != 30 && nth != 60 {
+            reply(stream, message);
+        }
+    });
+    let ran = bench_raw(port, &LOAD);
+    assert_eq!(ran.fates(), [98, 2, 0, 0, 0], "{ran:?}");
+    assert_told(&ran, "bad replies: 2 lost");
+}
+
+#[test]
+fn is_a_reordered_reply_wrong() {
+    // The 20th and whatever follows it on its connection change places.
+    let kept = Mutex::new(None);
+    let port = faulty(move |nth, message, stream| {
+        let from = stream.peer_addr().unwrap();
+        let mut kept = kept.lock().unwrap();
+        if nth == 20 {
+            *kept = Some((from, *message));
+            return;
+        }
+        reply(stream, message);
+        if kept.is_some_and(|(whose, _)| whose == from) {
+            reply(stream, &kept.take().unwrap().1);
+        }
+    });
+    let ran = bench_raw(port, &LOAD);
+    assert_eq!(ran.fates(), [99, 0, 1, 0, 0], "{ran:?}");
+    assert_told(&ran, "bad replies: 1 wrong");
+}
+
+#[test]
+fn is_a_corrupt_reply_wrong() {
+    let port = faulty(|nth, message, stream| {
+        let mut bytes = *message;
+        if nth == 50 {
+            bytes[7] ^= 1;
+        }
+        reply(stream, &bytes);
+    });
+    let ran = bench_raw(port, &LOAD);
+    assert_eq!(ran.fates(), [99, 0, 1, 0, 0], "{ran:?}");
+    assert_told(&ran, "bad replies: 1 wrong");
+    assert!(ran.warned_of("the first wrong reply was: xxxxxxxyxx"), "{ran:?}");
+}
+
+#[test]
+fn is_a_reply_to_another_connection_wrong() {
+    // The answer that was sent to somebody else last.
+    let last = Mutex::new(([0; LEN], None));
+    let port = faulty(move |nth, message, stream| {
+        let from = stream.peer_addr().unwrap();
+        let mut last = last.lock().unwrap();
+        match *last {
+            (other, Some(whose)) if nth >= 40 && whose != from => {
+                reply(stream, &other);
+                *last = (*message, None);
+            }
+            (_, None) if nth >= 40 => reply(stream, message),
+            _ => {
+                reply(stream, message);
+                *last = (*message, Some(from));
+            }
+        }
+    });
+    let ran = bench_raw(port, &LOAD);
+    assert_eq!(ran.fates(), [99, 0, 1, 0, 0], "{ran:?}");
+    assert_told(&ran, "bad replies: 1 wrong");
+}
+
+#[test]
+fn is_a_repeated_reply_a_duplicate() {
+    // The last one too, which comes when everything has been answered.
+    let port = faulty(|nth, message, stream| {
+        reply(stream, message);
+        if nth == 10 || nth == 99 {
+            reply(stream, message);
+        }
+    });
+    let ran = bench_raw(port, &LOAD);
+    assert_eq!(ran.fates(), [100, 0, 0, 0, 2], "{ran:?}");
+    assert_told(&ran, "bad replies: 2 duplicated");
+}
+
+#[test]
+fn is_a_slow_reply_late() {
+    let port = faulty(|nth, message, stream| {
+        if nth == 40 {
+            thread::sleep(Duration::from_millis(800));
+        }
+        reply(stream, message);
+    });
+    let ran = bench_raw(port, &["-m", "100", "-c", "1", "--timeout", "500ms"]);
+    let [ok, lost, wrong, late, duplicate] = ran.fates();
+    // What was sent while the server slept may be late too.
+    assert!(late >= 1 && ok + late == 100, "{ran:?}");
+    assert_eq!((lost, wrong, duplicate), (0, 0, 0), "{ran:?}");
+    assert_told(&ran, "late");
+}
+
+#[test]
+fn is_a_reply_that_is_cut_short_lost() {
+    let port = faulty(|nth, message, stream| {
+        if nth == 25 {
+            reply(stream, &message[..LEN / 2]);
+            let _ = stream.shutdown(Shutdown::Both);
+            return;
+        }
+        reply(stream, message);
+    });
+    let ran = bench_raw(port, &["-m", "100", "-c", "1"]);
+    assert_eq!(ran.fates(), [25, 1, 0, 0, 0], "{ran:?}");
+    assert_eq!(ran.number("connections.lost"), 1.0, "{ran:?}");
+    assert_told(&ran, "every connection was closed by the server");
+    let error = &ran.json["errors"][0];
+    assert_eq!((&error["phase"], &error["call"]), (&"run".into(), &"recv".into()), "{ran:?}");
+    // A reset may come before the end, and the next message may not find it yet.
+    let errno = error["errno"].as_str().unwrap();
+    assert!(["EOF", "ECONNRESET"].contains(&errno), "{ran:?}");
+}
+
+#[test]
+fn does_an_open_loop_see_a_stall_that_a_closed_loop_hides() {
+    let stalling = || {
+        faulty(|nth, message, stream| {
+            if nth == 100 {
+                thread::sleep(Duration::from_millis(200));
+            }
+            reply(stream, message);
+        })
+    };
+    let open = bench_raw(stalling(), &["-c", "1", "-r", "500", "-d", "1s"]);
+    assert_eq!((open.fates()[1..].iter().sum::<u64>(), open.status), (0, 0), "{open:?}");
+    // A fifth of the messages was due during the stall, and waited.
+    let at = |latency: &str, quantile: &str| {
+        open.number(&format!("latency_ns.{latency}.{quantile}")) / 1e6
+    };
+    assert!(at("response", "p999") >= 190.0, "{open:?}");
+    assert!(at("response", "p90") >= 50.0, "{open:?}");
+    assert!(at("service", "p90") < at("response", "p90"), "{open:?}");
+    assert!(open.warned_of("a closed loop sends nothing during a stall"), "{open:?}");
+
+    let closed = bench_raw(stalling(), &["-c", "1", "-m", "2000"]);
+    assert_eq!(closed.status, 0, "{closed:?}");
+    assert!(closed.number("latency_ns.response.p999") < 190e6, "{closed:?}");
+}
+
+#[test]
+fn is_what_was_due_and_never_sent_part_of_the_response_times() {
+    // It answers ten messages and then nothing more until the end.
+    let port = faulty(|nth, message, stream| {
+        if nth >= 10 {
+            thread::sleep(Duration::from_millis(600));
+        }
+        reply(stream, message);
+    });
+    let ran = bench_raw(port, &["-c", "1", "-r", "1k", "-d", "500ms", "--timeout", "2s"]);
+    assert!(ran.number("messages.unsent") > 300.0, "{ran:?}");
+    assert!(ran.number("latency_ns.response.p50") >= 100e6, "{ran:?}");
+    assert!(ran.warned_of("were due and never sent"), "{ran:?}");
+}

@@ -1,0 +1,175 @@
+//! The kinds of load, and the servers they are for.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::support::{Serving, bench, myriapod, run};
+
+#[test]
+fn does_bench_alone_start_a_server_and_end_with_a_table() {
+    let ran = bench(&["-d", "300ms"]);
+    assert_eq!((ran.status, ran.reason()), (0, "completed"), "{ran:?}");
+    assert_eq!(ran.json["settings"]["embedded"], true);
+    assert!(ran.number("messages.ok") > 50.0 && ran.number("rate.achieved") > 0.0, "{ran:?}");
+    assert!(ran.number("messages.sent") == ran.number("messages.ok"), "{ran:?}");
+    for said in ["50 of 50 established", "p99.99", "server ", "ended         completed"] {
+        assert!(ran.stdout.contains(said), "{said}: {ran:?}");
+    }
+    // Where it is no terminal, a line for each phase, and nothing that steers one.
+    assert!(ran.stderr.starts_with("ramp "), "{ran:?}");
+    assert!(!ran.stderr.contains('\r') && !ran.stdout.contains('\x1b'), "{ran:?}");
+    if cfg!(target_os = "linux") {
+        assert!(ran.number("server.cpu_us_per_message") > 0.0, "{ran:?}");
+        assert!(ran.number("server.rss_bytes_hold") > 1e5, "{ran:?}");
+    }
+}
+
+#[test]
+fn is_every_service_answered_rightly() {
+    for service in ["search", "echo", "raw", "padded"] {
+        for content in ["64", "9KiB"] {
+            let args = ["-m", "200", "-c", "4", "-i", "4", "--service", service];
+            let ran = bench(&[&args[..], &["--content", content]].concat());
+            assert_eq!((ran.fates(), ran.status), ([200, 0, 0, 0, 0], 0), "{service} {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn do_large_messages_arrive_whole() {
+    let ran = bench(&["-m", "20", "-c", "2", "-i", "2", "-s", "echo", "--content", "3MiB"]);
+    assert_eq!((ran.fates(), ran.status), ([20, 0, 0, 0, 0], 0), "{ran:?}");
+}
+
+#[test]
+fn do_processes_and_threads_add_up() {
+    let shape = ["--processes", "2", "--threads", "2", "-c", "9", "--idle", "5"];
+    let ran = bench(&[&shape[..], &["-m", "1000", "--source", "127.0.0.2-127.0.0.4"]].concat());
+    assert_eq!((ran.fates(), ran.status), ([1000, 0, 0, 0, 0], 0), "{ran:?}");
+    assert_eq!(ran.number("connections.established"), 14.0, "{ran:?}");
+    assert_eq!(ran.number("connections.idle"), 5.0, "{ran:?}");
+    assert_eq!(ran.number("latency_ns.service.count"), 1000.0, "{ran:?}");
+    let curve = ran.json["curve"]["response"].as_array().unwrap();
+    assert_eq!(curve.last().unwrap()["quantile"], 1.0, "{ran:?}");
+}
+
+#[test]
+fn does_it_spread_over_processes_where_descriptors_end() {
+    let server = Serving::myriapod(&[]);
+    let mut limited = Command::new("sh");
+    let script = format!(
+        "ulimit -n 100; exec {} bench 127.0.0.1 {} -c 200 -m 400 \"$@\"",
+        env!("CARGO_BIN_EXE_myriapod"),
+        server.port
+    );
+    limited.args(["-c", &script, "sh"]).stdin(Stdio::null());
+    let ran = run(&mut limited);
+    if ran.number("settings.processes") == 1.0 {
+        eprintln!("SKIPPED: this user may raise the limit of descriptors again");
+        return;
+    }
+    assert_eq!((ran.number("settings.processes"), ran.status), (6.0, 0), "{ran:?}");
+    assert_eq!(ran.number("connections.established"), 200.0, "{ran:?}");
+}
+
+#[test]
+fn does_an_open_loop_offer_what_it_was_told_to() {
+    for arrivals in [&["--poisson"][..], &[]] {
+        let ran = bench(&[&["-r", "500", "-d", "1s", "-c", "5"], arrivals].concat());
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let offered = ran.number("rate.offered");
+        assert!((350.0..650.0).contains(&offered), "{ran:?}");
+        assert_eq!(ran.number("messages.lost"), 0.0);
+    }
+}
+
+#[test]
+fn does_a_short_run_say_who_closes_first() {
+    let keeps = Serving::myriapod(&[]);
+    let closes = Serving::myriapod(&["--one-shot"]);
+    for (server, closer) in [(&keeps, "client"), (&closes, "server")] {
+        let port = server.port.to_string();
+        let ran = bench(&["127.0.0.1", &port, "--short", "-c", "8", "-m", "300"]);
+        assert_eq!((ran.fates(), ran.status), ([300, 0, 0, 0, 0], 0), "{ran:?}");
+        assert_eq!(ran.number("connections.opened"), 300.0, "{ran:?}");
+        let first = ran.number(&format!("short.closed_first_by_{closer}"));
+        // The first of them may be waited for too briefly where the machine is slow.
+        assert!(first >= 280.0, "{ran:?}");
+        if cfg!(target_os = "linux") {
+            assert!(ran.stdout.contains("TIME_WAIT"), "{ran:?}");
+        }
+    }
+    // Without --short, such a server is known by what it does.
+    let port = closes.port.to_string();
+    let ran = bench(&["127.0.0.1", &port, "-c", "3", "-m", "300"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.reason().contains("--short"), "{ran:?}");
+}
+
+#[test]
+fn does_it_work_with_the_tutorials_own_server() {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/app_server.py");
+    if Command::new("python3").arg("--version").output().is_err() || !program.exists() {
+        eprintln!("SKIPPED: python3 or {} is missing", program.display());
+        return;
+    }
+    let mut python = Command::new("python3");
+    let server = Serving::start(python.arg("-u").arg(program).args(["127.0.0.1", "0"]));
+    let port = server.port.to_string();
+    let ran = bench(&["127.0.0.1", &port, "--short", "-c", "4", "-m", "100"]);
+    assert_eq!((ran.fates(), ran.status), ([100, 0, 0, 0, 0], 0), "{ran:?}");
+    assert_eq!(ran.number("short.closed_first_by_server"), 100.0, "{ran:?}");
+}
+
+#[test]
+fn is_memory_measured_of_the_process_that_is_named() {
+    let server = Serving::myriapod(&[]);
+    let (port, pid) = (server.port.to_string(), server.pid());
+    let shape = ["-c", "10", "--idle", "1000", "--hold", "100ms", "-m", "100"];
+    let ran = bench(&[&["127.0.0.1", &port, "--server-pid", &pid], &shape[..]].concat());
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(ran.json["server"]["pids"][0].to_string(), pid);
+    let each = ran.number("server.rss_bytes_per_connection");
+    assert!((0.0..2000.0).contains(&each), "{ran:?}");
+    assert!(ran.json["memory"].as_array().unwrap().len() >= 2, "{ran:?}");
+    let phases = ran.json["phases"].as_array().unwrap();
+    let phases: Vec<&str> = phases.iter().map(|phase| phase["name"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["ramp", "hold", "run", "close"]);
+}
+
+#[test]
+fn is_a_server_that_is_not_there_said_so() {
+    // A port that was free a moment ago.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let ran = bench(&["127.0.0.1", &port.to_string(), "-c", "3", "-d", "1s"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let error = &ran.json["errors"][0];
+    assert_eq!((&error["errno"], &error["count"]), (&"ECONNREFUSED".into(), &3.into()), "{ran:?}");
+    assert!(ran.reason().contains("0 of 3 connections"), "{ran:?}");
+    assert!(ran.reason().contains("is the server running"), "{ran:?}");
+}
+
+#[test]
+fn is_wrong_usage_told_from_failure() {
+    let usage: [&[&str]; 8] = [
+        &["127.0.0.1"],
+        &["--content", "33"],
+        &["--content", "/no/such/file"],
+        &["--find-rate"],
+        &["--short", "-i", "2"],
+        &["--ports", "1-2"],
+        &["-c", "0"],
+        &["-m", "10", "-d", "1s"],
+    ];
+    for args in usage {
+        let output = myriapod().arg("bench").args(args).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let expected = if args.contains(&"/no/such/file") { 1 } else { 2 };
+        assert_eq!(output.status.code(), Some(expected), "{args:?} {stderr}");
+        assert!(!stderr.is_empty(), "{args:?}");
+    }
+}

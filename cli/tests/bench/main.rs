@@ -1,0 +1,8 @@
+//! Does `myriapod bench` see what a server does wrong, and say nothing wrong itself?
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+mod faults;
+mod loads;
+mod results;
+mod support;

@@ -1,0 +1,55 @@
+//! What is made of the results: thresholds, comparisons, the search for a rate.
+
+use super::support::{TempFile, bench, myriapod};
+
+#[test]
+fn do_thresholds_set_the_status() {
+    let met = bench(&["-m", "200", "--max-p99", "30s", "--min-rate", "1"]);
+    assert_eq!(met.status, 0, "{met:?}");
+    assert_eq!(met.json["thresholds"].as_array().unwrap().len(), 2);
+    for missed in [["--max-p99", "1us"], ["--min-rate", "1000M"]] {
+        let ran = bench(&[&["-m", "200"], &missed[..]].concat());
+        assert_eq!(ran.status, 3, "{ran:?}");
+        assert!(ran.reason().starts_with("threshold missed"), "{ran:?}");
+    }
+}
+
+#[test]
+fn are_two_results_compared() {
+    let (one, other) = (TempFile::new("json"), TempFile::new("json"));
+    for (file, connections) in [(&one, "2"), (&other, "4")] {
+        let mut command = myriapod();
+        command.args(["bench", "-m", "100", "-c", connections, "--json"]).arg(&file.0);
+        assert!(command.output().unwrap().status.success());
+    }
+    let compare = |one: &TempFile, other: &TempFile| {
+        let mut command = myriapod();
+        command.args(["bench", "--compare"]).arg(&one.0).arg(&other.0).output().unwrap()
+    };
+    let output = compare(&one, &other);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{table}");
+    let row = table.lines().find(|line| line.starts_with("connections ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["connections", "2", "4"], "{table}");
+    let row = table.lines().find(|line| line.starts_with("messages ok")).unwrap();
+    assert!(row.ends_with("1.00"), "{table}");
+
+    std::fs::write(&other.0, "{}").unwrap();
+    let output = compare(&one, &other);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("--json"), "{stderr}");
+}
+
+#[test]
+fn does_the_search_for_a_rate_end_with_one_that_keeps_the_limit() {
+    let ran = bench(&["--find-rate", "--max-p99", "30s", "-d", "100ms", "-c", "4"]);
+    let tried = ran.json["find_rate"].as_array().unwrap();
+    assert!(tried.len() >= 2, "{ran:?}");
+    assert!(tried.iter().all(|tried| tried["met"] == true), "{ran:?}");
+    assert_eq!(ran.json["settings"]["loop"], "open");
+    assert_eq!(ran.status, 0, "{ran:?}");
+
+    let ran = bench(&["--find-rate", "--max-p99", "1ns", "-d", "50ms", "-c", "4"]);
+    assert_eq!(ran.status, 3, "{ran:?}");
+}
