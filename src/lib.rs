@@ -13,6 +13,8 @@
 //! - [`Selector`]: sockets and the data beside them, without messages.
 //! - [`sys`]: the operating system: each readiness API by itself, sockets, signals, the clock.
 //!
+//! New to sockets? The [`guide`] walks from one blocking socket to the event loop, one step at a time.
+//!
 //! ```
 //! use myriapod::{Client, Server};
 //!
@@ -63,6 +65,7 @@ mod crew;
 mod error;
 mod event_loop;
 mod groups;
+pub mod guide;
 mod handle;
 mod handler;
 mod log;

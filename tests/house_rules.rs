@@ -103,3 +103,22 @@ fn is_every_file_small_enough_to_be_read_in_one_sitting() {
         }
     }
 }
+
+#[test]
+fn does_the_guide_name_every_example_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = Vec::new();
+    for entry in fs::read_dir(root.join("src/guide")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let links = text.split("/blob/main/examples/").skip(1);
+        named.extend(links.filter_map(|link| Some(link.split_once(')')?.0.to_owned())));
+    }
+    for name in &named {
+        assert!(root.join("examples").join(name).is_file(), "the guide names examples/{name}");
+    }
+    for entry in fs::read_dir(root.join("examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_named = named.contains(&name) || !name.ends_with(".rs");
+        assert!(is_named, "no page of the guide names examples/{name}");
+    }
+}

@@ -4,6 +4,7 @@
 //! traffic on the loopback interface.
 
 #![expect(clippy::unwrap_used, reason = "tests fail by it")]
+#![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
 use std::collections::BTreeMap;
 use std::fs;
