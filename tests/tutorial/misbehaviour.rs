@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+#[cfg(target_os = "linux")]
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use myriapod::Client;
@@ -214,55 +216,44 @@ fn are_connections_that_ended_counted_no_more() {
     }
 }
 
-/// Whether the other side has received all that it was sent. (Where the system does not tell that,
-/// whether it has come as far as its system.)
-fn is_received(stream: &TcpStream, port: u16) -> bool {
-    if !myriapod::sys::queue_sizes(stream).is_ok_and(|(_, sent)| sent == 0) {
-        return false;
-    }
-    // proc(5): number, local and remote address, state, the sizes of both queues.
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    sockets.lines().all(|line| {
-        let mut columns = line.split_whitespace().skip(1);
-        let is_its = columns.next().is_some_and(|local| local.ends_with(&format!(":{port:04X}")));
-        !is_its || columns.nth(2).is_none_or(|queues| queues.ends_with(":00000000"))
-    })
-}
-
-/// A server that answers whatever comes with these pieces, each sent alone.
-fn in_pieces(pieces: &'static [&str]) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
+/// What a client prints whose server answers all that comes with these pieces, each of which the
+/// client has received before the next is sent.
+#[cfg(target_os = "linux")]
+fn in_pieces(client: &str, pieces: &'static [&str]) -> Vec<String> {
+    let path = format!("myriapod-{client}-{}", std::process::id());
+    let path = std::env::temp_dir().join(path);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let serving = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_nodelay(true).unwrap();
         let mut buffer = [0; 256];
         while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
             for piece in pieces {
                 if stream.write_all(piece.as_bytes()).is_err() {
                     return;
                 }
-                let port = stream.peer_addr().unwrap().port();
-                while !is_received(&stream, port) {
-                    std::thread::yield_now();
-                }
+                // For a Unix socket that is what the other side has not received yet, see unix(7).
+                patiently("the client to receive", || {
+                    (myriapod::sys::queue_sizes(&stream).unwrap().1 == 0).then_some(())
+                });
             }
         }
     });
-    port
+    let mut command = example(client);
+    command.arg(format!("unix:{}", path.display()));
+    let lines = Running::start(command).succeed();
+    serving.join().unwrap();
+    let _ = std::fs::remove_file(&path);
+    lines
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn do_the_clients_receive_until_all_is_there() {
-    let port = in_pieces(&["H", "ello", ", w", "orld"]);
-    let mut command = example("echo_client");
-    command.args(["127.0.0.1", &port.to_string()]);
-    assert_eq!(Running::start(command).succeed(), ["Received b'Hello, world'"]);
-
-    let port = in_pieces(&["Msg", " ", "received"]);
-    let mut command = example("threaded_client");
-    command.args(["127.0.0.1", &port.to_string()]);
-    assert_eq!(Running::start(command).succeed(), ["Msg received"; 4]);
+    let lines = in_pieces("echo_client", &["H", "ello", ", w", "orld"]);
+    assert_eq!(lines, ["Received b'Hello, world'"]);
+    let lines = in_pieces("threaded_client", &["Msg", " ", "received"]);
+    assert_eq!(lines, ["Msg received"; 4]);
 }
 
 #[test]
