@@ -82,7 +82,8 @@ fn fill(host: &str, port: u16, action: &str, value: &str) -> Result<(), Stop> {
         }
         // Until there is room again, look at the queues.
         loop {
-            table.show(vec![row(&socket)?])?;
+            // Of a socket that was just reset there is nothing to show; sending says why.
+            table.show(row(&socket).into_iter().collect())?;
             if writable(Some(GLANCE))?.is_some() {
                 break;
             }
