@@ -1,6 +1,6 @@
 //! [`Args`]: the command line of `bench`, and the [`Plan`] that it becomes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -214,7 +214,7 @@ impl Args {
         }
         let processes = u32::try_from(processes)
             .ok()
-            .filter(|&processes| processes <= connections.max(1))
+            .filter(|&processes| u64::from(processes) <= all)
             .ok_or_else(|| Failure::usage("more processes than connections"))?;
         // The server's own limit leaves it as much room.
         let embedded = if self.host.is_some() { 0 } else { needed };
@@ -240,6 +240,7 @@ impl Args {
                 sources: sources.iter().map(ToString::to_string).collect(),
                 first: 0,
                 connections,
+                all: connections,
                 idle: self.idle,
                 in_flight,
                 service: self.service,
@@ -290,8 +291,17 @@ impl Args {
             }
         };
         let first = ports.first().copied().unwrap_or_default();
-        let address = sys::resolve(host, first)?.into_iter().next();
-        let resolved = match address.as_ref().and_then(SocketAddr::ip) {
+        let addresses = sys::resolve(host, first)?;
+        let answers = |address: &&SocketAddr| {
+            let std = address.to_std();
+            std.is_some_and(|std| TcpStream::connect_timeout(&std, self.connect_timeout.0).is_ok())
+        };
+        // Of several addresses of a name, the first that answers.
+        let address = match &addresses[..] {
+            [only] => Some(only),
+            several => several.iter().find(answers).or(several.first()),
+        };
+        let resolved = match address.and_then(SocketAddr::ip) {
             Some(ip) => ip.to_string(),
             None => host.clone(),
         };

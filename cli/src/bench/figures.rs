@@ -84,7 +84,7 @@ pub(crate) fn report(args: &Args, bench: &Bench, ran: &Ran, find_rate: Vec<RateT
     } else {
         0
     };
-    let noise = noise(bench, ran);
+    let noise = noise(bench, ran, !find_rate.is_empty());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -218,9 +218,9 @@ fn machine() -> Machine {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn noise(bench: &Bench, ran: &Ran) -> Noise {
+fn noise(bench: &Bench, ran: &Ran, searched: bool) -> Noise {
     // A run of no time says nothing.
-    let seconds = if ran.seconds > 0.05 { ran.seconds } else { f64::INFINITY };
+    let seconds = if ran.at_work > 0.05 { ran.at_work } else { f64::INFINITY };
     let used = |(now, before): (&u64, &u64)| now.saturating_sub(*before) as f64 / 1e9 / seconds;
     let threads: Vec<f64> = ran.after.cpu.iter().zip(&ran.before.cpu).map(used).collect();
     let ours: f64 = threads.iter().sum();
@@ -240,12 +240,14 @@ fn noise(bench: &Bench, ran: &Ran) -> Noise {
     let open = bench.plan.job.rate.is_some();
     Noise {
         steal_percent: ran.stolen.map(|share| share * 100.0),
-        others_percent: others.filter(|_| ran.server.is_some() && ran.seconds > 0.0),
+        others_percent: others.filter(|_| ran.server.is_some()),
         busiest_thread: threads.iter().copied().fold(0.0, f64::max),
         clock_step_ns: ran.clock_step,
         send_delay_p99_ns: (open && !ran.latencies.delay.is_empty())
             .then(|| ran.latencies.delay.value_at_quantile(0.99)),
-        rate_deviation: (rates.len() > 1 && mean > 0.0).then(|| variance.sqrt() / mean),
+        // The seconds of a search are those of many rates.
+        rate_deviation: (rates.len() > 1 && mean > 0.0 && !searched)
+            .then(|| variance.sqrt() / mean),
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Job {
     /// The first connection's number among those of all processes and threads.
     pub(crate) first: u32,
     pub(crate) connections: u32,
+    /// The connections at work of all parts together.
+    pub(crate) all: u32,
     /// Silent ones, numbered behind the others.
     pub(crate) idle: u32,
     pub(crate) in_flight: u32,
@@ -58,17 +60,23 @@ impl Job {
                 u32::try_from(count(self.connections) + count(self.idle)).unwrap_or(0)
             })
             .sum();
-        let (nth_of, parts_of) = (u64::from(nth), u64::from(parts));
-        let messages = self.messages.map(|all| {
-            let end = |nth: u64| u128::from(all) * u128::from(nth) / u128::from(parts_of);
-            u64::try_from(end(nth_of + 1) - end(nth_of)).unwrap_or(0)
+        // Work is for those who have connections.
+        let end = |nth: u32| u128::from(self.connections) * u128::from(nth) / u128::from(parts);
+        let all = u128::from(self.connections.max(1));
+        let messages = self.messages.map(|messages| {
+            let share = |nth| u128::from(messages) * end(nth) / all;
+            u64::try_from(share(nth + 1) - share(nth)).unwrap_or(0)
         });
+        let connections = share(self.connections);
+        let rate = self
+            .rate
+            .map(|rate| rate * f64::from(connections) / f64::from(self.connections.max(1)));
         Self {
             first: self.first + before,
-            connections: share(self.connections),
+            connections,
             idle: share(self.idle),
             messages,
-            rate: self.rate.map(|rate| rate / f64::from(parts)),
+            rate,
             ramp: self.ramp.map(|ramp| ramp / f64::from(parts)),
             ..self.clone()
         }
@@ -110,7 +118,7 @@ impl Phase {
 pub(crate) enum Command {
     /// Go on to this phase.
     Enter(Phase),
-    /// Another rate, from the next phase on.
+    /// Another rate of all parts together, from the next phase on.
     Rate(f64),
     /// Tell how things stand; with latencies, those since they were last told.
     Tell {
@@ -276,6 +284,7 @@ mod tests {
             sources: Vec::new(),
             first: 10,
             connections: 19_001,
+            all: 19_001,
             idle: 7,
             in_flight: 1,
             service: Service::Echo,

@@ -50,7 +50,10 @@ struct Reading {
 
 /// All that is known of the run phase.
 pub(crate) struct Ran {
+    /// From its begin to its last reply.
     pub(crate) seconds: f64,
+    /// From its begin to its end, without the wait for the last replies.
+    pub(crate) at_work: f64,
     pub(crate) latencies: Latencies,
     /// How things stood when it began, after the last reply, and after closing.
     pub(crate) before: Snapshot,
@@ -131,13 +134,7 @@ impl Bench {
 
     fn set_rate(&mut self, rate: f64) -> Result<(), Failure> {
         self.plan.job.rate = Some(rate);
-        let parts = match &self.crew {
-            Crew::Threads(threads) => threads.len(),
-            Crew::Processes(_) => self.plan.processes as usize * self.plan.job.threads as usize,
-        };
-        #[expect(clippy::cast_precision_loss, reason = "a few threads")]
-        let share = rate / parts.max(1) as f64;
-        self.crew.order(&Command::Rate(share))
+        self.crew.order(&Command::Rate(rate))
     }
 
     /// Opens all connections, and holds them.
@@ -307,6 +304,7 @@ impl Bench {
         self.passed(Phase::Run, began, summary);
         Ok(Ran {
             seconds,
+            at_work: ended.saturating_since(began).as_secs_f64(),
             latencies: std::mem::take(&mut self.latencies),
             before,
             closed: after.clone(),

@@ -43,7 +43,7 @@ fn are_two_results_compared() {
 
 #[test]
 fn does_the_search_for_a_rate_end_with_one_that_keeps_the_limit() {
-    let ran = bench(&["--find-rate", "--max-p99", "30s", "-d", "100ms", "-c", "4"]);
+    let ran = bench(&["--find-rate", "--max-p99", "30s", "-d", "300ms", "-c", "4"]);
     let tried = ran.json["find_rate"].as_array().unwrap();
     assert!(tried.len() >= 2, "{ran:?}");
     assert!(tried.iter().all(|tried| tried["met"] == true), "{ran:?}");

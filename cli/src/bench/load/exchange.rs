@@ -202,6 +202,7 @@ impl Loader {
                     break;
                 }
                 Found::Broken(why) => {
+                    self.waiting -= freed;
                     self.broken(slot, now, why);
                     return;
                 }

@@ -259,7 +259,10 @@ impl Loader {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Enter(phase)) => self.enter(phase),
-                Ok(Command::Rate(rate)) => self.rate = Some(rate),
+                Ok(Command::Rate(all)) => {
+                    let share = f64::from(self.job.connections) / f64::from(self.job.all.max(1));
+                    self.rate = Some(all * share);
+                }
                 Ok(Command::Tell { latencies }) => self.tell(latencies),
                 Ok(Command::Reset) => self.reset(),
                 Ok(Command::End) | Err(TryRecvError::Disconnected) => {

@@ -69,8 +69,23 @@ impl Loader {
             match Socket::connect_start(target, source) {
                 Ok(connecting) => return self.connect_started(slot, connecting),
                 Err(error) if error.errno() == Some(Errno::EADDRNOTAVAIL) && nth + 1 < tries => {}
+                // A Unix socket's backlog is full, and nothing will tell when it is not.
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => return self.put_off(slot),
                 Err(error) => return self.connect_failed(slot, &error),
             }
+        }
+    }
+
+    /// Has a connection tried again in a while.
+    #[cold]
+    fn put_off(&mut self, slot: usize) {
+        if self.job.short {
+            self.busy -= 1;
+            self.budget = self.budget.saturating_add(1);
+            self.free.extend(u32::try_from(slot));
+        } else {
+            self.ramped = slot;
+            self.ramp_after = clock() + CATCH_UP;
         }
     }
 
