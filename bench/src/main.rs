@@ -13,7 +13,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures are what it is for")]
 
 mod bad_peers;
+mod compare;
+mod fleet;
 mod load;
+mod million;
 mod servers;
 mod yardstick;
 
@@ -26,11 +29,19 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const USAGE: &str = "\
 usage: myriapod-bench yardstick [PAIRS [REQUESTS]]
        myriapod-bench bad-peers [EACH]
+       myriapod-bench compare [--help]
+       myriapod-bench servers --connections N
+       myriapod-bench million [--connections N]
 
 yardstick   the echo service beside a raw C epoll loop: processor time per request
             at 50, 1,000 and 10,000 connections, messages per second with 16 in flight
             on each of 50; 6 pairs of runs of 200,000 requests
-bad-peers   latency of 100 good clients, without and with 2,000 of each kind of bad one";
+bad-peers   latency of 100 good clients, without and with 2,000 of each kind of bad one
+compare     other servers and ours, side by side, as tables and a page
+servers     as many `serve` processes as N connections need descriptors: prints their
+            ports; they end with this program's input, or with Ctrl-C
+million     N (1,000,000) connections open at once, and a message on each: in one server
+            process where descriptors allow it, over many where they do not";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -44,6 +55,16 @@ fn main() -> ExitCode {
             Ok(each) => bad_peers::run(each),
             Err(_) => Err(USAGE.into()),
         },
+        Some("compare") => {
+            compare::run(&<compare::Args as clap::Parser>::parse_from(std::env::args().skip(1)))
+        }
+        Some("servers") => connections(&args, None).and_then(fleet::run),
+        Some("million") => connections(&args, Some(1_000_000)).and_then(million::run),
+        // The clients of `million`, in processes of their own.
+        Some("hold") => match (args.get(1).map(|arg| arg.parse()), number(2, 0), number(3, 0)) {
+            (Some(Ok(port)), Ok(count), Ok(first)) => million::hold(port, count, first),
+            _ => Err(USAGE.into()),
+        },
         _ => Err(USAGE.into()),
     };
     match result {
@@ -52,6 +73,21 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What follows `--connections`.
+fn connections(args: &[String], default: Option<u64>) -> Result<u64> {
+    let given = match args.get(1).map(String::as_str) {
+        None => None,
+        Some("--connections") => {
+            args.get(2).and_then(|arg| arg.replace([',', '_'], "").parse().ok())
+        }
+        Some(_) => return Err(USAGE.into()),
+    };
+    match given.or(default.filter(|_| args.len() == 1)) {
+        Some(connections) if connections > 0 => Ok(connections),
+        _ => Err(USAGE.into()),
     }
 }
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 use crate::Result;
 
 /// Where servers run, and where their clients do.
@@ -22,11 +25,16 @@ pub(crate) struct Contender {
 impl Contender {
     /// `myriapod serve --service echo`, with further arguments.
     pub(crate) fn myriapod(further: &[&str]) -> Result<Self> {
+        Self::myriapod_service("echo", further)
+    }
+
+    /// `myriapod serve --service NAME`, with further arguments.
+    pub(crate) fn myriapod_service(service: &str, further: &[&str]) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("myriapod");
         if !program.exists() {
             return Err("no myriapod beside this program: cargo build --release".into());
         }
-        let args = ["serve", "--service", "echo", "127.0.0.1", "0"];
+        let args = ["serve", "--service", service, "127.0.0.1", "0"];
         let args = args.iter().chain(further).map(|arg| (*arg).to_owned()).collect();
         Ok(Self { program, args })
     }
@@ -60,6 +68,36 @@ impl Running {
         } else {
             Command::new(&contender.program)
         };
+        Self::spawn(&mut command, contender)
+    }
+
+    /// Starts it where the scheduler likes.
+    pub(crate) fn start_anywhere(contender: &Contender) -> Result<Self> {
+        Self::spawn(&mut Command::new(&contender.program), contender)
+    }
+
+    /// Starts it under another program, such as valgrind.
+    pub(crate) fn start_under(command: &mut Command, contender: &Contender) -> Result<Self> {
+        Self::spawn(command.arg(&contender.program), contender)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(nix::sys::signal::kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    fn spawn(command: &mut Command, contender: &Contender) -> Result<Self> {
         command.args(&contender.args).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
@@ -80,6 +118,19 @@ impl Running {
         }
         Ok(Duration::from_nanos(nanoseconds))
     }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        resident_of(self.child.id())
+    }
+}
+
+/// The resident memory of a process, in bytes. `smaps_rollup` counts pages; the figures of `status` and
+/// `statm` are allowed to lag behind.
+pub(crate) fn resident_of(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("Rss:")).ok_or("no Rss")?;
+    Ok(kib.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
 }
 
 impl Drop for Running {

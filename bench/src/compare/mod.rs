@@ -1,0 +1,374 @@
+//! `compare`: other servers and ours, with the same job, against the least that an echo costs.
+
+mod counted;
+mod html;
+mod peers;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use crate::load::{Clients, Measured};
+use crate::servers::{Running, pin_clients};
+use crate::{Result, median};
+use peers::{Job, NAMES, Peer, YARDSTICK};
+use table::{Cell, Table};
+
+/// Connections, and messages in flight on each.
+const SETTINGS: [(u64, usize); 4] = [(50, 1), (1_000, 1), (10_000, 1), (50, 16)];
+
+/// Short connections that are open at the same time.
+const SLOTS: u64 = 50;
+
+/// How often a run is repeated at once because the host took processor time away from it.
+const RETRIES: usize = 3;
+
+/// A server that had work for less of the time than this was waiting for its clients.
+const BUSY: f64 = 0.9;
+
+const EXAMPLES: &str = "\
+Examples:
+  myriapod-bench compare                               everything: some 20 minutes
+  myriapod-bench compare --quick                       two short rounds
+  myriapod-bench compare --peers myriapod,mio --jobs raw --rounds 10
+  myriapod-bench compare --html compare.html";
+
+/// Measure other servers and ours side by side
+#[derive(Debug, Parser)]
+#[command(name = "myriapod-bench compare", after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Only these, beside the yardstick, which is always there
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...", value_parser = NAMES)]
+    peers: Vec<String>,
+    /// Only these jobs
+    #[arg(long, value_delimiter = ',', value_name = "JOB,...", value_enum)]
+    jobs: Vec<Job>,
+    /// Rounds, in each of which every server runs once
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// Milliseconds that each run is measured for
+    #[arg(long, default_value_t = 250, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    time: u64,
+    /// Two rounds of 80 ms
+    #[arg(long)]
+    quick: bool,
+    /// Leave out what is counted: instructions and system calls
+    #[arg(long)]
+    timed_only: bool,
+    /// Also draw it, as one page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// What one server came to, by setting; the last setting is short connections.
+#[derive(Debug, Default)]
+struct Figures {
+    cpu: BTreeMap<usize, Vec<f64>>,
+    rate: BTreeMap<usize, Vec<f64>>,
+    busy: BTreeMap<usize, Vec<f64>>,
+    bytes: Vec<f64>,
+    instructions: Option<f64>,
+    calls: Option<(f64, String)>,
+}
+
+/// What a run came to: processor time, rate, and the bytes of an idle connection.
+#[derive(Clone, Copy, Debug)]
+struct Ran {
+    measured: Measured,
+    bytes: Option<f64>,
+}
+
+/// Builds, measures, prints.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let began = Instant::now();
+    let (rounds, time) = if args.quick { (2, 80) } else { (args.rounds, args.time) };
+    let time = Duration::from_millis(time);
+    let jobs = if args.jobs.is_empty() { Job::ALL.to_vec() } else { args.jobs.clone() };
+    myriapod::sys::raise_descriptor_limit()?;
+    let mut left_out = Vec::new();
+    let peers = peers::build(&args.peers, &jobs, &mut left_out)?;
+    let mut figures: Vec<Figures> = peers.iter().map(|_| Figures::default()).collect();
+    let mut problems = Vec::new();
+
+    if !args.timed_only {
+        count(&peers, &mut figures, &mut left_out, &mut problems);
+    }
+    pin_clients()?;
+    let mut noise = Noise::default();
+    let (steal, timed) = (stolen()?, Instant::now());
+    let yardstick = peers.iter().position(|peer| peer.name == YARDSTICK).ok_or("no yardstick")?;
+    let all = rounds * (SETTINGS.len() as u64 + 1) * jobs.len() as u64;
+    let mut steps = 0;
+    for (round, reversed) in (0..rounds).zip([false, true].into_iter().cycle()) {
+        for setting in 0..=SETTINGS.len() {
+            for job in &jobs {
+                steps += 1;
+                eprintln!(
+                    "{steps} of {all}, {:.0} s: round {}, {}, {}",
+                    began.elapsed().as_secs_f64(),
+                    round + 1,
+                    job.name(),
+                    setting_name(setting)
+                );
+                let base = match repeat(&peers[yardstick], setting, time, &mut noise)? {
+                    Some(base) => base,
+                    None => continue,
+                };
+                keep(&mut figures[yardstick], setting, base, base);
+                let mut order: Vec<usize> = (0..peers.len())
+                    .filter(|at| *at != yardstick && peers[*at].job == *job)
+                    .collect();
+                // Nobody always comes first, or always behind the same one.
+                if reversed {
+                    order.reverse();
+                }
+                let turn = usize::try_from(round * 3)? % order.len().max(1);
+                order.rotate_left(turn);
+                for at in order {
+                    if setting_of(setting).0 > peers[at].most {
+                        continue;
+                    }
+                    match repeat(&peers[at], setting, time, &mut noise) {
+                        Ok(Some(ran)) => keep(&mut figures[at], setting, ran, base),
+                        Ok(None) => {}
+                        Err(error) => problems.push(format!(
+                            "{} ({}, {}): {error}",
+                            peers[at].name,
+                            job.name(),
+                            setting_name(setting)
+                        )),
+                    }
+                }
+            }
+        }
+    }
+    let stolen = (stolen()? - steal) as f64 / 100.0;
+    let tables: Vec<Table> =
+        jobs.iter().flat_map(|job| tables(*job, &peers, &figures, yardstick)).collect();
+
+    let mut notes = vec![
+        format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes.", machine(), time.as_millis()),
+        "Servers run on processor 0, clients on processor 1. † where the server had work for less than 90 % of the time, so that its clients set the rate.".to_owned(),
+        format!("The host stole {stolen:.2} s of processor time in {:.0} s; runs that saw it: {}, repeated at once; still so, and left out: {}.", timed.elapsed().as_secs_f64(), noise.stolen, noise.dropped),
+        format!("All of it took {:.1} minutes.", began.elapsed().as_secs_f64() / 60.0),
+    ];
+    for peer in NAMES {
+        let asked = args.peers.is_empty() || args.peers.iter().any(|name| name == peer);
+        let there = peers.iter().any(|built| built.name == peer);
+        if asked && !there && !left_out.iter().any(|line| line.contains(peer)) {
+            left_out.push(format!("{peer}: has no such job, or could not be built"));
+        }
+    }
+    notes.extend(left_out.iter().map(|line| format!("Left out: {line}.")));
+    problems.dedup();
+    notes.extend(problems.iter().map(|line| format!("Failed: {line}.")));
+    for table in &tables {
+        println!("{}", table.markdown());
+    }
+    for note in &notes {
+        println!("{note}");
+    }
+    if let Some(path) = &args.html {
+        fs::write(path, html::page(&tables, &notes))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        eprintln!("drawn: {}", path.display());
+    }
+    if problems.is_empty() { Ok(()) } else { Err("some servers failed, see above".into()) }
+}
+
+/// Fills in what is counted, two servers at a time: it does not depend on what else runs.
+fn count(
+    peers: &[Peer],
+    figures: &mut [Figures],
+    left_out: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) {
+    let (valgrind, strace) = (counted::installed("valgrind"), counted::installed("strace"));
+    for (there, what) in [(valgrind, "instructions: valgrind"), (strace, "system calls: strace")] {
+        if !there {
+            left_out.push(format!("{what} is not installed"));
+        }
+    }
+    if valgrind {
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let counts = std::thread::scope(|scope| {
+            let work = || {
+                let mut done = Vec::new();
+                loop {
+                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(peer) = peers.get(at) else { return done };
+                    eprintln!("instructions: {}, {}", peer.name, peer.job.name());
+                    done.push((at, counted::instructions(peer).map_err(|e| e.to_string())));
+                }
+            };
+            let workers = [scope.spawn(work), scope.spawn(work)];
+            workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect::<Vec<_>>()
+        });
+        for (at, count) in counts {
+            match count {
+                Ok(count) => figures[at].instructions = Some(count),
+                Err(error) => problems.push(format!("{}, instructions: {error}", peers[at].name)),
+            }
+        }
+    }
+    for (peer, figures) in peers.iter().zip(figures).filter(|_| strace) {
+        eprintln!("system calls: {}, {}", peer.name, peer.job.name());
+        match counted::system_calls(peer) {
+            Ok(calls) => figures.calls = Some(calls),
+            Err(error) => problems.push(format!("{}, system calls: {error}", peer.name)),
+        }
+    }
+}
+
+/// What runs were disturbed.
+#[derive(Debug, Default)]
+struct Noise {
+    stolen: u64,
+    dropped: u64,
+}
+
+/// A run in which the host stole no time, unless it never stops.
+fn repeat(peer: &Peer, setting: usize, time: Duration, noise: &mut Noise) -> Result<Option<Ran>> {
+    for _ in 0..RETRIES {
+        let before = stolen()?;
+        let ran = run_once(peer, setting, time)?;
+        if stolen()? == before {
+            return Ok(Some(ran));
+        }
+        noise.stolen += 1;
+    }
+    noise.dropped += 1;
+    Ok(None)
+}
+
+fn run_once(peer: &Peer, setting: usize, time: Duration) -> Result<Ran> {
+    let server = Running::start(&peer.contender)?;
+    let (connections, in_flight) = setting_of(setting);
+    let mut clients = Clients::none(server.port, &peer.request, peer.expect, in_flight)?;
+    if setting == SETTINGS.len() {
+        let measured = clients.measure_short(&server, SLOTS, time)?;
+        return Ok(Ran { measured, bytes: None });
+    }
+    // The slope is over connections that each have exchanged a message and are now idle.
+    let mut bytes = None;
+    if connections == peer.most.min(10_000) {
+        let few = connections / 5;
+        clients.grow(few)?;
+        let before = server.resident()?;
+        clients.grow(connections)?;
+        let more = server.resident()?.saturating_sub(before);
+        bytes = Some(more as f64 / (connections - few) as f64);
+    } else {
+        clients.grow(connections)?;
+    }
+    Ok(Ran { measured: clients.measure_for(&server, time)?, bytes })
+}
+
+fn keep(figures: &mut Figures, setting: usize, ran: Ran, base: Ran) {
+    let (measured, base) = (ran.measured, base.measured);
+    let cpu = measured.cpu_time.as_secs_f64() / base.cpu_time.as_secs_f64();
+    figures.cpu.entry(setting).or_default().push(cpu);
+    let rate = measured.requests_per_second / base.requests_per_second;
+    figures.rate.entry(setting).or_default().push(rate);
+    figures.busy.entry(setting).or_default().push(measured.busy);
+    figures.bytes.extend(ran.bytes);
+}
+
+/// Connections and messages in flight; short connections carry one message each.
+fn setting_of(setting: usize) -> (u64, usize) {
+    SETTINGS.get(setting).copied().unwrap_or((SLOTS, 1))
+}
+
+fn setting_name(setting: usize) -> String {
+    match SETTINGS.get(setting) {
+        Some((connections, 1)) => format!("{connections} connections"),
+        Some((connections, in_flight)) => {
+            format!("{connections} connections, {in_flight} in flight")
+        }
+        None => "short connections".to_owned(),
+    }
+}
+
+/// The tables of one job.
+fn tables(job: Job, peers: &[Peer], figures: &[Figures], yardstick: usize) -> Vec<Table> {
+    let rows: Vec<usize> =
+        (0..peers.len()).filter(|at| *at == yardstick || (peers[*at].job == job)).collect();
+    let what = match job {
+        Job::Raw => "raw echo",
+        Job::Echo => "echo of JSON-header messages",
+        Job::Search => "searches in JSON-header messages",
+    };
+    let settings = 0..=SETTINGS.len();
+    let mut made = Vec::new();
+    let table = |title: &str, figure: &dyn Fn(&Figures, usize) -> Option<Cell>| Table {
+        title: format!("{title}, {what}"),
+        columns: settings.clone().map(setting_name).collect(),
+        rows: rows
+            .iter()
+            .map(|at| {
+                let cells = settings.clone().map(|s| figure(&figures[*at], s)).collect();
+                (peers[*at].name.to_owned(), cells)
+            })
+            .collect(),
+        drawn: true,
+    };
+    made.push(table(
+        "Processor time per message / yardstick (less is better)",
+        &|figures, setting| Cell::of(figures.cpu.get(&setting)?, false),
+    ));
+    made.push(table("Messages per second / yardstick (more is better)", &|figures, setting| {
+        let waited = median(figures.busy.get(&setting)?) < BUSY;
+        Cell::of(figures.rate.get(&setting)?, waited)
+    }));
+    made.push(Table {
+        title: format!("Counted, {what}"),
+        columns: [
+            "user instructions per message",
+            "bytes per idle connection",
+            "system calls per message",
+            "which",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        rows: rows
+            .iter()
+            .map(|at| {
+                let figures = &figures[*at];
+                let whole = |value: f64| Cell::Text(format!("{value:.0}"));
+                let bytes = (!figures.bytes.is_empty()).then(|| whole(median(&figures.bytes)));
+                let calls = figures.calls.as_ref();
+                let cells = vec![
+                    figures.instructions.map(whole),
+                    bytes,
+                    calls.map(|(sum, _)| Cell::Text(format!("{sum:.2}"))),
+                    calls.map(|(_, named)| Cell::Text(named.clone())),
+                ];
+                (peers[*at].name.to_owned(), cells)
+            })
+            .collect(),
+        drawn: false,
+    });
+    made
+}
+
+/// Hundredths of a second that the host has taken away from this machine.
+fn stolen() -> Result<u64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let all = text.lines().next().and_then(|line| line.split_whitespace().nth(8));
+    Ok(all.ok_or("no steal in /proc/stat")?.parse()?)
+}
+
+/// The processor and the kernel.
+fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown processor", |line| line.trim_start_matches([' ', '\t', ':']));
+    let processors = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{processors} × {model}, Linux {}", kernel.trim())
+}
