@@ -1,0 +1,126 @@
+//! A message decoded and encoded, beside `serde_json` alone for the same header.
+//!
+//! Each figure is of one message; the loop of the framing has seen one like it before, unless its
+//! name says otherwise.
+
+use std::hint::black_box;
+
+use iai_callgrind::{library_benchmark, library_benchmark_group, main};
+use myriapod::protocol::{
+    Decoded, ExtraHeaders, Frame, Framing, Head, JsonHeader, Message, encode,
+};
+use myriapod_micro::{CONTENT, KEYS, MORE_KEYS, UNICODE, message};
+use serde::{Deserialize, Serialize};
+
+/// A framing, what it has seen, and what it is to look at now.
+struct Input {
+    framing: JsonHeader,
+    bytes: Vec<u8>,
+}
+
+fn seen(keys: &str, content: &str) -> Input {
+    let mut framing = JsonHeader::default();
+    // Another length, as messages of one peer have.
+    for _ in 0..3 {
+        let _ = framing.decode(&message(keys, "{}"));
+    }
+    Input { framing, bytes: message(keys, content) }
+}
+
+fn unseen(keys: &str, content: &str) -> Input {
+    Input { framing: JsonHeader::default(), bytes: message(keys, content) }
+}
+
+fn frame(input: &mut Input) -> Frame {
+    match input.framing.decode(&input.bytes) {
+        Ok(Decoded::Message(frame)) => frame,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[library_benchmark]
+#[bench::hit(seen(KEYS, CONTENT))]
+#[bench::hit_unicode(seen(KEYS, UNICODE))]
+#[bench::hit_extra_headers(seen(MORE_KEYS, CONTENT))]
+#[bench::miss(unseen(KEYS, CONTENT))]
+#[bench::miss_extra_headers(unseen(MORE_KEYS, CONTENT))]
+fn decode(mut input: Input) -> (Input, Frame) {
+    let frame = frame(black_box(&mut input));
+    (input, frame)
+}
+
+#[library_benchmark]
+#[bench::plain(seen(KEYS, CONTENT))]
+#[bench::unicode(seen(KEYS, UNICODE))]
+fn decode_and_parse_content(mut input: Input) -> (Input, Option<serde_json::Value>) {
+    let frame = frame(black_box(&mut input));
+    let value = Message::new(&input.bytes, &frame).json().ok();
+    (input, value)
+}
+
+/// The header as `serde_json` alone reads and writes it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Header<'a> {
+    byteorder: &'a str,
+    content_type: &'a str,
+    content_encoding: &'a str,
+    content_length: usize,
+}
+
+#[library_benchmark]
+#[bench::header(message(KEYS, CONTENT))]
+#[bench::extra_headers(message(MORE_KEYS, CONTENT))]
+fn yardstick_decode_serde_json(bytes: Vec<u8>) -> (Vec<u8>, usize) {
+    let len = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    let header: Header<'_> = serde_json::from_slice(black_box(&bytes[2..2 + len])).unwrap();
+    let checked =
+        header.byteorder.len() + header.content_type.len() + header.content_encoding.len();
+    let end = black_box(checked) - checked + 2 + len + header.content_length;
+    (bytes, end)
+}
+
+fn room() -> Vec<u8> {
+    Vec::with_capacity(4096)
+}
+
+fn extra() -> ExtraHeaders {
+    let mut extra = ExtraHeaders::new();
+    extra.push("request-id", &4711).unwrap();
+    extra.push("user", "trinity").unwrap();
+    extra
+}
+
+#[library_benchmark]
+#[bench::plain(room(), ExtraHeaders::new(), CONTENT)]
+#[bench::unicode(room(), ExtraHeaders::new(), UNICODE)]
+#[bench::extra_headers(room(), extra(), CONTENT)]
+fn encode_message(mut out: Vec<u8>, extra: ExtraHeaders, content: &str) -> Vec<u8> {
+    let head = Head { extra: &extra, ..Head::json() };
+    encode(black_box(&mut out), &head, content.as_bytes()).unwrap();
+    out
+}
+
+#[library_benchmark]
+#[bench::plain(room(), CONTENT)]
+fn yardstick_encode_serde_json(mut out: Vec<u8>, content: &str) -> Vec<u8> {
+    let header = Header {
+        byteorder: "little",
+        content_type: "text/json",
+        content_encoding: "utf-8",
+        content_length: content.len(),
+    };
+    out.extend_from_slice(&[0, 0]);
+    serde_json::to_writer(black_box(&mut out), &header).unwrap();
+    let len = u16::try_from(out.len() - 2).unwrap_or_default().to_be_bytes();
+    out[..2].copy_from_slice(&len);
+    out.extend_from_slice(content.as_bytes());
+    out
+}
+
+library_benchmark_group!(
+    name = messages;
+    benchmarks = decode, decode_and_parse_content, yardstick_decode_serde_json, encode_message, yardstick_encode_serde_json
+);
+
+main!(library_benchmark_groups = messages);
