@@ -172,20 +172,24 @@ impl<T> Selector<T> {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// What the system says; the socket is watched as before then.
     #[inline]
     pub fn modify(&mut self, key: Key, interest: Interest) -> Result<()> {
         match self.entries.get_mut(key) {
             Some(entry) if entry.interest != interest => {
                 let was = std::mem::replace(&mut entry.interest, interest);
                 let (source, token) = (entry.source.as_fd(), Token(key.to_bits()));
-                if was.is_empty() {
+                let result = if was.is_empty() {
                     self.poller.add(source, token, interest, Mode::LEVEL)
                 } else if interest.is_empty() {
                     self.poller.delete(source)
                 } else {
                     self.poller.modify(source, token, interest, Mode::LEVEL)
+                };
+                if result.is_err() {
+                    entry.interest = was;
                 }
+                result
             }
             _ => Ok(()),
         }

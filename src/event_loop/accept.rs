@@ -201,7 +201,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         for at in 0..self.acceptor.listeners.len() {
             let Some(key) = self.acceptor.listeners.get(at).copied() else { return };
             if let Err(error) = self.selector.modify(key, interest) {
-                self.tell(&LogEvent::Failed { error: &error });
+                if !interest.is_empty() {
+                    // For want of memory or of watches, most likely: tried again after a pause.
+                    self.acceptor.parked = true;
+                    self.acceptor.paused_until = Some(self.tick.wrapping_add(PAUSE_TICKS));
+                }
+                if self.acceptor.may_log(self.tick) {
+                    self.tell(&LogEvent::Failed { error: &error });
+                }
             }
         }
     }

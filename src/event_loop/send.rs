@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use myriapod_sys::{self as sys, Errno};
+use myriapod_sys::{self as sys, Errno, Shutdown};
 
 use super::{EventLoop, Role};
 use crate::buffer::{Handle, MAX_SLICES, Pool, PoolFull};
@@ -247,7 +247,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// The peer takes no more replies. What it sent before is still read and handled, since a
     /// message may want no reply.
     fn stop_sending(&mut self, key: Key) {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return;
+        };
+        // Where the system lacked something and the peer is there still, it must not wait for an
+        // answer: the end makes it go. Where it is gone, this fails, and receiving says so.
+        let _told = sys::shutdown(socket, Shutdown::Write);
         connection.phase = Phase::Unsendable;
         let handle = std::mem::replace(&mut connection.send, Handle::NONE);
         self.engine.stats.discarded_out += self.pool.return_send(handle) as u64;
