@@ -7,15 +7,15 @@ use super::report::{Phase, Second};
 use super::table::{count, duration};
 
 /// Characters of a full bar.
-const BAR: u64 = 20;
+const BAR: usize = 12;
 
 /// How things stand.
 pub(crate) struct Now<'a> {
     /// The latest second.
     pub(crate) point: &'a Second,
     pub(crate) snapshot: &'a Snapshot,
-    /// Connections asked for, while they are opened.
-    pub(crate) of: u64,
+    /// How much of the phase is done, from 0 to 1, where that is known.
+    pub(crate) share: Option<f64>,
     pub(crate) since_start: f64,
 }
 
@@ -65,23 +65,30 @@ impl Live {
 fn line(now: &Now<'_>, bar: bool) -> String {
     let point = now.point;
     let latency = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
-    let open = count(now.snapshot.open);
-    if now.of > 0 && bar {
-        let full = (now.snapshot.open * BAR / now.of).min(BAR);
-        let full = usize::try_from(full).unwrap_or(0);
-        let rest = usize::try_from(BAR).unwrap_or(0) - full;
-        let (done, left) = ("#".repeat(full), ".".repeat(rest));
-        return format!("{} [{done}{left}] {open} of {}", point.phase, count(now.of));
-    }
+    let begin = match now.share.filter(|_| bar) {
+        Some(share) => format!("{:<6} {}", point.phase, filled(share)),
+        None => format!("{:>4.0} s  {:<6}", now.since_start, point.phase),
+    };
     format!(
-        "{:>4.0} s  {:<6} {open} open  {:.0}/s  p50 {}  p99 {}  errors {}",
-        now.since_start,
-        point.phase,
+        "{begin} {} open  {:.0}/s  p50 {}  p99 {}  errors {}",
+        count(now.snapshot.open),
         point.rate,
         latency(point.p50_ns),
         latency(point.p99_ns),
         point.errors,
     )
+}
+
+/// A bar that is full at 1.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "within its bounds"
+)]
+fn filled(share: f64) -> String {
+    let full = (share * BAR as f64).clamp(0.0, BAR as f64) as usize;
+    format!("[{}{}]", "#".repeat(full), ".".repeat(BAR - full))
 }
 
 /// Where standard error is closed, nobody wants to know.

@@ -48,6 +48,28 @@ struct Reading {
     server: Duration,
 }
 
+/// What ends a phase.
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    Connections(u64),
+    Messages(u64),
+    Time(Time, Duration),
+    None,
+}
+
+impl Goal {
+    /// How much of it is reached, from 0 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "for a bar")]
+    fn share(self, snapshot: &Snapshot) -> Option<f64> {
+        match self {
+            Self::Connections(all) => Some(snapshot.open as f64 / all as f64),
+            Self::Messages(all) => Some(snapshot.messages.sent as f64 / all as f64),
+            Self::Time(began, time) => Some(since(began) / time.as_secs_f64()),
+            Self::None => None,
+        }
+    }
+}
+
 /// All that is known of the run phase.
 pub(crate) struct Ran {
     /// From its begin to its last reply.
@@ -145,7 +167,7 @@ impl Bench {
         let requested = u64::from(self.plan.job.connections) + u64::from(self.plan.job.idle);
         let (mut progress, mut moved) = (0, began);
         let ramped = loop {
-            let snapshot = self.look(Phase::Ramp, requested)?;
+            let snapshot = self.look(Phase::Ramp, Goal::Connections(requested))?;
             let tried = snapshot.established + snapshot.failed;
             if tried > progress {
                 (progress, moved) = (tried, sys::now());
@@ -170,7 +192,7 @@ impl Bench {
         if !args.hold.0.is_zero() {
             self.crew.enter(Phase::Hold)?;
             while sys::now().saturating_since(began) < args.hold.0 {
-                self.look(Phase::Hold, 0)?;
+                self.look(Phase::Hold, Goal::Time(began, args.hold.0))?;
                 self.pause_until(began + args.hold.0);
             }
         }
@@ -208,7 +230,7 @@ impl Bench {
         let open = self.crew.ask(false)?.open;
         self.crew.enter(Phase::Close)?;
         loop {
-            let snapshot = self.look(Phase::Close, 0)?;
+            let snapshot = self.look(Phase::Close, Goal::None)?;
             let done = snapshot.done || since(began) > 10.0;
             ran.closed = snapshot;
             if done {
@@ -232,7 +254,7 @@ impl Bench {
             let began = sys::now();
             self.crew.enter(Phase::Warmup)?;
             while sys::now().saturating_since(began) < args.warmup.0 {
-                self.look(Phase::Warmup, 0)?;
+                self.look(Phase::Warmup, Goal::Time(began, args.warmup.0))?;
                 self.pause_until(began + args.warmup.0);
             }
             self.passed(Phase::Warmup, began, "left out of the figures".to_owned());
@@ -251,9 +273,13 @@ impl Bench {
             Some(_) => Time::MAX,
             None => began + args.duration.0,
         };
+        let goal = match args.messages {
+            Some(messages) => Goal::Messages(before.messages.sent + messages.0 as u64),
+            None => Goal::Time(began, args.duration.0),
+        };
         let mut cut = None;
         loop {
-            let snapshot = self.look(Phase::Run, 0)?;
+            let snapshot = self.look(Phase::Run, goal)?;
             if snapshot.done {
                 let asked = args.messages.map_or(u64::MAX, |messages| messages.0 as u64);
                 let sent = snapshot.messages.sent - before.messages.sent;
@@ -276,7 +302,7 @@ impl Bench {
         let busy_cpu = self.crew.ask(false)?.cpu;
         self.crew.enter(Phase::Drain)?;
         let mut after = loop {
-            let snapshot = self.look(Phase::Run, 0)?;
+            let snapshot = self.look(Phase::Run, Goal::None)?;
             let patience = args.timeout.0 + args.connect_timeout.0 + Duration::from_secs(1);
             if snapshot.done || sys::now().saturating_since(ended) > patience {
                 break snapshot;
@@ -330,7 +356,7 @@ impl Bench {
     }
 
     /// Asks how things stand, notes what the series wants, and shows it once a second.
-    fn look(&mut self, phase: Phase, of: u64) -> Result<Snapshot, Failure> {
+    fn look(&mut self, phase: Phase, goal: Goal) -> Result<Snapshot, Failure> {
         let over = sys::now().saturating_since(self.second.at);
         let due = over >= Duration::from_secs(1);
         let snapshot = self.ask(due)?;
@@ -340,9 +366,10 @@ impl Bench {
         if due {
             self.point(phase, &snapshot, over);
         }
+        let share = goal.share(&snapshot);
         if let Some(point) = self.series.last() {
             self.live.show(
-                &Now { point, snapshot: &snapshot, of, since_start: since(self.started) },
+                &Now { point, snapshot: &snapshot, share, since_start: since(self.started) },
                 due,
             );
         }

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use super::report::{Latency, Report};
 use crate::terminal::OneLine;
 
+/// Characters of a line, and of the names at its left.
+const WIDTH: usize = 96;
+const INDENT: usize = 14;
+
 /// The table that a run ends with.
 pub(crate) fn table(report: &Report) -> String {
     let mut out = String::from("\n");
@@ -109,6 +113,28 @@ pub(crate) fn table(report: &Report) -> String {
         line("warning", warning.clone());
     }
     line("ended", report.exit_reason.clone());
+    out.lines().map(wrapped).collect()
+}
+
+/// A line, broken between words where it is long; what follows stands below what it belongs to.
+fn wrapped(line: &str) -> String {
+    let chars = |text: &str| text.chars().count();
+    let Some((name, text)) = line.split_at_checked(INDENT).filter(|_| chars(line) > WIDTH) else {
+        return format!("{line}\n");
+    };
+    let (mut out, mut width) = (name.to_owned(), INDENT);
+    for (nth, word) in text.split(' ').enumerate() {
+        if nth > 0 && width + 1 + chars(word) > WIDTH {
+            let _ = write!(out, "\n{:INDENT$}", "");
+            width = INDENT;
+        } else if nth > 0 {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += chars(word);
+    }
+    out.push('\n');
     out
 }
 
@@ -291,6 +317,19 @@ mod tests {
             [bytes(10), bytes(2048), bytes(3 << 20), bytes(5 << 30)],
             ["10 B", "2 KiB", "3.0 MiB", "5.00 GiB"]
         );
+    }
+
+    #[test]
+    fn are_long_lines_broken_between_words() {
+        assert_eq!(wrapped("short"), "short\n");
+        let words = vec!["wörter"; 60].join(" ");
+        let text = wrapped(&format!("warning       {words}"));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with(&" ".repeat(INDENT))), "{text}");
+        let back: Vec<&str> = text.split_whitespace().skip(1).collect();
+        assert_eq!(back.join(" "), words);
+        let long = format!("ended         {}", "x".repeat(200));
+        assert_eq!(wrapped(&long), format!("{long}\n"));
     }
 
     #[test]
