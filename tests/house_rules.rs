@@ -122,3 +122,22 @@ fn does_the_guide_name_every_example_and_no_other() {
         assert!(is_named, "no page of the guide names examples/{name}");
     }
 }
+
+/// Each name in backquotes in SECURITY.md that looks like `file::test`.
+#[test]
+fn is_every_test_that_the_security_page_names_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let tests: Vec<_> = ["tests", "cli/tests", "sys/tests"].into_iter().flat_map(sources).collect();
+    let mut named = 0;
+    for quoted in page.split('`').skip(1).step_by(2) {
+        let Some((file, test)) = quoted.split_once("::") else { continue };
+        let is_there = tests.iter().any(|(path, text)| {
+            path.file_stem().is_some_and(|stem| stem == file)
+                && text.contains(&format!("fn {test}("))
+        });
+        assert!(is_there, "there is no test {quoted}");
+        named += 1;
+    }
+    assert!(named > 20, "{named} tests");
+}

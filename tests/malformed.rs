@@ -9,7 +9,7 @@ use std::io::Write;
 use common::{
     Peer, Running, binary, builder, echo, error_kind, number_of, numbered, on_every_backend,
 };
-use myriapod::protocol::Fault;
+use myriapod::protocol::{Fault, Head, encode};
 use myriapod::{Backend, Cause, Limits};
 use serde_json::Value;
 
@@ -28,6 +28,7 @@ on_every_backend! {
     is_an_unfinished_header_no_fault,
     does_a_peer_that_finishes_at_a_fault_get_its_reply,
     does_a_peer_that_resets_while_we_linger_still_count_as_a_fault,
+    is_content_nested_without_end_an_error_of_its_message_alone,
 }
 
 fn vectors() -> Vec<Value> {
@@ -301,4 +302,21 @@ fn does_a_peer_that_resets_while_we_linger_still_count_as_a_fault(backend: Backe
     let stats = server.wait_for("the close", |stats| stats.accepted == 1 && stats.open == 0);
     assert_eq!((stats.closed_for(Cause::Fault), stats.closed_for(Cause::Error)), (1, 0));
     server.stop();
+}
+
+fn is_content_nested_without_end_an_error_of_its_message_alone(backend: Backend) {
+    let server = Running::start(move || builder(backend).answer(strict));
+    let mut peer = server.connect();
+    let mut wire = Vec::new();
+    for content in ["[".repeat(1 << 19), "{\"a\":".repeat(100_000)] {
+        wire.clear();
+        encode(&mut wire, &Head::json(), content.as_bytes()).unwrap();
+        assert_eq!(error_kind(&peer.ask(&wire)), "ContentNotJson");
+    }
+    // A fault of the content alone: the connection goes on.
+    wire.clear();
+    encode(&mut wire, &Head::json(), b"[[1]]").unwrap();
+    assert_eq!(peer.ask(&wire).as_message().content(), b"[[1]]");
+    drop(peer);
+    assert_eq!(server.stop().faults_of(Fault::ContentNotJson), 2);
 }
