@@ -98,11 +98,13 @@ mod tests {
     /// What both ways must agree on.
     type Row = (String, String, TcpState, (u32, u32), u64);
 
-    fn rows(entries: io::Result<Vec<Entry>>, port: u16) -> Vec<Row> {
+    /// Of the sockets that have `address` at either end: others may have its port elsewhere.
+    fn rows(entries: io::Result<Vec<Entry>>, address: &SocketAddr) -> Vec<Row> {
         let mut rows: Vec<Row> = entries
             .unwrap()
             .into_iter()
-            .filter(|entry| entry.has_port(port) && entry.state != TcpState::TimeWait)
+            .filter(|entry| entry.local == *address || entry.peer == *address)
+            .filter(|entry| entry.state != TcpState::TimeWait)
             .map(|entry| {
                 // Only netlink tells how many may wait to be accepted.
                 let sent = if entry.is_listening() { 0 } else { entry.send_queue };
@@ -118,16 +120,16 @@ mod tests {
     fn does_proc_net_tell_the_same_where_netlink_is_closed() {
         for (host, protocol) in [("127.0.0.1", Protocol::Tcp4), ("::1", Protocol::Tcp6)] {
             let listener = TcpListener::bind((host, 0)).unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let mut client = TcpStream::connect((host, port)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut client = TcpStream::connect(address).unwrap();
             client.write_all(b"unread").unwrap();
             let (accepted, _) = listener.accept().unwrap();
             accepted.peek(&mut [0]).unwrap();
             // Acknowledgements may be late.
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..1000 {
-                (ours, theirs) =
-                    (rows(inet(protocol), port), rows(sock_diag::inet(protocol), port));
+                ours = rows(inet(protocol), &address.into());
+                theirs = rows(sock_diag::inet(protocol), &address.into());
                 if ours == theirs {
                     break;
                 }
@@ -137,18 +139,18 @@ mod tests {
             assert!(ours.iter().any(|row| row.3 == (6, 0)), "{ours:?}");
         }
         let udp = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
-        let port = udp.local_addr().unwrap().port();
-        let ours = rows(inet(Protocol::Udp4), port);
-        assert_eq!(ours, rows(sock_diag::inet(Protocol::Udp4), port));
+        let address = SocketAddr::from(udp.local_addr().unwrap());
+        let ours = rows(inet(Protocol::Udp4), &address);
+        assert_eq!(ours, rows(sock_diag::inet(Protocol::Udp4), &address));
         assert_eq!(ours.len(), 1);
     }
 
     #[test]
     fn is_a_socket_found_with_the_process_that_holds_it() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let address = SocketAddr::from(listener.local_addr().unwrap());
         let mut entries = inet(Protocol::Tcp4).unwrap();
-        entries.retain(|entry| entry.has_port(port) && entry.is_listening());
+        entries.retain(|entry| entry.local == address && entry.is_listening());
         add_owners(&mut entries);
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(entries[0].owners.iter().any(|owner| owner.pid == pid), "{entries:?}");

@@ -18,6 +18,8 @@ use crate::support::{myriapod, seen};
 /// unread bytes.
 struct Connections {
     port: u16,
+    /// The listener's address. Other addresses may have the same port, for others' connections.
+    address: String,
     _listener: TcpListener,
     clients: Vec<TcpStream>,
     accepted: Vec<TcpStream>,
@@ -47,7 +49,8 @@ fn connect(host: &str, count: usize) -> Connections {
                 && tcp_info(client).unwrap().state == state
         });
     }
-    Connections { port: address.port(), _listener: listener, clients, accepted }
+    let (port, address) = (address.port(), address.to_string());
+    Connections { port, address, _listener: listener, clients, accepted }
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -58,6 +61,11 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Whether a line is about one of these connections, and not about one that had the port before.
+fn is_ours(line: &Value, address: &str) -> bool {
+    line["state"] != "TIME-WAIT" && (line["local"] == address || line["peer"] == address)
+}
+
 fn json(args: &[&str]) -> Vec<Value> {
     let output = myriapod(&[&["sockets", "--json"], args].concat());
     let (stdout, stderr, status) = seen(&output);
@@ -66,7 +74,8 @@ fn json(args: &[&str]) -> Vec<Value> {
 }
 
 /// State, Recv-Q, Send-Q, local and peer address, as `ss -tn` has them; sorted.
-fn ss(port: u16) -> Option<Vec<[String; 5]>> {
+fn ss(connections: &Connections) -> Option<Vec<[String; 5]>> {
+    let Connections { port, address, .. } = connections;
     let filter = format!("sport = :{port} or dport = :{port}");
     let output = Command::new("ss").args(["-tnH", &filter]).output().ok()?;
     assert!(output.status.success(), "{output:?}");
@@ -77,17 +86,18 @@ fn ss(port: u16) -> Option<Vec<[String; 5]>> {
             let mut words = line.split_whitespace().map(str::to_owned);
             std::array::from_fn(|_| words.next().unwrap())
         })
+        .filter(|row: &[String; 5]| row[3..].contains(address))
         .collect();
     rows.sort();
     Some(rows)
 }
 
-/// The same from us. ss shortens a name, and shows neither listeners nor TIME-WAIT unless asked: the
-/// port may have been another connection's before.
-fn ours(port: u16) -> Vec<[String; 5]> {
-    let lines = json(&["--port", &port.to_string()]);
-    let connections =
-        lines.iter().filter(|line| line["state"] != "LISTEN" && line["state"] != "TIME-WAIT");
+/// The same from us. ss shortens a name, and shows neither listeners nor TIME-WAIT unless asked.
+fn ours(connections: &Connections) -> Vec<[String; 5]> {
+    let lines = json(&["--port", &connections.port.to_string()]);
+    let connections = lines
+        .iter()
+        .filter(|line| line["state"] != "LISTEN" && is_ours(line, &connections.address));
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut rows: Vec<[String; 5]> = connections
         .map(|line| {
@@ -107,9 +117,9 @@ fn ours(port: u16) -> Vec<[String; 5]> {
 fn do_we_agree_with_ss_about_200_connections_with_unread_bytes() {
     for host in ["127.0.0.1", "::1"] {
         let connections = connect(host, 100);
-        let ours = ours(connections.port);
+        let ours = ours(&connections);
         assert_eq!(ours.len(), 200, "both ends of each");
-        let Some(theirs) = ss(connections.port) else {
+        let Some(theirs) = ss(&connections) else {
             println!("SKIPPED: ss is not installed, so nobody can be compared with");
             return;
         };
@@ -123,7 +133,8 @@ fn do_we_agree_with_ss_about_200_connections_with_unread_bytes() {
 #[test]
 fn is_what_is_shown_what_the_socket_itself_says() {
     let connections = connect("127.0.0.1", 12);
-    let lines = json(&["-p", &connections.port.to_string()]);
+    let mut lines = json(&["-p", &connections.port.to_string()]);
+    lines.retain(|line| is_ours(line, &connections.address));
     let listener = lines.first().unwrap();
     assert_eq!((&listener["state"], &listener["rtt_us"]), (&"LISTEN".into(), &Value::Null));
     for stream in connections.clients.iter().chain(&connections.accepted) {
@@ -152,17 +163,17 @@ fn does_a_pipe_get_a_table_that_is_not_cut() {
     let connections = connect("::1", 2);
     let output = myriapod(&["sockets", "--port", &connections.port.to_string()]);
     let (stdout, stderr, status) = seen(&output);
-    // The port may have been another connection's before.
     let mut lines = stdout
         .lines()
-        .filter(|line| !line.contains("TIME-WAIT"))
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        // The heads, and ours: not those that had the port before, or have it elsewhere.
+        .filter(|words| words[0] == "Proto" || words[3..5].contains(&&*connections.address))
+        .filter(|words| words[5] != "TIME-WAIT");
     let heads = ["Proto", "Recv-Q", "Send-Q", "Local", "Peer", "State", "Rtt", "Retr", "Process"];
     assert_eq!(lines.next().unwrap(), heads);
     let listener = lines.next().unwrap();
-    let local = format!("[::1]:{}", connections.port);
     assert_eq!(listener[..2], ["tcp6", "0"]);
-    assert_eq!(listener[3..6], [local.as_str(), "*:*", "LISTEN"]);
+    assert_eq!(listener[3..6], [connections.address.as_str(), "*:*", "LISTEN"]);
     assert!(listener[6].starts_with(&format!("{}/", std::process::id())), "{listener:?}");
     assert_eq!((lines.count(), stderr, status), (4, "", 0));
 }
