@@ -100,31 +100,35 @@ impl Chart {
     }
 
     fn bands(&self, out: &mut String) {
-        let mut last_end = f64::MIN;
-        for (nth, band) in self.bands.iter().enumerate() {
+        let height = HEIGHT - TOP - BOTTOM;
+        for band in self.bands.iter().skip(1).step_by(2) {
             let (from, to) = (self.x_of(band.from), self.x_of(band.to));
-            if nth % 2 == 1 {
-                let height = HEIGHT - TOP - BOTTOM;
-                let width = to - from;
-                let _ = writeln!(
-                    out,
-                    "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
-                     height=\"{height}\"/>"
-                );
-            }
-            // A name that would lie over its neighbour's is left out.
+            let width = to - from;
+            let _ = writeln!(
+                out,
+                "<rect class=\"band\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
+                 height=\"{height}\"/>"
+            );
+        }
+        // A name that would lie over another is left out; the widest have theirs first.
+        let mut widest: Vec<&Band> = self.bands.iter().collect();
+        widest.sort_by(|one, other| (other.to - other.from).total_cmp(&(one.to - one.from)));
+        let mut taken: Vec<(f64, f64)> = Vec::new();
+        for band in widest {
+            let (from, to) = (self.x_of(band.from), self.x_of(band.to));
             let half = half_width(&band.name);
             let middle = f64::midpoint(from, to).clamp(LEFT + half, WIDTH - RIGHT - half);
-            if to - from >= 5.0 && middle - half > last_end + 4.0 {
-                last_end = middle + half;
-                let name = escaped(&band.name);
-                let y = TOP - 8.0;
-                let _ = writeln!(
-                    out,
-                    "<text class=\"phase\" x=\"{middle:.1}\" y=\"{y}\" \
-                     text-anchor=\"middle\">{name}</text>"
-                );
+            let (left, right) = (middle - half - 2.0, middle + half + 2.0);
+            if to - from < 3.0 || taken.iter().any(|&(from, to)| left < to && right > from) {
+                continue;
             }
+            taken.push((left, right));
+            let (name, y) = (escaped(&band.name), TOP - 8.0);
+            let _ = writeln!(
+                out,
+                "<text class=\"phase\" x=\"{middle:.1}\" y=\"{y}\" \
+                 text-anchor=\"middle\">{name}</text>"
+            );
         }
     }
 

@@ -32,8 +32,8 @@ fn percentiles(runs: &[Run<'_>]) -> Option<Chart> {
     let mut lines = Vec::new();
     for run in runs {
         let curve = &run.report.curve;
-        // In a closed loop both are the same.
-        if curve.service != curve.response && !curve.service.is_empty() {
+        // In a closed loop a message is due when it is sent.
+        if run.report.settings.loop_kind == "open" && !curve.service.is_empty() {
             lines.push(curve_line(named(run, runs, "service"), run.soft_class, &curve.service));
         }
         if !curve.response.is_empty() {
@@ -214,7 +214,11 @@ fn memory(runs: &[Run<'_>]) -> Option<Chart> {
     Some(Chart {
         id: "memory",
         title: "Server memory over connections",
-        x: Axis { name: "connections", scale: Scale::up_to(x_most), text: short },
+        x: Axis {
+            name: "connections",
+            scale: Scale::Linear { from: 0.0, to: x_most },
+            text: short,
+        },
         y: Axis { name: "resident", scale: memory_scale(most(&lines)), text: size },
         lines,
         bands: Vec::new(),

@@ -57,7 +57,7 @@ fn document(title: &str, headline: &str, runs: &[Run<'_>]) -> String {
     }
     for run in runs {
         let command = escaped(&run.report.command.join(" "));
-        let _ = writeln!(body, "<code class=\"command\">$ {command}</code>");
+        let _ = writeln!(body, "<code class=\"command\">$ myriapod {command}</code>");
     }
     body.push_str("</header>\n");
     body.push_str(&tables::tiles(runs));
