@@ -39,7 +39,7 @@ impl Job {
 
 /// A listener on a free port, which is printed.
 pub fn listen() -> Result<TcpListener> {
-    myriapod::sys::raise_descriptor_limit()?;
+    myriapod_sys::raise_descriptor_limit()?;
     // The standard library asks for a backlog of 128 only.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Leave out what is counted: instructions and system calls
     #[arg(long)]
     timed_only: bool,
+    /// Leave out what is timed
+    #[arg(long, conflicts_with = "timed_only")]
+    counted_only: bool,
     /// Also draw it, as one page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -86,7 +89,13 @@ struct Ran {
 /// Builds, measures, prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
-    let (rounds, time) = if args.quick { (2, 80) } else { (args.rounds, args.time) };
+    let (rounds, time) = if args.counted_only {
+        (0, 0)
+    } else if args.quick {
+        (2, 80)
+    } else {
+        (args.rounds, args.time)
+    };
     let time = Duration::from_millis(time);
     let jobs = if args.jobs.is_empty() { Job::ALL.to_vec() } else { args.jobs.clone() };
     myriapod::sys::raise_descriptor_limit()?;
@@ -148,8 +157,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     let stolen = (stolen()? - steal) as f64 / 100.0;
-    let tables: Vec<Table> =
-        jobs.iter().flat_map(|job| tables(*job, &peers, &figures, yardstick)).collect();
+    let tables: Vec<Table> = jobs
+        .iter()
+        .flat_map(|job| tables(*job, &peers, &figures, yardstick))
+        .filter(|table| rounds > 0 || !table.drawn)
+        .collect();
 
     let mut notes = vec![
         format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes.", machine(), time.as_millis()),

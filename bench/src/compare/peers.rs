@@ -92,7 +92,7 @@ pub(crate) fn build(
         .arg("--target-dir")
         .arg(&peers));
     if let Err(error) = &rust {
-        left_out.push(format!("mio, polling, tokio, message-io and myriapod's raw echo: {error}"));
+        left_out.push(format!("mio, polling, tokio and message-io: {error}"));
     }
     let rust = rust.is_ok();
     let program = |name: &str| peers.join("release").join(name);
@@ -161,13 +161,8 @@ pub(crate) fn build(
             rust_peer("message-io", "message_io", None);
         }
         for (name, backend) in BACKENDS {
-            if job != Job::Raw {
-                let ours = Contender::myriapod_service(job.name(), &["--backend", backend])?;
-                add(name, job, ours.program, ours.args);
-            } else if rust {
-                let args = vec!["--backend".to_owned(), backend.to_owned()];
-                add(name, job, program("myriapod_raw"), args);
-            }
+            let ours = Contender::myriapod_service(job.name(), &["--backend", backend])?;
+            add(name, job, ours.program, ours.args);
         }
     }
     for (name, module, file, option) in [

@@ -7,7 +7,7 @@ use message_io::node;
 use myriapod_peers::{Result, announce};
 
 fn main() -> Result<()> {
-    myriapod::sys::raise_descriptor_limit()?;
+    myriapod_sys::raise_descriptor_limit()?;
     let (handler, listener) = node::split::<()>();
     let (_, address) = handler.network().listen(Transport::FramedTcp, "127.0.0.1:0")?;
     announce(address.port());
