@@ -175,8 +175,8 @@ fn does_a_browser_show_all_of_it_without_an_error_or_a_request() {
     }
     for (page, width, dark) in [(&pages[0], 390, false), (&pages[1], 1200, true)] {
         let shown = show(browser, &folder.0, page, width, dark);
-        assert_eq!(shown.console, Vec::<String>::new(), "{width}");
         assert_eq!(shown.requests, Vec::<String>::new(), "{width}");
+        assert_eq!(shown.console, Vec::<String>::new(), "{width}");
         assert_eq!(shown.found["charts"], 6, "{width}: {:?}", shown.found);
         assert_eq!(shown.found["overflow"], 0, "nothing hangs over at {width}: {:?}", shown.found);
         assert_eq!(shown.found["dark"], dark);
