@@ -174,6 +174,8 @@ pub(crate) fn at_close(
     let quiet_since = closing.received_at.max(closing.sent_at).max(seat.opened_at);
     // Some of its message was on its way, or was never sent.
     let unfinished = closing.received < peer.sent() || peer.is_in_a_message() || peer.garbled;
+    let late = |began| since(began) >= limits.drain_timeout;
+    let cut_off = deeds.hurried || deeds.drain_began.is_some_and(late);
     let gone = peer.left || peer.vanished || closing.was_broken;
     let may = match cause {
         Cause::Peer => peer.finished || gone,
@@ -194,12 +196,19 @@ pub(crate) fn at_close(
         Cause::WriteTimeout => since(closing.sent_at) >= limits.write_timeout,
         Cause::BufferLimit => limits.max_buffer_bytes < 1 << 20,
         Cause::Drained => deeds.drain_began.is_some(),
-        Cause::CutOff => {
-            let late = |began| since(began) >= limits.drain_timeout;
-            deeds.hurried || deeds.drain_began.is_some_and(late)
-        }
+        Cause::CutOff => cut_off,
         _ => false,
     };
+    // Its last replies were given the time to arrive.
+    let lingers = matches!(cause, Cause::Fault | Cause::Handler | Cause::Panic | Cause::Drained);
+    let lingered = closing.finished_at.is_some_and(|finished_at| {
+        since(finished_at) >= limits.linger_timeout
+            || closing.received_after >= u64::from(limits.linger_bytes)
+    });
+    hold!(
+        !lingers || lingered || closing.end_seen || closing.was_broken || cut_off,
+        "peer {number}: closed as {cause} without lingering: {closing:?}"
+    );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.
     let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
     let overlooked = deeds.is_calm

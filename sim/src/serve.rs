@@ -12,7 +12,7 @@ use myriapod::{Handle, Limits, Outgoing, Overflow, Server, SocketAddr, Stats};
 use crate::oracle::{self, Deeds, Moment};
 use crate::peer::{Habits, Peer, Temper};
 use crate::run::Life;
-use crate::service::{Book, FIRST_PORT, Service};
+use crate::service::{Book, FIRST_PORT, Promise, Service};
 
 /// Where the server listens.
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 7);
@@ -35,6 +35,12 @@ fn address_of(peer: u32) -> SocketAddr {
 
 fn millis(rng: &mut Rng, first: u64, last: u64) -> Duration {
     Duration::from_millis(rng.between(first, last))
+}
+
+/// The place of a connection in its loop, whoever has it now: what its name says before the `v`.
+fn place_of(id: myriapod::ConnectionId) -> String {
+    let name = id.to_string();
+    name.split('v').next().unwrap_or_default().to_owned()
 }
 
 /// Limits that are reached all the time.
@@ -92,6 +98,8 @@ struct Scene<'a> {
     base: usize,
     others: usize,
     by_signals: bool,
+    /// Whether connections that wait for an answer are closed now and then.
+    closes: bool,
     faults: Faults,
     next_push: u64,
 }
@@ -121,11 +129,12 @@ pub(crate) fn run(
         .signals(if by_signals { &[Signal::Interrupt, Signal::Terminate] } else { &[] })
         .build(Service(Rc::clone(&book)));
     let mut server = built.map_err(|error| error.to_string())?;
+    let closes = rng.chance(300);
     let habits = Habits {
         most_requests: *rng.pick(&[3, 12, 40]).unwrap_or(&12),
         longest_answer: *rng.pick(&[10, 500, 5000]).unwrap_or(&10),
         longest_padding: *rng.pick(&[0, 100, 2500]).unwrap_or(&0),
-        later: *rng.pick(&[0, 200, 600]).unwrap_or(&0),
+        later: if closes { 500 } else { *rng.pick(&[0, 200, 600]).unwrap_or(&0) },
         trouble: *rng.pick(&[0, 50, 200]).unwrap_or(&0),
     };
     let audit = server.event_loop().audit();
@@ -152,6 +161,7 @@ pub(crate) fn run(
         base,
         others,
         by_signals,
+        closes,
         faults,
         next_push: 0,
     };
@@ -162,9 +172,9 @@ impl Scene<'_> {
     fn play(&mut self) -> Result<(), String> {
         let steps = *self.life.rng.pick(&[100, 400, 2000]).unwrap_or(&400);
         let most_peers = self.life.rng.len(1, 24);
-        let closes = self.life.rng.chance(300);
+        let closes = self.closes;
         // Some servers are stopped in the middle of everything.
-        let stop_at = self.life.rng.chance(200).then(|| self.life.rng.between(20, steps));
+        let stop_at = self.life.rng.chance(400).then(|| self.life.rng.between(20, steps));
         for step in 0..steps {
             self.life.step += 1;
             if Some(step) == stop_at {
@@ -338,7 +348,22 @@ impl Scene<'_> {
         if book.promises.is_empty() {
             return;
         }
-        let at = self.life.rng.index(book.promises.len());
+        let mut at = self.life.rng.index(book.promises.len());
+        // An answer for a connection that is gone waits until somebody in its place waits for one.
+        let is_gone = |peer| book.seats.get(&peer).is_none_or(|seat| seat.cause.is_some());
+        let in_place = |promise: &Promise| {
+            let place = place_of(promise.deferred.connection());
+            let mut seats = book.seats.values();
+            seats.any(|seat| seat.cause.is_none() && seat.owed > 0 && place_of(seat.id) == place)
+        };
+        let late = |promise: &Promise| is_gone(promise.peer) && in_place(promise);
+        if let Some(gone) = book.promises.iter().position(late) {
+            at = gone;
+        } else if !self.deeds.is_calm
+            && book.promises.get(at).is_some_and(|promise| is_gone(promise.peer))
+        {
+            return;
+        }
         let promise = book.promises.swap_remove(at);
         if let Some(seat) = book.seats.get_mut(&promise.peer) {
             seat.owed = seat.owed.saturating_sub(1);

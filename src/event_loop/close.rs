@@ -39,11 +39,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                     return self.close(key, Cause::Peer);
                 }
                 None if draining && connection.is_quiet() => match socket {
-                    Socket::Empty => {
+                    Socket::MayHoldMore if !planted!(DrainTooEarly) => self.look_again(key),
+                    Socket::MayHoldMore | Socket::Empty => {
                         connection.closing = Some(Cause::Drained);
                         return self.begin_linger(key);
                     }
-                    Socket::MayHoldMore => self.look_again(key),
                 },
                 None => {}
             }
@@ -92,7 +92,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return;
         };
-        if sys::shutdown(socket, Shutdown::Write).is_err() {
+        if sys::shutdown(socket, Shutdown::Write).is_err() || planted!(LingerSkipped) {
             return self.finish_close(key);
         }
         connection.phase = Phase::Lingering;
@@ -186,7 +186,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             };
             let Some((key, _)) = self.selector.at_mut(index) else { continue };
             let Some((due, cause)) = self.deadline(key) else { continue };
-            if timer::until(self.tick, due) > 0 {
+            if timer::until(self.tick, due) > 0 && !planted!(DeadlineFixed) {
                 self.wheel.arm(&mut Timers(&mut self.selector), index, due);
             } else {
                 self.close(key, cause);

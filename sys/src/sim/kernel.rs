@@ -14,6 +14,9 @@ use crate::{Errno, Signal, SocketAddr};
 /// A microsecond, in the clock's unit.
 pub(super) const MICROSECOND: u64 = 1_000;
 
+/// Calls of one world: more means that somebody spins. A world makes some ten thousand.
+const MOST_CALLS: u64 = 3_000_000;
+
 /// The first descriptor that is given out: 0 to 2 are the standard streams.
 const FIRST: usize = 3;
 
@@ -66,8 +69,10 @@ pub(super) struct Kernel {
     pub(super) signals_installed: bool,
     pub(super) threads: Vec<Thread>,
     pub(super) running: usize,
-    /// Nothing can ever happen again.
-    pub(super) dead: bool,
+    /// Why the world has ended: nothing can ever happen again, or it went on for too long.
+    pub(super) dead: Option<&'static str>,
+    /// Calls that may still be made.
+    calls_left: u64,
     /// The streams that were closed since somebody asked.
     pub(super) closings: Vec<Closing>,
     /// Bytes that descriptors have received and sent so far.
@@ -98,7 +103,8 @@ impl Kernel {
             signals_installed: false,
             threads: vec![Thread::ready()],
             running: 0,
-            dead: false,
+            dead: None,
+            calls_left: MOST_CALLS,
             closings: Vec::new(),
             received: 0,
             sent: 0,
@@ -111,6 +117,10 @@ impl Kernel {
             self.tick();
         }
         self.tick();
+        self.calls_left = self.calls_left.saturating_sub(1);
+        if self.calls_left == 0 {
+            self.dead = Some("there is no end of calls: somebody spins");
+        }
         self.trace.add(call);
     }
 

@@ -70,6 +70,8 @@ pub(super) struct End {
     /// Bytes that the end's owner has received, and when it last received and sent any.
     pub(super) received: u64,
     pub(super) received_at: u64,
+    /// When its owner ended its side, and how many bytes it had received by then.
+    pub(super) finished_at: Option<(u64, u64)>,
     /// When bytes last arrived.
     pub(super) arrived_at: u64,
     pub(super) sent_at: u64,
@@ -90,6 +92,12 @@ pub struct Closing {
     pub was_broken: bool,
     /// Bytes that the program had received from the peer.
     pub received: u64,
+    /// Whether the peer's end of the stream had arrived.
+    pub end_seen: bool,
+    /// When the program had shut down its side, if it had.
+    pub finished_at: Option<Time>,
+    /// Bytes that it had received since.
+    pub received_after: u64,
     /// Bytes that had arrived and were not received, and when the last of them arrived.
     pub unread: usize,
     /// See `unread`.
@@ -152,6 +160,7 @@ impl Kernel {
             silent: false,
             moving: false,
             received: 0,
+            finished_at: None,
             received_at: self.now,
             arrived_at: self.now,
             sent_at: self.now,
@@ -358,6 +367,9 @@ impl Kernel {
                 was_broken: end.state == State::Broken,
                 received: end.received,
                 unread: end.inbox.len(),
+                end_seen: end.end_seen,
+                finished_at: end.finished_at.map(|(at, _)| Time::from_nanos(at)),
+                received_after: end.finished_at.map_or(0, |(_, before)| end.received - before),
                 arrived_at: Time::from_nanos(end.arrived_at),
             };
             self.closings.push(closing);
@@ -400,11 +412,13 @@ impl Kernel {
 
     /// Ends our side of the stream.
     pub(super) fn finish(&mut self, id: EndId) -> Result<(), Errno> {
+        let now = self.now;
         let end = self.ends.get_mut(&id).ok_or(Errno::ENOTCONN)?;
         if end.state != State::Connected {
             return Err(Errno::ENOTCONN);
         }
         end.finished = true;
+        end.finished_at.get_or_insert((now, end.received));
         self.set_moving(id);
         Ok(())
     }

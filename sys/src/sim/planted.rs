@@ -36,6 +36,12 @@ bugs! {
         "A connection that was paused for its unsent replies stays paused."
     AcceptNotRearmed "accept not re-armed"
         "A connection that closes does not let waiting peers in."
+    LingerSkipped "close without lingering"
+        "A socket is closed as soon as the last reply is handed over."
+    DeadlineFixed "deadline that activity does not move"
+        "A timer that fires closes its connection, whatever has happened since it was armed."
+    DrainTooEarly "stop that forgets what sockets hold"
+        "A graceful stop closes connections without looking whether requests have arrived."
 }
 
 /// Whether the engine is to have this bug.

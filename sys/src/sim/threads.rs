@@ -68,7 +68,7 @@ fn wait_turn(mut kernel: MutexGuard<'_, Kernel>, id: usize) -> MutexGuard<'_, Ke
     let Some(turn) = kernel.threads.get(id).map(|thread| Arc::clone(&thread.turn)) else {
         return kernel;
     };
-    while kernel.running != id && !kernel.dead {
+    while kernel.running != id && kernel.dead.is_none() {
         kernel = turn.wait(kernel).unwrap_or_else(PoisonError::into_inner);
     }
     kernel
@@ -106,10 +106,21 @@ pub(super) fn call<R>(run: impl FnOnce(&mut Kernel) -> R) -> R {
         kernel.next_thread();
         if kernel.running != id {
             kernel.note(FaultKind::Preempted);
-            drop(wait_turn(kernel, id));
+            kernel = wait_turn(kernel, id);
         }
     }
+    end_if_dead(kernel);
     result
+}
+
+/// Where the world has ended, its threads end too; one that is doing so already is let go.
+fn end_if_dead(kernel: MutexGuard<'_, Kernel>) {
+    let Some(why) = kernel.dead else { return };
+    kernel.tell_whose_turn();
+    drop(kernel);
+    if !std::thread::panicking() {
+        panic!("{why}");
+    }
 }
 
 /// Looks at the kernel, which is no call.
@@ -145,9 +156,12 @@ pub(super) fn block<R>(
         kernel.next_thread();
         kernel = wait_turn(kernel, id);
         kernel.set(id, Standing::Ready);
-        if kernel.dead {
-            drop(kernel);
-            panic!("all threads wait, and nothing can happen any more");
+        if kernel.dead.is_some() {
+            if std::thread::panicking() {
+                return None;
+            }
+            end_if_dead(kernel);
+            return None;
         }
     }
 }
@@ -209,7 +223,7 @@ impl Kernel {
     /// Wakes the thread that has the baton, and all where nothing can happen any more.
     fn tell_whose_turn(&self) {
         for (id, thread) in self.threads.iter().enumerate() {
-            if id == self.running || self.dead {
+            if id == self.running || self.dead.is_some() {
                 thread.turn.notify_one();
             }
         }
@@ -245,7 +259,7 @@ impl Kernel {
                 Standing::Ready | Standing::Ended => None,
             });
             let Some(next) = deadlines.chain(self.next_happening()).min() else {
-                self.dead = true;
+                self.dead = Some("all threads wait, and nothing can happen any more");
                 return;
             };
             self.pass_until(next);
