@@ -2,9 +2,7 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use myriapod::sys;
@@ -22,13 +20,17 @@ const MEASURED: Duration = Duration::from_secs(5);
 /// How long a bad one lasts.
 const DEADLINE: &str = "3s";
 
-/// A bad one sends another byte every so many steps of such a length: not all of them in one, since
-/// the good ones run on the same processor.
-const STEPS: usize = 50;
-const STEP: Duration = Duration::from_millis(10);
+/// A bad one sends another byte every so many steps of such a length: not all of them in one, and on
+/// the good ones' thread, which they would otherwise keep from running for as long as a scheduler
+/// lets them: it is the server that is asked about.
+const STEPS: usize = 500;
+const STEP: Duration = Duration::from_millis(1);
 
-/// Waits of the good ones, each with one message in flight.
-fn waits(port: u16) -> Result<Vec<Duration>> {
+/// What one that never reads sends at once.
+const FLOOD: usize = 64 << 10;
+
+/// Waits of the good ones, each with one message in flight; `meanwhile` is called every step.
+fn waits(port: u16, mut meanwhile: impl FnMut()) -> Result<Vec<Duration>> {
     let request = request();
     let mut selector = Selector::new()?;
     for _ in 0..GOOD {
@@ -39,8 +41,9 @@ fn waits(port: u16) -> Result<Vec<Duration>> {
     }
     let mut reply = vec![0; request.len()];
     let mut waits = Vec::new();
-    let end = Instant::now() + MEASURED;
-    while Instant::now() < end {
+    let mut now = Instant::now();
+    let (mut next_step, end) = (now + STEP, now + MEASURED);
+    while now < end {
         selector.select(None)?;
         while let Some(ready) = selector.next_ready() {
             let Some((socket, sent_at)) = selector.entry_mut(ready.key) else { continue };
@@ -51,6 +54,11 @@ fn waits(port: u16) -> Result<Vec<Duration>> {
             waits.push(sent_at.elapsed());
             *sent_at = Instant::now();
             sys::send(socket, &request).map_err(|errno| format!("send: {errno}"))?;
+        }
+        now = Instant::now();
+        if now >= next_step {
+            next_step = now + STEP;
+            meanwhile();
         }
     }
     waits.sort_unstable();
@@ -95,7 +103,7 @@ fn open_bad(port: u16, each: u64) -> Result<Vec<Bad>> {
         // Its 41 bytes of content take twenty seconds.
         (good.as_slice().into(), header, 1),
         (Arc::new([]), 0, 0),
-        (good.repeat(10_000).into(), 0, usize::MAX),
+        (good.repeat(10_000).into(), 0, FLOOD),
     ];
     let mut bad = Vec::new();
     for _ in 0..each {
@@ -138,44 +146,23 @@ pub(crate) fn run(each: u64) -> Result<()> {
         );
         percentiles.push(at(99).as_secs_f64());
     };
-    show("without bad peers", &waits(port)?);
+    show("without bad peers", &waits(port, || {})?);
 
-    let done = AtomicBool::new(false);
-    let (tell, told) = mpsc::channel();
-    thread::scope(|scope| -> Result<()> {
-        let done = &done;
-        let dripping = scope.spawn(move || {
-            let mut bad = match open_bad(port, each) {
-                Ok(bad) => bad,
-                Err(error) => {
-                    let _ = tell.send(Err(error.to_string()));
-                    return;
-                }
-            };
-            let _ = tell.send(Ok(bad.len()));
-            let mut turns: Vec<Vec<Bad>> = (0..STEPS).map(|_| Vec::new()).collect();
-            for (turn, bad) in (0..STEPS).cycle().zip(bad.drain(..)) {
-                if let Some(turn) = turns.get_mut(turn) {
-                    turn.push(bad);
-                }
-            }
-            'until: loop {
-                for turn in &mut turns {
-                    if done.load(Ordering::Relaxed) {
-                        break 'until;
-                    }
-                    turn.retain_mut(Bad::drip);
-                    thread::sleep(STEP);
-                }
-            }
-        });
-        let opened = told.recv()??;
-        let measured = waits(port);
-        done.store(true, Ordering::Relaxed);
-        dripping.join().map_err(|_| "the bad peers failed")?;
-        show(&format!("beside {opened} bad peers"), &measured?);
-        Ok(())
+    let bad = open_bad(port, each)?;
+    let opened = bad.len();
+    let mut turns: Vec<Vec<Bad>> = (0..STEPS).map(|_| Vec::new()).collect();
+    for (turn, bad) in (0..STEPS).cycle().zip(bad) {
+        if let Some(turn) = turns.get_mut(turn) {
+            turn.push(bad);
+        }
+    }
+    let mut turn = (0..STEPS).cycle();
+    let measured = waits(port, || {
+        if let Some(turn) = turn.next().and_then(|turn| turns.get_mut(turn)) {
+            turn.retain_mut(Bad::drip);
+        }
     })?;
+    show(&format!("beside {opened} bad peers"), &measured);
     if let [without, with] = percentiles[..] {
         println!("ratio of the 99th percentiles: {:.2}", with / without);
     }

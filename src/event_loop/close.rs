@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use myriapod_sys::{self as sys, Interest, Shutdown};
 
-use super::{EventLoop, Role, TIMER_BUDGET, Timers};
+use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::config::Overflow;
 use crate::connection::{Connection, Phase};
 use crate::event_loop::receive::Socket;
@@ -190,6 +190,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.wheel.arm(&mut Timers(&mut self.selector), index, due);
             } else {
                 self.close(key, cause);
+                budget = budget.saturating_sub(CLOSE_COST);
             }
         }
     }

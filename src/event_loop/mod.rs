@@ -49,6 +49,10 @@ const SHARED_RECV: usize = 64 << 10;
 /// Timers that are fired or moved in one turn.
 const TIMER_BUDGET: u32 = 1024;
 
+/// As how many of them a connection counts that is closed: that takes the kernel a while, the more the
+/// more its peer has sent and we have not read.
+const CLOSE_COST: u32 = 64;
+
 /// One thread's server: its sockets, its timers, its buffers and its handler.
 ///
 /// [`run`](Self::run) serves until it is stopped. [`run_once`](Self::run_once) does one turn, so
