@@ -150,8 +150,8 @@ fn does_a_short_connection_cost_no_more_than_its_own_calls() {
     let waits = count("epoll_wait") + count("epoll_pwait") + count("epoll_pwait2");
     let further = count("total") - waits - wanted.into_iter().map(count).sum::<u64>();
     println!("further calls, start and end of the process included: {further}");
-    // What starts and ends the process is some hundred calls.
-    let start = 300;
+    // What starts and ends the process, and the look at the machine's limits, is some hundred calls.
+    let start = 600;
     assert!(count("accept4") >= SHORT && count("epoll_ctl") <= SHORT + 4, "{counts:?}");
     assert!(count("recvfrom") <= 2 * SHORT + 4 && count("sendto") == SHORT, "{counts:?}");
     let further = further + count("accept4") - SHORT;
