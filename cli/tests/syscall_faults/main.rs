@@ -68,7 +68,16 @@ fn does_the_server_outlive_every_error_of_every_call() {
 }
 
 /// What became of it, or what should not have.
+///
+/// Calls are told by their number. Which of the closes it is that has it depends on when the server
+/// sees the ends of peers that do not wait for it; where that was another one, whose peer waits for
+/// what strace withholds, it is tried again.
 fn run(case: &Case, place: &Place) -> Result<String, String> {
+    let again = if case.call == Call::Close { 2 } else { 0 };
+    (0..again).find_map(|_| run_once(case, place).ok()).map_or_else(|| run_once(case, place), Ok)
+}
+
+fn run_once(case: &Case, place: &Place) -> Result<String, String> {
     let Some(when) = place.when(case.call) else {
         return Err("the server makes no such call here".to_owned());
     };
