@@ -70,7 +70,8 @@ impl Error {
         }
     }
 
-    /// What to do about it, where a system call failed with a number that calls on sockets return.
+    /// What to do about it, where a call on a socket or a thread failed with a number that such
+    /// calls return.
     ///
     /// ```
     /// use myriapod_sys::{Errno, Error};
@@ -80,7 +81,23 @@ impl Error {
     /// ```
     #[must_use]
     pub fn advice(&self) -> Option<&'static str> {
-        Some(self.errno()?.explanation()?.advice)
+        let Self::Call { call, errno, .. } = self else { return None };
+        Some(match (*call, *errno) {
+            // The table is about sockets.
+            ("pthread_create", Errno::EAGAIN) => {
+                "allow more threads (`ulimit -u`, or pids.max of the control group), or run fewer"
+            }
+            ("pthread_create", Errno::ENOMEM) => "free memory, or run fewer threads",
+            ("pthread_create", Errno::EINVAL) => "give a name without a zero byte",
+            ("sched_setaffinity", Errno::EPERM) => {
+                "a sandbox or a missing privilege forbids it: run without choosing processors"
+            }
+            ("sched_setaffinity", Errno::EINVAL) => {
+                "choose processors that this process may run on: `taskset -p $$` shows them"
+            }
+            ("pthread_create" | "sched_setaffinity" | "sched_getaffinity", _) => return None,
+            _ => errno.explanation()?.advice,
+        })
     }
 }
 
@@ -109,3 +126,33 @@ impl std::error::Error for Error {}
 
 /// A result whose error names the call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_advice_on_threads_not_about_sockets() {
+        for call in ["pthread_create", "sched_setaffinity", "sched_getaffinity"] {
+            for explanation in Errno::explanations() {
+                let advice = Error::call(call, explanation.errno, "").advice();
+                assert_ne!(advice, Some(explanation.advice), "{call} {}", explanation.name);
+            }
+        }
+        for (call, errno, word) in [
+            ("pthread_create", Errno::EAGAIN, "threads"),
+            ("pthread_create", Errno::ENOMEM, "threads"),
+            ("pthread_create", Errno::EINVAL, "name"),
+            ("sched_setaffinity", Errno::EPERM, "privilege"),
+            ("sched_setaffinity", Errno::EINVAL, "processors"),
+            ("recv", Errno::EAGAIN, "poller"),
+            ("connect", Errno::EPERM, "firewall"),
+        ] {
+            let advice = Error::call(call, errno, "").advice();
+            assert!(
+                advice.is_some_and(|advice| advice.contains(word)),
+                "{call} {errno}: {advice:?}"
+            );
+        }
+    }
+}
