@@ -50,8 +50,10 @@ fn count(limit: rlim_t) -> u64 {
 /// `int setrlimit(RLIMIT_NOFILE, const struct rlimit *limit)`
 ///
 /// Raises the soft limit to the hard one, and on Linux both to `fs.nr_open` where the process has
-/// the privilege (`CAP_SYS_RESOURCE`). Returns the limit that holds then. Processes started later
-/// inherit it; those that use `select` may not be prepared for large numbers.
+/// the privilege (`CAP_SYS_RESOURCE`). Where `fs.nr_open` was lowered below the hard limit since,
+/// that is the most, and the hard limit comes down to it. Returns the limit that holds then.
+/// Processes started later inherit it; those that use `select` may not be prepared for large
+/// numbers.
 ///
 /// # Errors
 ///
@@ -60,14 +62,13 @@ fn count(limit: rlim_t) -> u64 {
 /// Source: setrlimit(2), `proc_sys_fs(5)`.
 pub fn raise_descriptor_limit() -> Result<DescriptorLimit> {
     let limit = descriptor_limit()?;
-    if let Some(ceiling) = system_ceiling()
-        && ceiling > limit.hard
-        && set_limit(ceiling, ceiling).is_ok()
-    {
+    let ceiling = system_ceiling().unwrap_or(limit.hard);
+    if ceiling > limit.hard && set_limit(ceiling, ceiling).is_ok() {
         return descriptor_limit();
     }
-    if limit.soft < limit.hard {
-        let raised = set_limit(limit.hard, limit.hard);
+    let most = limit.hard.min(ceiling);
+    if limit.soft < most {
+        let raised = set_limit(most, most);
         // macOS shows an unlimited hard limit, and takes no more than OPEN_MAX.
         let raised = if cfg!(target_vendor = "apple") && raised == Err(Errno::EINVAL) {
             set_limit(limit.hard.min(10_240).max(limit.soft), limit.hard)
