@@ -205,6 +205,10 @@ impl<'a> Message<'a> {
 
     /// The content as JSON, whatever its type.
     ///
+    /// Integers from -2<sup>63</sup> to 2<sup>64</sup> - 1 are exact. Other numbers become an `f64`
+    /// by `serde_json`, whose last bit may differ from the nearest unless its feature
+    /// `float_roundtrip` is on somewhere in the program.
+    ///
     /// # Errors
     ///
     /// Those of [`text`](Self::text), [`Fault::ContentNotJson`].
