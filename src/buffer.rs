@@ -419,14 +419,11 @@ fn handle(key: Key) -> Handle {
 }
 
 #[cfg(test)]
+mod history;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A small generator, so that the histories are the same on every run.
-    fn random(state: &mut u64, end: usize) -> usize {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from(*state >> 33).unwrap() % end
-    }
 
     fn unsent(pool: &Pool, handle: Handle) -> Vec<u8> {
         pool.send(handle).unwrap().slices().flatten().copied().collect()
@@ -519,108 +516,5 @@ mod tests {
         assert!(pool.lent() <= 100_000, "{} bytes", pool.lent());
         pool.return_recv(large);
         pool.return_recv(small);
-    }
-
-    #[test]
-    fn does_a_random_history_of_queues_keep_every_byte_and_count() {
-        for seed in 0..8 {
-            let mut state = seed;
-            let mut pool = Pool::new(1 << 20, |_| 0);
-            let handles: Vec<Handle> = (0..4).map(|_| pool.lend_send(0).unwrap()).collect();
-            let mut models = vec![VecDeque::<u8>::new(); 4];
-            let mut next = 0_u8;
-            for _ in 0..300 {
-                let which = random(&mut state, 4);
-                let (handle, model) = (handles[which], &mut models[which]);
-                if random(&mut state, 2) == 0 {
-                    let largest = [10, 5_000, 50_000][random(&mut state, 3)];
-                    let bytes: Vec<u8> = (0..random(&mut state, largest))
-                        .map(|_| {
-                            next = next.wrapping_add(1);
-                            next
-                        })
-                        .collect();
-                    if pool.queue(handle, &bytes).is_ok() {
-                        model.extend(&bytes);
-                    }
-                } else {
-                    let front = unsent(&pool, handle);
-                    assert!(model.iter().take(front.len()).eq(&front), "seed {seed}");
-                    let sent = random(&mut state, front.len() + 1);
-                    pool.advance(handle, sent, 7);
-                    model.drain(..sent);
-                }
-                assert_eq!(pool.send(handle).unwrap().len(), model.len());
-                assert!(pool.lent() <= 1 << 20, "seed {seed}: {} bytes", pool.lent());
-            }
-            for (handle, model) in handles.iter().zip(&models) {
-                assert_eq!(pool.return_send(*handle), model.len());
-            }
-            assert_eq!((pool.lent(), pool.held()), (0, 0), "seed {seed}");
-        }
-    }
-
-    #[test]
-    fn does_a_random_history_of_both_kinds_return_to_nothing() {
-        for seed in 0..8 {
-            let mut state = seed;
-            let mut pool = Pool::new(2 << 20, |_| 0);
-            let mut receiving = Vec::new();
-            let mut sending = Vec::new();
-            for _ in 0..400 {
-                match random(&mut state, 6) {
-                    0 => {
-                        let bytes = vec![1; random(&mut state, 70_000)];
-                        let needed = bytes.len() + 1 + random(&mut state, 200_000);
-                        receiving.extend(pool.lend_recv(&bytes, needed, false, 0));
-                    }
-                    1 => sending.extend(pool.lend_send(0)),
-                    2 if !receiving.is_empty() => {
-                        let handle = receiving[random(&mut state, receiving.len())];
-                        if pool.make_room(handle).is_ok() {
-                            let mut bytes = pool.take_bytes(handle);
-                            let room = bytes.capacity() - bytes.len();
-                            bytes.resize(bytes.len() + 1 + random(&mut state, room), 2);
-                            pool.put_bytes(handle, bytes);
-                        }
-                    }
-                    3 if !sending.is_empty() => {
-                        let handle = sending[random(&mut state, sending.len())];
-                        let bytes = vec![3; random(&mut state, 40_000)];
-                        let _ = pool.queue(handle, &bytes);
-                    }
-                    4 if !receiving.is_empty() => {
-                        let which = random(&mut state, receiving.len());
-                        pool.return_recv(receiving.swap_remove(which));
-                    }
-                    5 if !sending.is_empty() => {
-                        let which = random(&mut state, sending.len());
-                        pool.return_send(sending.swap_remove(which));
-                    }
-                    _ => {}
-                }
-                let received = receiving.iter().map(|at| pool.recv(*at).unwrap().bytes.capacity());
-                let queued = sending.iter().map(|at| {
-                    let segments = &pool.send(*at).unwrap().segments;
-                    segments
-                        .iter()
-                        .map(|segment| match segment {
-                            Segment::Own(bytes) => bytes.capacity(),
-                            Segment::Shared(_) => 0,
-                        })
-                        .sum::<usize>()
-                });
-                assert_eq!(pool.lent(), received.sum::<usize>() + queued.sum::<usize>());
-                assert_eq!(pool.held(), receiving.len() + sending.len());
-                assert!(pool.lent() <= 2 << 20, "seed {seed}: {} bytes", pool.lent());
-            }
-            for handle in receiving {
-                pool.return_recv(handle);
-            }
-            for handle in sending {
-                pool.return_send(handle);
-            }
-            assert_eq!((pool.lent(), pool.held()), (0, 0), "seed {seed}");
-        }
     }
 }
