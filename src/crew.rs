@@ -5,11 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use myriapod_sys::{Descriptor, SocketAddr};
 
 use crate::handle::{Handle, HandleError, Item, Mailbox};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 /// What all loops share.
 #[derive(Debug)]
@@ -123,7 +123,8 @@ impl Member {
     pub(crate) fn reserve_or_want(&self, spread: bool) -> Option<u16> {
         self.reserve(spread).or_else(|| {
             if !self.is_alone() {
-                self.crew.wanted.store(true, SeqCst);
+                // A swap: whoever swapped before had given a place back, which is seen now.
+                self.crew.wanted.swap(true, SeqCst);
             }
             // A place that became free just before that was told nobody.
             self.reserve(spread)

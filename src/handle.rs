@@ -5,12 +5,11 @@
 //! never touches the lock.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, Descriptor, SocketAddr, Time, Waker};
+use myriapod_sys::{self as sys, Descriptor, SocketAddr, Time};
 use serde::Serialize;
 
 use crate::handler::ConnectionId;
@@ -18,6 +17,8 @@ use crate::outgoing::Outgoing;
 use crate::protocol::EncodeError;
 use crate::slab::Key;
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, Waker};
 
 /// Items that may wait in one mailbox, besides answers and a stop, and bytes of the messages in them.
 const MAX_ITEMS: usize = 1 << 16;
@@ -142,8 +143,9 @@ impl fmt::Display for HandleError {
 impl std::error::Error for HandleError {}
 
 impl Mailbox {
-    pub(crate) fn new(waker: Waker) -> Self {
-        Self { waker, woken: AtomicBool::new(false), inner: Mutex::default() }
+    pub(crate) fn new(waker: impl Into<Waker>) -> Self {
+        let (waker, woken) = (waker.into(), AtomicBool::new(false));
+        Self { waker, woken, inner: Mutex::new(Inner::default()) }
     }
 
     pub(crate) fn post(&self, item: Item) -> Result<(), HandleError> {
@@ -181,10 +183,17 @@ impl Mailbox {
     pub(crate) fn take(&self) -> Vec<Item> {
         // In this order: what is posted from now on wakes again, and what was is taken.
         self.waker.reset();
-        self.woken.store(false, Ordering::Release);
+        // A swap, as the posters' is: loom orders those, but not a store between two of one thread.
+        self.woken.swap(false, Ordering::AcqRel);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.bytes = 0;
         std::mem::take(&mut inner.items)
+    }
+
+    /// Waits as the poller of the loop does.
+    #[cfg(all(test, myriapod_loom))]
+    pub(crate) fn wait(&self) {
+        self.waker.wait();
     }
 
     /// Refuses items from now on.

@@ -69,6 +69,8 @@ pub mod guide;
 mod handle;
 mod handler;
 mod log;
+#[cfg(all(test, myriapod_loom))]
+mod models;
 mod outgoing;
 pub mod protocol;
 mod reserve;
@@ -77,6 +79,7 @@ mod server;
 mod servers;
 pub mod slab;
 mod stats;
+mod sync;
 pub mod timer;
 
 #[cfg(doctest)]

@@ -1,11 +1,15 @@
 //! [`Waker`]: ends a wait from another thread.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic;
 
 #[cfg(has_kqueue)]
 use crate::poller::Inner;
 use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
+
+mod awake;
+
+use awake::Awake;
 
 /// Makes a poller report a token, from any thread.
 ///
@@ -37,8 +41,7 @@ use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
 #[derive(Debug)]
 pub struct Waker {
     signal: Signal,
-    /// Whether an event is on its way: the wakes that find it so cost no system call.
-    awake: AtomicBool,
+    awake: Awake,
 }
 
 /// What the poller watches.
@@ -59,7 +62,7 @@ impl Waker {
     ///
     /// `EMFILE`, `ENFILE`, `ENOMEM`; [`Error::DescriptorTooLarge`] from select.
     pub fn new(poller: &mut Poller, token: Token) -> Result<Self> {
-        let awake = AtomicBool::new(false);
+        let awake = Awake::new();
         #[cfg(has_kqueue)]
         if let Inner::Kqueue(kqueue) = &mut poller.0 {
             match kqueue.add_user(token) {
@@ -82,19 +85,13 @@ impl Waker {
     ///
     /// None that is known; the system's, should it come.
     pub fn wake(&self) -> Result<()> {
-        if self.awake.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.signal.raise().inspect_err(|_| self.awake.store(false, Ordering::Release))
+        self.awake.wake(|| self.signal.raise())
     }
 
     /// Takes the event back; to be called when the token has come, before anything is done about
     /// it. Without it, the event comes back on every wait of most backends.
     pub fn reset(&self) {
-        self.signal.clear();
-        // After the clearing: were it before, a wake in between would be cleared, and those that
-        // follow would believe it on its way.
-        self.awake.swap(false, Ordering::AcqRel);
+        self.awake.reset(|| self.signal.clear());
     }
 
     /// Takes the waker out of the `poller` that it was made with, and ends it.

@@ -1,0 +1,235 @@
+//! What threads do to each other, in every order that loom finds: each test runs its model again
+//! for each way in which the steps of its threads can follow one another, and what a thread that
+//! is not synchronized may see. A wake-up that is lost is a deadlock here.
+//!
+//! Loom knows no sequential consistency beyond acquire and release, so what holds here does not
+//! lean on it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::mpsc::{TryRecvError, channel};
+
+use loom::thread;
+
+use crate::crew::{Member, muster};
+use crate::handle::{Deferred, HandleError, Item, Mailbox};
+use crate::handler::ConnectionId;
+use crate::outgoing::Outgoing;
+use crate::slab::Key;
+use crate::sync::Waker;
+use crate::sync::atomic::{AtomicUsize, Ordering::AcqRel};
+
+/// Checks every order with no more than `switches` switches of threads that could go on.
+fn check(switches: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.check(model);
+}
+
+fn mailbox() -> Arc<Mailbox> {
+    Arc::new(Mailbox::new(Waker::new()))
+}
+
+fn item() -> Item {
+    Item::Close { key: Key::from_bits(1) }
+}
+
+/// What a loop does: waits, and takes what is there.
+fn turn(mailbox: &Mailbox) -> Vec<Item> {
+    mailbox.wait();
+    mailbox.take()
+}
+
+/// A crew and its mailboxes.
+fn crew(count: usize, max_connections: usize) -> (Vec<Member>, Vec<Arc<Mailbox>>) {
+    let mailboxes: Vec<_> = (0..count).map(|_| mailbox()).collect();
+    (muster(mailboxes.clone(), max_connections), mailboxes)
+}
+
+#[test]
+fn is_no_wake_up_lost_to_a_reset() {
+    // It takes a third wake to miss the second, which a reset took for its own.
+    check(3, || {
+        let shared = Arc::new((Waker::new(), AtomicUsize::new(0)));
+        let workers: Vec<_> = [2, 1]
+            .map(|count| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    for _ in 0..count {
+                        shared.1.fetch_add(1, AcqRel);
+                        shared.0.wake().unwrap();
+                    }
+                })
+            })
+            .into();
+        let mut seen = 0;
+        while seen < 3 {
+            shared.0.wait();
+            shared.0.reset();
+            seen += shared.1.swap(0, AcqRel);
+        }
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+}
+
+#[test]
+fn is_every_item_taken_without_a_wake_up_from_elsewhere() {
+    check(3, || {
+        let mailbox = mailbox();
+        let posters: Vec<_> = [2, 1]
+            .map(|count| {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || (0..count).for_each(|_| mailbox.post(item()).unwrap()))
+            })
+            .into();
+        let mut taken = 0;
+        while taken < 3 {
+            taken += turn(&mailbox).len();
+        }
+        posters.into_iter().for_each(|poster| poster.join().unwrap());
+    });
+}
+
+#[test]
+fn is_nothing_left_in_a_mailbox_that_closes() {
+    check(4, || {
+        let mailbox = mailbox();
+        let posters: Vec<_> = (0..2)
+            .map(|_| {
+                let mailbox = Arc::clone(&mailbox);
+                let (to, answer) = channel();
+                thread::spawn(move || (mailbox.post(Item::Stats { to }), answer))
+            })
+            .collect();
+        drop(mailbox.take());
+        mailbox.close();
+        assert_eq!(mailbox.post(item()), Err(HandleError::Gone));
+        for poster in posters {
+            let (posted, answer) = poster.join().unwrap();
+            assert!(matches!(posted, Ok(()) | Err(HandleError::Gone)), "{posted:?}");
+            // Whoever waits for an answer would wait on.
+            assert_eq!(answer.try_recv().err(), Some(TryRecvError::Disconnected));
+        }
+    });
+}
+
+#[test]
+fn are_two_stops_one_and_both_are_heard() {
+    check(4, || {
+        let mailbox = mailbox();
+        let stops: Vec<_> = (0..2)
+            .map(|_| {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || mailbox.post(Item::Shutdown))
+            })
+            .collect();
+        let mut taken = 0;
+        while taken == 0 {
+            taken += turn(&mailbox).len();
+        }
+        mailbox.close();
+        assert_eq!(taken + mailbox.take().len(), 1);
+        // The second may come when it is all over.
+        stops.into_iter().for_each(|stop| assert_eq!(stop.join().unwrap(), Ok(())));
+    });
+}
+
+#[test]
+fn is_each_deferred_reply_answered_or_abandoned_once() {
+    check(3, || {
+        let mailbox = mailbox();
+        let deferred = |sequence| {
+            let id = ConnectionId { event_loop: 0, key: Key::from_bits(1) };
+            Deferred::new(Arc::clone(&mailbox), id, sequence)
+        };
+        let (answered, abandoned) = (deferred(1), deferred(2));
+        let answer = thread::spawn(move || {
+            answered.send(Outgoing::binary("binary/any", Vec::new())).unwrap();
+        });
+        let abandon = thread::spawn(move || drop(abandoned));
+        let mut taken = Vec::new();
+        while taken.len() < 2 {
+            taken.extend(turn(&mailbox));
+        }
+        answer.join().unwrap();
+        abandon.join().unwrap();
+        taken.extend(mailbox.take());
+        let answers = taken.iter().filter(|item| matches!(item, Item::Answer { sequence: 1, .. }));
+        let abandons =
+            taken.iter().filter(|item| matches!(item, Item::Abandon { sequence: 2, .. }));
+        assert_eq!((answers.count(), abandons.count(), taken.len()), (1, 1, 2));
+    });
+}
+
+/// A loop that is stopping: serves what it is given, until it may end. Returns how much that was.
+fn wind_down(member: &Member, mailbox: &Mailbox) -> usize {
+    let mut adopted = 0;
+    while !member.may_end() {
+        for item in turn(mailbox) {
+            if matches!(item, Item::Adopt { .. }) {
+                adopted += 1;
+                member.release();
+            }
+        }
+    }
+    adopted
+}
+
+#[test]
+fn is_a_socket_served_that_is_handed_to_a_loop_about_to_end() {
+    // Any does.
+    let peer = || std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
+    let socket = || std::io::pipe().unwrap().0.into();
+    check(2, move || {
+        let (mut members, mailboxes) = crew(2, 2);
+        let (first, second) = (Arc::clone(&mailboxes[0]), Arc::clone(&mailboxes[1]));
+        let mut other = members.pop().unwrap();
+        let ending = thread::spawn(move || {
+            other.stop_accepting();
+            wind_down(&other, &second)
+        });
+        let mut member = members.pop().unwrap();
+        // Its own place is in use, so the next goes to the other.
+        assert_eq!(member.reserve(false), Some(0));
+        let to = member.reserve(false).unwrap();
+        assert_eq!(to, 1);
+        member.hand_over(to, socket(), peer()).unwrap();
+        member.release();
+        member.stop_accepting();
+        assert_eq!(wind_down(&member, &first), 0);
+        assert_eq!(ending.join().unwrap(), 1, "the socket was served");
+    });
+}
+
+#[test]
+fn is_the_last_place_taken_once() {
+    check(4, || {
+        let (members, _) = crew(2, 1);
+        let reserve = |member: Member| thread::spawn(move || (member.reserve(false), member));
+        let loops: Vec<_> = members.into_iter().map(reserve).collect();
+        let done: Vec<_> = loops.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(done.iter().filter(|(place, _)| place.is_some()).count(), 1);
+        assert_eq!(done[0].1.open(), 1);
+    });
+}
+
+#[test]
+fn is_a_loop_that_wants_a_place_told_of_one() {
+    check(3, || {
+        let (mut members, mailboxes) = crew(2, 1);
+        let closes = members.pop().unwrap();
+        let wants = members.pop().unwrap();
+        // The only place is in the first loop; somebody has it who is about to give it back.
+        assert_eq!(closes.reserve(false), Some(0));
+        let closing = thread::spawn(move || {
+            closes.release_at(0);
+            closes
+        });
+        while wants.reserve_or_want(false).is_none() {
+            turn(&mailboxes[0]);
+        }
+        assert_eq!(wants.open(), 1);
+        closing.join().unwrap();
+    });
+}

@@ -1,0 +1,63 @@
+//! The locks, atomics and waker of what threads share: the system's, or, for the models in
+//! `models.rs` alone, those of the model checker loom.
+
+#[cfg(not(all(test, myriapod_loom)))]
+pub(crate) use {myriapod_sys::Waker, std::sync::Mutex, std::sync::atomic};
+
+#[cfg(all(test, myriapod_loom))]
+pub(crate) use {
+    loom::sync::{Mutex, atomic},
+    model::Waker,
+};
+
+// The same code as in the waker itself.
+#[cfg(all(test, myriapod_loom))]
+#[path = "../sys/src/waker/awake.rs"]
+mod awake;
+
+#[cfg(all(test, myriapod_loom))]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod model {
+    use loom::sync::{Condvar, Mutex};
+
+    use super::awake;
+
+    /// A waker and the poller that watches it, whose wait ends for as long as the signal is raised.
+    #[derive(Debug)]
+    pub(crate) struct Waker {
+        awake: awake::Awake,
+        signal: Mutex<bool>,
+        raised: Condvar,
+    }
+
+    impl Waker {
+        pub(crate) fn new() -> Self {
+            Self { awake: awake::Awake::new(), signal: Mutex::new(false), raised: Condvar::new() }
+        }
+
+        pub(crate) fn wake(&self) -> myriapod_sys::Result<()> {
+            self.awake.wake(|| {
+                *self.signal.lock().unwrap() = true;
+                self.raised.notify_all();
+                Ok(())
+            })
+        }
+
+        pub(crate) fn reset(&self) {
+            self.awake.reset(|| *self.signal.lock().unwrap() = false);
+        }
+
+        pub(crate) fn wait(&self) {
+            let mut signal = self.signal.lock().unwrap();
+            while !*signal {
+                signal = self.raised.wait(signal).unwrap();
+            }
+        }
+    }
+
+    impl From<myriapod_sys::Waker> for Waker {
+        fn from(_: myriapod_sys::Waker) -> Self {
+            Self::new()
+        }
+    }
+}
