@@ -206,3 +206,27 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
         (**self).encode(out, head, content)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_a_whole_message_without_a_json_header_told_at_little_cost() {
+        fn check(framing: &mut impl Framing, wire: &[u8], whole: impl Fn(usize) -> bool) {
+            for end in 0..=wire.len() {
+                let (input, mut frame) = (wire.get(..end).unwrap(), Frame::NONE);
+                assert_eq!(framing.predict(input, &mut frame), whole(end), "{end} bytes");
+                if whole(end) {
+                    assert_eq!(framing.decode(input), Ok(Decoded::Message(frame)), "{end} bytes");
+                }
+            }
+        }
+        check(&mut Raw, b"whatever comes", |len| len > 0);
+        let mut wire = Vec::new();
+        encode_padded(&mut wire, "Hello World!").unwrap();
+        check(&mut Padded::default(), &wire, |len| len == Padded::HEADER_LEN + 12);
+        wire[0] = b'-';
+        check(&mut Padded::default(), &wire, |_| false);
+    }
+}

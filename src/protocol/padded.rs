@@ -62,6 +62,12 @@ impl Framing for Padded {
         Ok(Decoded::Message(Frame::bare(FrameKind::Padded, 64, len)))
     }
 
+    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+        let Ok(Decoded::Message(whole)) = self.decode(input) else { return false };
+        *frame = whole;
+        true
+    }
+
     fn begin(&mut self, out: &mut Vec<u8>, _: &Head<'_>) -> Result<Mark, EncodeError> {
         Ok(Mark::bare(out.len()))
     }
