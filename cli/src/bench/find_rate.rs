@@ -73,7 +73,7 @@ pub(crate) fn search(args: &Args) -> Result<Report, Failure> {
     let ended = bench.close(args, ran)?;
     let lost = ended.closed.lost;
     let ran = Ran { closed: Snapshot { lost, ..closed }, latencies, ..ended };
-    let report = figures::report(args, &bench, &ran, tried);
+    let report = figures::report(args, &bench.plan, &bench.history, &ran, tried);
     bench.end()?;
     Ok(report)
 }

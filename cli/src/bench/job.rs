@@ -107,7 +107,8 @@ impl Phase {
             Self::Ramp => "ramp",
             Self::Hold => "hold",
             Self::Warmup => "warmup",
-            Self::Run | Self::Drain => "run",
+            Self::Run => "run",
+            Self::Drain => "drain",
             Self::Close => "close",
         }
     }

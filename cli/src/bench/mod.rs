@@ -2,11 +2,13 @@
 
 mod advice;
 mod args;
+mod clock;
 mod compare;
 mod connection;
 mod crew;
 mod figures;
 mod find_rate;
+mod history;
 mod html;
 mod job;
 mod live;

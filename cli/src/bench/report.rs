@@ -165,12 +165,12 @@ pub(crate) struct Bytes {
     pub(crate) received: u64,
 }
 
-/// Messages per second over the run.
+/// Messages per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rate {
-    /// Open loop: those due. Closed loop: those sent.
+    /// Open loop: those due. Closed loop: those sent. Over the time in which they were.
     pub(crate) offered: f64,
-    /// Those answered rightly and in time.
+    /// Those answered rightly and in time, from the begin of the run to the last reply.
     pub(crate) achieved: f64,
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use myriapod::sys::{self, ProcessorTime, Time};
+use myriapod::sys::{self, ProcessUsage, ProcessorTime, Time};
 
 use super::args::{Args, Plan};
+use super::clock;
 use super::crew::Crew;
+use super::history::{History, Reading};
 use super::job::{Command, Latencies, Phase, Snapshot};
 use super::live::{Live, Now};
-use super::report::{MemoryPoint, Phase as Passed, Report, Second};
+use super::report::{MemoryPoint, Phase as Passed, Report};
 use super::server::{Embedded, Watch};
 use super::{figures, report};
 use crate::failure::Failure;
@@ -20,6 +22,9 @@ const RAMP_PATIENCE: Duration = Duration::from_secs(15);
 /// How many points of the server's memory are kept.
 const MEMORY_POINTS: usize = 200;
 
+/// A point of the series that a phase ends is over at least so much time.
+const LEAST_POINT: Duration = Duration::from_millis(250);
+
 /// A load that is ready to run, with its server.
 pub(crate) struct Bench {
     pub(crate) plan: Plan,
@@ -27,25 +32,8 @@ pub(crate) struct Bench {
     _embedded: Option<Embedded>,
     watch: Option<Watch>,
     live: Live,
-    started: Time,
-    started_unix_s: u64,
-    pub(crate) phases: Vec<Passed>,
-    pub(crate) series: Vec<Second>,
-    pub(crate) memory: Vec<MemoryPoint>,
-    /// When the point of the series that is under way began, and how things stood then.
-    second: Reading,
+    pub(crate) history: History,
     latencies: Latencies,
-    /// The latencies since the last point of the series.
-    recent: Latencies,
-}
-
-/// How things stood at some moment.
-#[derive(Clone, Debug, Default)]
-struct Reading {
-    at: Time,
-    ok: u64,
-    bench_cpu: u64,
-    server: Duration,
 }
 
 /// What ends a phase.
@@ -77,8 +65,9 @@ pub(crate) struct Ran {
     /// From its begin to its end, without the wait for the last replies.
     pub(crate) at_work: f64,
     pub(crate) latencies: Latencies,
-    /// How things stood when it began, after the last reply, and after closing.
+    /// How things stood when it began, when it ended, after the last reply, and after closing.
     pub(crate) before: Snapshot,
+    pub(crate) worked: Snapshot,
     pub(crate) after: Snapshot,
     pub(crate) closed: Snapshot,
     pub(crate) ramped: Snapshot,
@@ -114,20 +103,13 @@ impl Bench {
         let watch = Watch::start(pids)?;
         let crew = Crew::start(&plan.job, plan.processes)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let started = sys::now();
         Ok(Self {
             live: Live::new(),
             crew,
             _embedded: embedded,
             watch,
-            started,
-            started_unix_s: unix,
-            phases: Vec::new(),
-            series: Vec::new(),
-            memory: Vec::new(),
-            second: Reading { at: started, ..Reading::default() },
+            history: History::new(sys::now(), unix),
             latencies: Latencies::default(),
-            recent: Latencies::default(),
             plan,
         })
     }
@@ -140,7 +122,7 @@ impl Bench {
     pub(crate) fn measure(mut self, args: &Args) -> Result<Report, Failure> {
         let ramped = self.ramp(args)?;
         let ran = self.load(args, ramped)?;
-        let report = figures::report(args, &self, &ran, Vec::new());
+        let report = figures::report(args, &self.plan, &self.history, &ran, Vec::new());
         self.end()?;
         Ok(report)
     }
@@ -148,10 +130,6 @@ impl Bench {
     pub(crate) fn end(self) -> Result<(), Failure> {
         let Self { crew, .. } = self;
         crew.end()
-    }
-
-    pub(crate) const fn started_unix_s(&self) -> u64 {
-        self.started_unix_s
     }
 
     fn set_rate(&mut self, rate: f64) -> Result<(), Failure> {
@@ -205,8 +183,8 @@ impl Bench {
         };
         watch.held(ramped.open);
         if !args.hold.0.is_zero() {
-            let summary =
-                figures::hold_summary(ramped.open, self.memory.last(), self.memory.first());
+            let memory = &self.history.memory;
+            let summary = figures::hold_summary(ramped.open, memory.last(), memory.first());
             self.passed(Phase::Hold, began, summary);
         }
         Ok(())
@@ -261,13 +239,13 @@ impl Bench {
         }
         let before = self.crew.ask(true)?;
         self.latencies = Latencies::default();
-        self.recent = Latencies::default();
         let (stolen, busy) = (ProcessorTime::read(), sys::busy_time().ok());
         if let Some(watch) = &mut self.watch {
             watch.begin();
         }
         let began = sys::now();
-        self.second.at = began;
+        let begun = Reading::new(began, &before, self.usage().as_ref());
+        self.history.begin(begun);
         self.crew.enter(Phase::Run)?;
         let until = match args.messages {
             Some(_) => Time::MAX,
@@ -295,14 +273,18 @@ impl Bench {
             if args.messages.is_some() { self.pause(began) } else { self.pause_until(until) }
         }
         let ended = sys::now();
-        let used = self.watch.as_ref().and_then(Watch::usage);
+        // What the server used belongs to what was answered until now, not to what is still to come.
+        let used = self.usage();
+        let worked = self.ask(true)?;
         let stolen = stolen.zip(ProcessorTime::read());
         let stolen = stolen.map(|(before, after)| after.since(&before).stolen_share());
         let busy = busy.zip(sys::busy_time().ok()).map(|(before, now)| now.saturating_sub(before));
-        let busy_cpu = self.crew.ask(false)?.cpu;
+        if self.point_is_long() {
+            self.point(Phase::Run, &worked);
+        }
         self.crew.enter(Phase::Drain)?;
-        let mut after = loop {
-            let snapshot = self.look(Phase::Run, Goal::None)?;
+        let after = loop {
+            let snapshot = self.look(Phase::Drain, Goal::None)?;
             let patience = args.timeout.0 + args.connect_timeout.0 + Duration::from_secs(1);
             if snapshot.done || sys::now().saturating_since(ended) > patience {
                 break snapshot;
@@ -310,36 +292,33 @@ impl Bench {
             self.pause(ended);
         };
         self.ask(true)?;
-        let over = sys::now().saturating_since(self.second.at);
-        if over >= Duration::from_millis(250) {
-            self.point(Phase::Run, &after, over);
+        if self.point_is_long() {
+            self.point(Phase::Drain, &after);
         }
-        after.cpu = busy_cpu;
         // The last reply may have come after the end, and then the run lasted as long.
         let last = Time::from_nanos(after.last_reply);
         let end = if args.messages.is_some() { last } else { last.max(ended) };
         let seconds = end.saturating_since(began).as_secs_f64();
         let answered = after.messages.ok - before.messages.ok;
-        let server = match (&self.watch, used) {
-            (Some(watch), Some(used)) => {
-                Some(watch.figures(&used, ended.saturating_since(began).as_secs_f64(), answered))
-            }
-            _ => None,
-        };
+        let at_work = ended.saturating_since(began).as_secs_f64();
+        let meanwhile = worked.messages.ok - before.messages.ok;
+        let server = self.watch.as_ref().zip(used);
+        let server = server.map(|(watch, used)| watch.figures(&used, at_work, meanwhile));
         let summary = figures::run_summary(&after, answered, seconds);
         self.passed(Phase::Run, began, summary);
         Ok(Ran {
             seconds,
-            at_work: ended.saturating_since(began).as_secs_f64(),
+            at_work,
             latencies: std::mem::take(&mut self.latencies),
             before,
+            worked,
             closed: after.clone(),
             after,
             ramped,
             server,
             stolen,
             busy,
-            clock_step: clock_step(),
+            clock_step: clock::step(),
             time_wait: sys::time_wait_sockets().ok(),
             cut,
         })
@@ -350,65 +329,50 @@ impl Bench {
         let mut snapshot = self.crew.ask(latencies)?;
         if let Some(latencies) = snapshot.latencies.take() {
             self.latencies.add(&latencies);
-            self.recent.add(&latencies);
+            self.history.recent.add(&latencies);
         }
         Ok(snapshot)
     }
 
     /// Asks how things stand, notes what the series wants, and shows it once a second.
     fn look(&mut self, phase: Phase, goal: Goal) -> Result<Snapshot, Failure> {
-        let over = sys::now().saturating_since(self.second.at);
+        let over = sys::now().saturating_since(self.history.under_way());
         let due = over >= Duration::from_secs(1);
         let snapshot = self.ask(due)?;
         if phase == Phase::Ramp {
             self.remember(snapshot.open);
         }
         if due {
-            self.point(phase, &snapshot, over);
+            self.point(phase, &snapshot);
         }
         let share = goal.share(&snapshot);
-        if let Some(point) = self.series.last() {
+        if let Some(point) = self.history.series.last() {
             self.live.show(
-                &Now { point, snapshot: &snapshot, share, since_start: since(self.started) },
+                &Now {
+                    point,
+                    snapshot: &snapshot,
+                    share,
+                    since_start: since(self.history.started),
+                },
                 due,
             );
         }
         Ok(snapshot)
     }
 
+    fn usage(&self) -> Option<ProcessUsage> {
+        self.watch.as_ref().and_then(Watch::usage)
+    }
+
+    /// Whether so much time has passed since the last point that another one says something.
+    fn point_is_long(&self) -> bool {
+        sys::now().saturating_since(self.history.under_way()) >= LEAST_POINT
+    }
+
     /// A point of the series.
-    fn point(&mut self, phase: Phase, snapshot: &Snapshot, over: Duration) {
-        let now = sys::now();
-        let seconds = over.as_secs_f64();
-        let usage = self.watch.as_ref().and_then(Watch::usage);
-        let reading = Reading {
-            at: now,
-            ok: snapshot.messages.ok,
-            bench_cpu: snapshot.cpu.iter().sum(),
-            server: usage.map_or(Duration::ZERO, |usage| usage.running),
-        };
-        let recent = std::mem::take(&mut self.recent).response;
-        let percentile =
-            |quantile| (!recent.is_empty()).then(|| recent.value_at_quantile(quantile));
-        let server = reading.server.saturating_sub(self.second.server).as_secs_f64();
-        let known = usage.is_some() && !self.second.server.is_zero();
-        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-        let point = Second {
-            at_s: now.saturating_since(self.started).as_secs_f64(),
-            phase: phase.name().to_owned(),
-            connections: snapshot.open,
-            rate: reading.ok.saturating_sub(self.second.ok) as f64 / seconds,
-            p50_ns: percentile(0.5),
-            p99_ns: percentile(0.99),
-            errors: snapshot.faults(),
-            server_rss_bytes: usage.map(|usage| usage.rss_bytes),
-            server_cpus: known.then_some(server / seconds),
-            bench_cpus: reading.bench_cpu.saturating_sub(self.second.bench_cpu) as f64
-                / 1e9
-                / seconds,
-        };
-        self.second = reading;
-        self.series.push(point);
+    fn point(&mut self, phase: Phase, snapshot: &Snapshot) {
+        let reading = Reading::new(sys::now(), snapshot, self.usage().as_ref());
+        self.history.point(phase, snapshot, reading);
     }
 
     /// Notes the server's memory at so many connections, no more often than a page can show.
@@ -416,25 +380,26 @@ impl Bench {
         let Some(watch) = &self.watch else { return };
         let all = u64::from(self.plan.job.connections) + u64::from(self.plan.job.idle);
         let step = (all / MEMORY_POINTS as u64).max(1);
-        let last = self.memory.last().map(|point| point.connections);
+        let memory = &mut self.history.memory;
+        let last = memory.last().map(|point| point.connections);
         let far = last.is_none_or(|last| connections >= last + step || connections == all);
-        if !far || self.memory.len() > 2 * MEMORY_POINTS {
+        if !far || memory.len() > 2 * MEMORY_POINTS {
             return;
         }
         if let Some(server_rss_bytes) = watch.rss() {
-            self.memory.push(MemoryPoint { connections, server_rss_bytes });
+            memory.push(MemoryPoint { connections, server_rss_bytes });
         }
     }
 
     fn passed(&mut self, phase: Phase, began: Time, summary: String) {
         let passed = Passed {
             name: phase.name().to_owned(),
-            start_s: began.saturating_since(self.started).as_secs_f64(),
+            start_s: began.saturating_since(self.history.started).as_secs_f64(),
             seconds: since(began),
             summary,
         };
         self.live.passed(&passed);
-        self.phases.push(passed);
+        self.history.phases.push(passed);
     }
 
     /// Sleeps a moment: short ones at first, for what is done in no time.
@@ -447,7 +412,7 @@ impl Bench {
     /// Sleeps until the next point of the series, but not beyond `until`.
     fn pause_until(&self, until: Time) {
         let now = sys::now();
-        let point = self.second.at + Duration::from_secs(1);
+        let point = self.history.under_way() + Duration::from_secs(1);
         let next = point.min(until).min(now + Duration::from_millis(250));
         std::thread::sleep(next.saturating_since(now).max(Duration::from_millis(1)));
     }
@@ -455,18 +420,4 @@ impl Bench {
 
 fn since(began: Time) -> f64 {
     sys::now().saturating_since(began).as_secs_f64()
-}
-
-/// The smallest step of the clock among some thousand.
-fn clock_step() -> u64 {
-    let mut last = sys::now().as_nanos();
-    let mut smallest = u64::MAX;
-    for _ in 0..10_000 {
-        let now = sys::now().as_nanos();
-        if now > last {
-            smallest = smallest.min(now - last);
-        }
-        last = now;
-    }
-    smallest
 }

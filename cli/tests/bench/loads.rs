@@ -142,6 +142,33 @@ fn is_memory_measured_of_the_process_that_is_named() {
 }
 
 #[test]
+fn is_what_the_server_used_divided_by_what_it_answered_meanwhile() {
+    // It answers ten messages during the run, and a thousand when that is over.
+    let program = "
+import socket, time
+server = socket.create_server(('127.0.0.1', 0))
+print(server.getsockname(), flush=True)
+connection = server.accept()[0]
+connection.sendall(connection.recv(640, socket.MSG_WAITALL))
+time.sleep(1)
+while received := connection.recv(65536):
+    connection.sendall(received)
+";
+    if !cfg!(target_os = "linux") || Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: it needs Linux and python3");
+        return;
+    }
+    let server = Serving::start(Command::new("python3").args(["-c", program]));
+    let (port, pid) = (server.port.to_string(), server.pid());
+    let load = ["-s", "raw", "-c", "1", "-i", "1000", "-d", "500ms", "--server-pid", &pid];
+    let ran = bench(&[&["127.0.0.1", &port], &load[..]].concat());
+    assert_eq!((ran.number("messages.ok"), ran.status), (1010.0, 0), "{ran:?}");
+    let used = ran.number("server.cpus") * 0.5 * 1e6;
+    let answers = used / ran.number("server.cpu_us_per_message");
+    assert!((1.0..100.0).contains(&answers), "{answers}: {ran:?}");
+}
+
+#[test]
 fn is_a_server_that_is_not_there_said_so() {
     // A port that was free a moment ago.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();

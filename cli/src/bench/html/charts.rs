@@ -147,10 +147,11 @@ fn latency(runs: &[Run<'_>]) -> Option<Chart> {
 }
 
 fn throughput(runs: &[Run<'_>]) -> Option<Chart> {
-    let of_run = |second: &Second| second.phase == "run" || second.phase == "warmup";
+    let of_run = |second: &Second| ["run", "warmup"].contains(&second.phase.as_str());
+    let answering = |second: &Second| of_run(second) || second.phase == "drain";
     let mut lines = Vec::new();
     for run in runs {
-        let rate = |second: &Second| of_run(second).then_some(second.rate);
+        let rate = |second: &Second| answering(second).then_some(second.rate);
         let mut line = series(run, named(run, runs, "answered per second"), run.class, rate);
         line.filled = runs.len() == 1;
         lines.push(line);

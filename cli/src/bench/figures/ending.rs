@@ -1,0 +1,82 @@
+//! How a run ended: its exit status, and the reason in words.
+
+use crate::bench::args::Args;
+use crate::bench::job::Snapshot;
+use crate::bench::report::{Connections, Messages, Report};
+use crate::bench::run::Ran;
+use crate::bench::table::count;
+use crate::failure::FAILED;
+
+/// The exit status where a threshold was missed.
+const MISSED: u8 = 3;
+
+pub(super) fn exit_status(report: &Report) -> u8 {
+    let Messages { ok, lost, wrong, late, duplicate, .. } = report.messages;
+    let Connections { requested, established, lost: lost_connections, .. } = report.connections;
+    let incomplete = established < requested || lost_connections > 0;
+    if lost + wrong + late + duplicate > 0 || incomplete || ok == 0 {
+        FAILED
+    } else if report.thresholds.iter().any(|threshold| !threshold.met) {
+        MISSED
+    } else {
+        0
+    }
+}
+
+/// Why a run ended that had time left.
+pub(crate) fn why_ended(snapshot: &Snapshot, args: &Args) -> String {
+    if let Some(stopped) = &snapshot.stopped {
+        return format!("no more connections: {stopped}");
+    }
+    if snapshot.lost > 0 && !args.short {
+        return "every connection was closed by the server".to_owned();
+    }
+    "there was no connection left".to_owned()
+}
+
+pub(super) fn exit_reason(report: &Report, ran: &Ran) -> String {
+    let advised = |reason: &str| {
+        let worst = report.errors.iter().max_by_key(|error| error.count);
+        match worst.and_then(|error| error.next_step.as_ref()) {
+            Some(next_step) => format!("{reason}; {next_step}"),
+            None => reason.to_owned(),
+        }
+    };
+    let ended_after_one = ran.closed.ended_after_one;
+    if ended_after_one > 0 && ended_after_one == report.connections.lost {
+        return "the server closes each connection after one reply; --short measures such servers"
+            .to_owned();
+    }
+    let Connections { requested, established, lost, .. } = report.connections;
+    if let Some(cut) = ran.cut.as_ref().filter(|_| established > 0) {
+        return advised(cut);
+    }
+    if established < requested {
+        let why = match &ran.ramped.stopped {
+            Some(stopped) => format!(": {stopped}"),
+            None => String::new(),
+        };
+        let short_of = format!("{established} of {requested} connections were established{why}");
+        return advised(&short_of);
+    }
+    if lost > 0 {
+        return advised(&format!("{lost} connections ended before bench closed them"));
+    }
+    let Messages { ok, lost, wrong, late, duplicate, .. } = report.messages;
+    let faults = [("lost", lost), ("wrong", wrong), ("late", late), ("duplicated", duplicate)];
+    let faults: Vec<String> = faults
+        .iter()
+        .filter(|(_, number)| *number > 0)
+        .map(|(name, number)| format!("{} {name}", count(*number)))
+        .collect();
+    if !faults.is_empty() {
+        return format!("bad replies: {}", faults.join(", "));
+    }
+    if ok == 0 {
+        return "nothing was answered".to_owned();
+    }
+    match report.thresholds.iter().find(|threshold| !threshold.met) {
+        Some(missed) => format!("threshold missed: {}", missed.name),
+        None => "completed".to_owned(),
+    }
+}
