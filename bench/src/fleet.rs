@@ -31,20 +31,24 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts what `connections` need: echo servers without an idle timeout.
     pub(crate) fn start(connections: u64) -> Result<Self> {
-        let most = connections_per_process()?;
-        let mut servers = Vec::new();
-        let mut left = connections;
-        while left > 0 {
-            let share = left.min(most);
-            left -= share;
+        let shares = shares(connections, connections_per_process()?);
+        let start = |share| {
             let contender = Contender::myriapod(&[
                 "--idle-timeout=0",
                 &format!("--max-connections={}", share + 1),
             ])?;
-            servers.push((Running::start_anywhere(&contender)?, share));
-        }
-        Ok(Self { servers })
+            Ok((Running::start_anywhere(&contender)?, share))
+        };
+        Ok(Self { servers: shares.into_iter().map(start).collect::<Result<_>>()? })
     }
+}
+
+/// The share of each of as many servers as connections need, as clients deal them that connect to
+/// one after the other: even ones, with what is left over at the first.
+fn shares(connections: u64, most: u64) -> Vec<u64> {
+    let servers = connections.div_ceil(most);
+    let share = |nth| connections / servers + u64::from(nth < connections % servers);
+    (0..servers).map(share).collect()
 }
 
 /// Starts servers, prints their ports, and ends them when standard input ends or a signal comes.
@@ -56,7 +60,7 @@ pub(crate) fn run(connections: u64) -> Result<()> {
     eprintln!(
         "{} servers for {connections} connections, {} at most on each; the end of input or Ctrl-C ends them",
         ports.len(),
-        connections_per_process()?,
+        fleet.servers.iter().map(|(_, share)| *share).max().unwrap_or_default(),
     );
     let (tell, ended) = mpsc::channel();
     thread::spawn(move || {
@@ -67,4 +71,23 @@ pub(crate) fn run(connections: u64) -> Result<()> {
     });
     while signals.take().is_none() && ended.recv_timeout(Duration::from_millis(100)).is_err() {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn has_every_server_room_for_what_it_is_dealt_in_turn() {
+        for (connections, most) in [(200_000, 19_872), (19_872, 19_872), (19_873, 19_872), (7, 3)] {
+            let shares = shares(connections, most);
+            let servers = shares.len() as u64;
+            assert_eq!(servers, connections.div_ceil(most));
+            for (nth, share) in (0..).zip(&shares) {
+                let dealt = (0..connections).filter(|id| id % servers == nth).count() as u64;
+                assert_eq!(*share, dealt, "{nth} of {servers}");
+                assert!(*share <= most);
+            }
+        }
+    }
 }

@@ -39,7 +39,8 @@ yardstick   the echo service beside a raw C epoll loop: processor time per reque
 bad-peers   latency of 100 good clients, without and with 2,000 of each kind of bad one
 compare     other servers and ours, side by side, as tables and a page
 servers     as many `serve` processes as N connections need descriptors: prints their
-            ports; they end with this program's input, or with Ctrl-C
+            ports, as `myriapod bench --ports` takes them; they end with this program's
+            input, or with Ctrl-C
 million     N (1,000,000) connections open at once, and a message on each: in one server
             process where descriptors allow it, over many where they do not";
 

@@ -107,8 +107,8 @@ pub(crate) struct Args {
     /// Processes [default: as many as descriptors make necessary]
     #[arg(long, value_name = "N", help_heading = SCALE)]
     pub(crate) processes: Option<Count>,
-    /// Connect to these ports in turn
-    #[arg(long, value_name = "A-B", requires = "host", help_heading = SCALE)]
+    /// Connect to these ports in turn: 7000-7010, or 41001,38007,7000-7010
+    #[arg(long, value_name = "A,B,C-D", requires = "host", help_heading = SCALE)]
     pub(crate) ports: Option<Ports>,
     /// Connect from these addresses in turn [default: on loopback, as many of
     /// 127.0.0.0/8 as ports make necessary]
@@ -287,7 +287,7 @@ impl Args {
             (None, None) if host.starts_with("unix:") => vec![0],
             (None, None) => {
                 return Err(Failure::usage(format_args!("which port of {host}?"))
-                    .with_next_step("`myriapod bench HOST PORT`, or --ports A-B"));
+                    .with_next_step("`myriapod bench HOST PORT`, or --ports A,B,C-D"));
             }
         };
         let first = ports.first().copied().unwrap_or_default();

@@ -47,7 +47,7 @@ fn decimal(digits: &str) -> Option<f64> {
     if plain { digits.parse().ok() } else { None }
 }
 
-/// `7000-7050`, or one port.
+/// `7000-7050`, one port, or a list of both: `7000,7010-7012`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ports(pub(crate) Vec<u16>);
 
@@ -55,13 +55,15 @@ impl FromStr for Ports {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        match (first.parse::<u16>(), last.parse::<u16>()) {
-            (Ok(first), Ok(last)) if first > 0 && first <= last => {
-                Ok(Self((first..=last).collect()))
+        let mut ports = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            match (first.parse::<u16>(), last.parse::<u16>()) {
+                (Ok(first), Ok(last)) if first > 0 && first <= last => ports.extend(first..=last),
+                _ => return Err("expected ports, such as 7000-7050 or 7000,7010-7012".to_owned()),
             }
-            _ => Err("expected a port or a range of them, such as 7000-7050".to_owned()),
         }
+        Ok(Self(ports))
     }
 }
 
@@ -131,7 +133,8 @@ mod tests {
     fn are_ranges_whole() {
         assert_eq!("7000-7002".parse(), Ok(Ports(vec![7000, 7001, 7002])));
         assert_eq!("80".parse(), Ok(Ports(vec![80])));
-        for text in ["", "0", "5-4", "1-70000", "a"] {
+        assert_eq!("41001,80,7000-7001".parse(), Ok(Ports(vec![41_001, 80, 7000, 7001])));
+        for text in ["", "0", "5-4", "1-70000", "a", "80,", "80,,81", "80 81"] {
             assert!(text.parse::<Ports>().is_err(), "{text}");
         }
         let sources = "127.0.0.255-127.0.1.1,::1".parse::<Sources>().unwrap().0;
