@@ -184,15 +184,16 @@ impl Clients {
         }
     }
 
-    /// A message on each connection: all are sent before `go` lets the server see them.
+    /// As many messages on each connection as may be in flight: all are sent before `go` lets the
+    /// server see them.
     pub(crate) fn round(&mut self, go: impl FnOnce() -> Result<()>) -> Result<()> {
         let keys: Vec<_> = self.selector.iter().map(|(key, _)| key).collect();
         for key in &keys {
-            self.send(*key, 1)?;
+            self.send(*key, self.in_flight as u64)?;
         }
         go()?;
-        let mut come = 0;
-        while come < keys.len() as u64 {
+        let (mut come, all) = (0, (keys.len() * self.in_flight) as u64);
+        while come < all {
             if self.selector.select(Some(PATIENCE))? == 0 {
                 return Err(format!("no reply within {PATIENCE:?}").into());
             }

@@ -15,8 +15,8 @@ use crate::servers::Running;
 /// Connections that are at work.
 const CONNECTIONS: u64 = 50;
 
-/// Rounds of a message on each, in the two runs whose difference counts.
-const ROUNDS: [u64; 2] = [20, 120];
+/// Messages on each connection, in the two runs whose difference counts.
+const MESSAGES: [u64; 2] = [16, 112];
 
 /// Messages whose system calls are counted.
 const TRACED: u64 = 5_000;
@@ -29,14 +29,16 @@ pub(crate) fn installed(program: &str) -> bool {
 }
 
 /// Instructions in user space for each message, by callgrind: two runs that differ only in the number
-/// of messages. The server is halted while they are sent, so that one wait brings all.
-pub(crate) fn instructions(peer: &Peer) -> Result<f64> {
-    let [few, many] = ROUNDS;
-    let more = instructions_of(peer, many)?.saturating_sub(instructions_of(peer, few)?);
+/// of messages. The server is halted while they are sent, so many on each connection at once, so that
+/// one wait brings all.
+pub(crate) fn instructions(peer: &Peer, in_flight: usize) -> Result<f64> {
+    let [few, many] = MESSAGES;
+    let of = |messages: u64| instructions_of(peer, messages / in_flight as u64, in_flight);
+    let more = of(many)?.saturating_sub(of(few)?);
     Ok(more as f64 / ((many - few) * CONNECTIONS) as f64)
 }
 
-fn instructions_of(peer: &Peer, rounds: u64) -> Result<u64> {
+fn instructions_of(peer: &Peer, rounds: u64, in_flight: usize) -> Result<u64> {
     let log = std::env::temp_dir().join(format!(
         "myriapod-bench.{}.{:?}",
         std::process::id(),
@@ -47,7 +49,7 @@ fn instructions_of(peer: &Peer, rounds: u64) -> Result<u64> {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(format!("--log-file={}", log.display()));
     let server = Running::start_under(&mut valgrind, &peer.contender)?;
-    let mut clients = Clients::none(server.port, &peer.request, peer.expect, 1)?;
+    let mut clients = Clients::none(server.port, &peer.request, peer.expect, in_flight)?;
     clients.grow(CONNECTIONS)?;
     for _ in 0..rounds {
         server.signal(Signal::SIGSTOP)?;
@@ -61,9 +63,9 @@ fn instructions_of(peer: &Peer, rounds: u64) -> Result<u64> {
 }
 
 /// System calls for each message, all together and by name, by strace.
-pub(crate) fn system_calls(peer: &Peer) -> Result<(f64, String)> {
+pub(crate) fn system_calls(peer: &Peer, in_flight: usize) -> Result<(f64, String)> {
     let server = Running::start(&peer.contender)?;
-    let mut clients = Clients::none(server.port, &peer.request, peer.expect, 1)?;
+    let mut clients = Clients::none(server.port, &peer.request, peer.expect, in_flight)?;
     clients.grow(CONNECTIONS)?;
     let log = std::env::temp_dir().join(format!("myriapod-bench.{}.strace", std::process::id()));
     let mut strace = Command::new("strace")

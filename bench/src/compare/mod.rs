@@ -15,11 +15,14 @@ use clap::Parser;
 use crate::load::{Clients, Measured};
 use crate::servers::{Running, pin_clients};
 use crate::{Result, median};
-use peers::{Job, NAMES, Peer, YARDSTICK};
+use peers::{Job, NAMES, Peer, YARDSTICK, YARDSTICK_AGAIN};
 use table::{Cell, Table};
 
 /// Connections, and messages in flight on each.
 const SETTINGS: [(u64, usize); 4] = [(50, 1), (1_000, 1), (10_000, 1), (50, 16)];
+
+/// Messages in flight on each connection where things are counted.
+const COUNTED: [usize; 2] = [1, 16];
 
 /// Short connections that are open at the same time.
 const SLOTS: u64 = 50;
@@ -75,8 +78,9 @@ struct Figures {
     rate: BTreeMap<usize, Vec<f64>>,
     busy: BTreeMap<usize, Vec<f64>>,
     bytes: Vec<f64>,
-    instructions: Option<f64>,
-    calls: Option<(f64, String)>,
+    /// For each of what is in flight where things are counted.
+    instructions: [Option<f64>; 2],
+    calls: [Option<(f64, String)>; 2],
 }
 
 /// What a run came to: processor time, rate, and the bytes of an idle connection.
@@ -88,6 +92,9 @@ struct Ran {
 
 /// Builds, measures, prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return Err("only what is optimized is worth comparing: cargo run --release -p myriapod-bench -- compare".into());
+    }
     let began = Instant::now();
     let (rounds, time) = if args.counted_only {
         (0, 0)
@@ -165,7 +172,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut notes = vec![
         format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes.", machine(), time.as_millis()),
-        "Servers run on processor 0, clients on processor 1. † where the server had work for less than 90 % of the time, so that its clients set the rate.".to_owned(),
+        "Servers run on processor 0, clients on processor 1. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many: select watches descriptors below 1,024. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise.".to_owned(),
         format!("The host stole {stolen:.2} s of processor time in {:.0} s; runs that saw it: {}, repeated at once; still so, and left out: {}.", timed.elapsed().as_secs_f64(), noise.stolen, noise.dropped),
         format!("All of it took {:.1} minutes.", began.elapsed().as_secs_f64() / 60.0),
     ];
@@ -215,24 +222,29 @@ fn count(
                     let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let Some(peer) = peers.get(at) else { return done };
                     eprintln!("instructions: {}, {}", peer.name, peer.job.name());
-                    done.push((at, counted::instructions(peer).map_err(|e| e.to_string())));
+                    for (nth, in_flight) in COUNTED.into_iter().enumerate() {
+                        let count = counted::instructions(peer, in_flight);
+                        done.push((at, nth, count.map_err(|e| e.to_string())));
+                    }
                 }
             };
             let workers = [scope.spawn(work), scope.spawn(work)];
             workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect::<Vec<_>>()
         });
-        for (at, count) in counts {
+        for (at, nth, count) in counts {
             match count {
-                Ok(count) => figures[at].instructions = Some(count),
+                Ok(count) => figures[at].instructions[nth] = Some(count),
                 Err(error) => problems.push(format!("{}, instructions: {error}", peers[at].name)),
             }
         }
     }
     for (peer, figures) in peers.iter().zip(figures).filter(|_| strace) {
         eprintln!("system calls: {}, {}", peer.name, peer.job.name());
-        match counted::system_calls(peer) {
-            Ok(calls) => figures.calls = Some(calls),
-            Err(error) => problems.push(format!("{}, system calls: {error}", peer.name)),
+        for (calls, in_flight) in figures.calls.iter_mut().zip(COUNTED) {
+            match counted::system_calls(peer, in_flight) {
+                Ok(counted) => *calls = Some(counted),
+                Err(error) => problems.push(format!("{}, system calls: {error}", peer.name)),
+            }
         }
     }
 }
@@ -287,7 +299,8 @@ fn keep(figures: &mut Figures, setting: usize, ran: Ran, base: Ran) {
     figures.cpu.entry(setting).or_default().push(cpu);
     let rate = measured.requests_per_second / base.requests_per_second;
     figures.rate.entry(setting).or_default().push(rate);
-    figures.busy.entry(setting).or_default().push(measured.busy);
+    // A ratio says nothing of the servers where either of them waited.
+    figures.busy.entry(setting).or_default().push(measured.busy.min(base.busy));
     figures.bytes.extend(ran.bytes);
 }
 
@@ -338,27 +351,33 @@ fn tables(job: Job, peers: &[Peer], figures: &[Figures], yardstick: usize) -> Ve
         Cell::of(figures.rate.get(&setting)?, waited)
     }));
     made.push(Table {
-        title: format!("Counted, {what}"),
+        title: format!("Counted at 50 connections, {what}"),
         columns: [
             "user instructions per message",
-            "bytes per idle connection",
+            "16 in flight",
             "system calls per message",
+            "16 in flight",
             "which",
+            "bytes of resident memory per idle connection",
         ]
         .map(str::to_owned)
         .to_vec(),
         rows: rows
             .iter()
+            .filter(|at| peers[**at].name != YARDSTICK_AGAIN)
             .map(|at| {
                 let figures = &figures[*at];
-                let whole = |value: f64| Cell::Text(format!("{value:.0}"));
-                let bytes = (!figures.bytes.is_empty()).then(|| whole(median(&figures.bytes)));
-                let calls = figures.calls.as_ref();
+                let instructions =
+                    |nth: usize| figures.instructions[nth].map(|n| Cell::Text(format!("{n:.0}")));
+                let calls = |nth: usize| figures.calls[nth].as_ref();
+                let sum = |nth: usize| calls(nth).map(|(sum, _)| Cell::Text(format!("{sum:.2}")));
                 let cells = vec![
-                    figures.instructions.map(whole),
-                    bytes,
-                    calls.map(|(sum, _)| Cell::Text(format!("{sum:.2}"))),
-                    calls.map(|(_, named)| Cell::Text(named.clone())),
+                    instructions(0),
+                    instructions(1),
+                    sum(0),
+                    sum(1),
+                    calls(0).map(|(_, named)| Cell::Text(named.clone())),
+                    bytes(&figures.bytes),
                 ];
                 (peers[*at].name.to_owned(), cells)
             })
@@ -366,6 +385,13 @@ fn tables(job: Job, peers: &[Peer], figures: &[Figures], yardstick: usize) -> Ve
         drawn: false,
     });
     made
+}
+
+/// The median and the range of bytes per connection.
+fn bytes(all: &[f64]) -> Option<Cell> {
+    let least = all.iter().copied().min_by(f64::total_cmp)?;
+    let most = all.iter().copied().max_by(f64::total_cmp)?;
+    Some(Cell::Text(format!("{:.0} ({least:.0} to {most:.0})", median(all))))
 }
 
 /// Hundredths of a second that the host has taken away from this machine.
