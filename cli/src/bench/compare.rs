@@ -33,7 +33,7 @@ fn memory(value: f64) -> String {
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 const FIGURES: [Figure; 18] = [
-    ("connections", |run| Some(run.connections.established as f64), whole),
+    ("connections", |run| Some(run.connected() as f64), whole),
     ("messages ok", |run| Some(run.messages.ok as f64), whole),
     ("lost", |run| Some(run.messages.lost as f64), whole),
     ("wrong", |run| Some(run.messages.wrong as f64), whole),

@@ -127,7 +127,7 @@ pub(crate) struct Machine {
 pub(crate) struct Connections {
     /// Active and idle together; with `--short`, those open at once.
     pub(crate) requested: u64,
-    /// Connected when the ramp ended.
+    /// Connected when the ramp ended; with `--short`, places of those requested that were used.
     pub(crate) established: u64,
     /// Idle ones among them.
     pub(crate) idle: u64,
@@ -339,6 +339,11 @@ pub(crate) struct RateTried {
 }
 
 impl Report {
+    /// How many connections there were: with `--short`, one after the other.
+    pub(crate) const fn connected(&self) -> u64 {
+        if self.settings.short { self.connections.opened } else { self.connections.established }
+    }
+
     /// Reads what `--json` wrote.
     ///
     /// # Errors

@@ -19,18 +19,16 @@ pub(crate) fn table(report: &Report) -> String {
     line("target", target(report));
     line("load", load(report));
     let connections = &report.connections;
-    let mut text = format!(
-        "{} of {} established",
-        count(connections.established),
-        count(connections.requested)
-    );
+    let requested = count(connections.requested);
+    let mut text = if settings.short {
+        format!("{} opened, at most {requested} at once", count(connections.opened))
+    } else {
+        format!("{} of {requested} established", count(connections.established))
+    };
     for (number, what) in [(connections.failed, "failed"), (connections.lost, "lost")] {
         if number > 0 {
             let _ = write!(text, ", {} {what}", count(number));
         }
-    }
-    if settings.short {
-        let _ = write!(text, "; {} opened", count(connections.opened));
     }
     line("connections", text);
     let messages = &report.messages;

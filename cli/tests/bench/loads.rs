@@ -1,10 +1,12 @@
 //! The kinds of load, and the servers they are for.
 
+use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
-use super::support::{Serving, bench, myriapod, run};
+use super::support::{LEN, Serving, bench, bench_raw, myriapod, reply, run};
 
 #[test]
 fn does_bench_alone_start_a_server_and_end_with_a_table() {
@@ -105,6 +107,40 @@ fn does_a_short_run_say_who_closes_first() {
     let ran = bench(&["127.0.0.1", &port, "-c", "3", "-m", "300"]);
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.reason().contains("--short"), "{ran:?}");
+}
+
+#[test]
+fn is_a_short_run_complete_that_has_fewer_messages_than_places() {
+    let server = Serving::myriapod(&["--one-shot"]);
+    let port = server.port.to_string();
+    let ran = bench(&["127.0.0.1", &port, "--short", "-m", "10"]);
+    assert_eq!((ran.fates(), ran.status), ([10, 0, 0, 0, 0], 0), "{ran:?}");
+    assert_eq!(ran.reason(), "completed");
+    assert!(ran.stdout.contains("10 opened, at most 50 at once"), "{ran:?}");
+}
+
+#[test]
+fn does_a_short_run_fail_where_connecting_does() {
+    // It answers 20 connections and is gone.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut listener = Some(listener);
+        for nth in 0..20 {
+            let (mut stream, _) = listener.as_ref().unwrap().accept().unwrap();
+            let mut message = [0; LEN];
+            stream.read_exact(&mut message).unwrap();
+            if nth == 19 {
+                listener = None;
+            }
+            reply(&mut stream, &message);
+        }
+    });
+    let ran = bench_raw(port, &["--short", "-c", "1", "-m", "100"]);
+    assert_eq!((ran.fates(), ran.status), ([20, 0, 0, 0, 0], 1), "{ran:?}");
+    assert!(ran.number("connections.failed") > 0.0, "{ran:?}");
+    assert!(ran.reason().contains("connect"), "{ran:?}");
+    assert!(ran.reason().contains("is the server running"), "{ran:?}");
 }
 
 #[test]

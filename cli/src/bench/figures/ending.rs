@@ -12,15 +12,21 @@ const MISSED: u8 = 3;
 
 pub(super) fn exit_status(report: &Report) -> u8 {
     let Messages { ok, lost, wrong, late, duplicate, .. } = report.messages;
-    let Connections { requested, established, lost: lost_connections, .. } = report.connections;
-    let incomplete = established < requested || lost_connections > 0;
-    if lost + wrong + late + duplicate > 0 || incomplete || ok == 0 {
+    if lost + wrong + late + duplicate > 0 || is_incomplete(report) || ok == 0 {
         FAILED
     } else if report.thresholds.iter().any(|threshold| !threshold.met) {
         MISSED
     } else {
         0
     }
+}
+
+/// Whether connections are missing. Short ones are opened as they are needed, so what matters is
+/// that none of them failed, not how many there were at once.
+const fn is_incomplete(report: &Report) -> bool {
+    let Connections { requested, established, failed, lost, .. } = report.connections;
+    let missing = if report.settings.short { failed > 0 } else { established < requested };
+    missing || lost > 0
 }
 
 /// Why a run ended that had time left.
@@ -47,11 +53,15 @@ pub(super) fn exit_reason(report: &Report, ran: &Ran) -> String {
         return "the server closes each connection after one reply; --short measures such servers"
             .to_owned();
     }
-    let Connections { requested, established, lost, .. } = report.connections;
+    let Connections { requested, established, failed, lost, opened, .. } = report.connections;
     if let Some(cut) = ran.cut.as_ref().filter(|_| established > 0) {
         return advised(cut);
     }
-    if established < requested {
+    if report.settings.short && failed > 0 {
+        let tried = count(failed + opened);
+        return advised(&format!("{} of {tried} attempts to connect failed", count(failed)));
+    }
+    if !report.settings.short && established < requested {
         let why = match &ran.ramped.stopped {
             Some(stopped) => format!(": {stopped}"),
             None => String::new(),

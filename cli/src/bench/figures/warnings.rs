@@ -11,6 +11,9 @@ const FULL: f64 = 0.95;
 /// So much stolen time disturbs.
 const STEAL: f64 = 1.0;
 
+/// A shorter wait is no stall.
+const LEAST_STALL_NS: u64 = 1_000_000;
+
 /// A clock with larger steps than this is coarse.
 const COARSE_NS: u64 = 1000;
 
@@ -60,36 +63,55 @@ pub(super) fn warnings(args: &Args, report: &Report, ran: &Ran) -> Vec<String> {
             count(report.messages.unsent)
         ));
     }
+    if args.rate.is_some() {
+        warnings.extend(stall(report, ran));
+    }
+    if let Some(first) = &ran.closed.first_wrong {
+        warnings.push(format!("the first wrong reply was: {first}"));
+    }
+    let answered = report.latency_ns.response.count as f64;
+    // The lowest percentile that has not even one answer above it.
+    let least = [("p90", 10.0), ("p99", 100.0), ("p99.9", 1000.0), ("p99.99", 10_000.0)];
+    let few = least.iter().find(|(_, least)| answered < *least && answered > 0.0);
+    if let Some((percentile, _)) = few {
+        let above = if *percentile == "p99.99" { "" } else { " and what is above it" };
+        warnings.push(format!(
+            "{answered} answers are few for {percentile}{above}: read it as the slowest of them"
+        ));
+    }
+    warnings
+}
+
+/// What a closed loop would hide, and whose doing it is: messages that waited long before they were
+/// sent, although bench itself was not late.
+fn stall(report: &Report, ran: &Ran) -> Option<String> {
     let Latencies { service, response } = &report.latency_ns;
     let pairs = [
         ("10 %", response.p90, service.p90),
         ("1 %", response.p99, service.p99),
         ("0.1 %", response.p999, service.p999),
     ];
-    let hidden = pairs.iter().find(|(_, response, service)| *response > 2 * *service);
-    if let Some((share, response, service)) = hidden
-        && args.rate.is_some()
-    {
-        warnings.push(format!(
-            "the server stalled or fell behind: {share} of the messages took {} or more from when \
-             they were due, but only {} once they were sent; a closed loop sends nothing during a \
-             stall, so it shows the second figure alone and hides the stall",
-            duration(*response),
-            duration(*service)
+    let waited = |response: u64, service: u64| response.saturating_sub(service);
+    let (share, response, service) = pairs.into_iter().find(|&(_, response, service)| {
+        response > 2 * service && waited(response, service) > LEAST_STALL_NS
+    })?;
+    let took = format!(
+        "{share} of the messages took {} or more from when they were due, but only {} once they \
+         were sent",
+        duration(response),
+        duration(service)
+    );
+    // Whatever is due while bench sleeps waits as if the server had stalled.
+    let late = ran.latencies.delay.max();
+    if waited(response, service) > 2 * late {
+        return Some(format!(
+            "the server stalled or fell behind: {took}; a closed loop sends nothing during a stall, \
+             so it shows the second figure alone and hides the stall"
         ));
     }
-    if let Some(first) = &ran.closed.first_wrong {
-        warnings.push(format!("the first wrong reply was: {first}"));
-    }
-    let answered = report.latency_ns.response.count as f64;
-    if let Some(step) = [(0.9999, 10_000.0), (0.999, 1000.0), (0.99, 100.0)]
-        .iter()
-        .find(|(_, least)| answered < *least && *least <= 1000.0 && answered > 0.0)
-    {
-        warnings.push(format!(
-            "{answered} answers are few for the {} quantile: read it as the slowest of them",
-            step.0
-        ));
-    }
-    warnings
+    Some(format!(
+        "{took}; bench itself was up to {} late with what it could have sent, so this says nothing \
+         about the server",
+        duration(late)
+    ))
 }

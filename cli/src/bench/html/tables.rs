@@ -51,7 +51,7 @@ const FIGURES: [Figure; 8] = [
     },
     Figure {
         name: "connections",
-        of: |report| Some(report.connections.established as f64),
+        of: |report| Some(report.connected() as f64),
         text: count,
         better: Better::Neither,
     },
@@ -162,6 +162,9 @@ fn aside(name: &str, report: &Report) -> Option<String> {
         "connections" => {
             let connections = &report.connections;
             match connections.requested {
+                requested if report.settings.short => {
+                    Some(format!("at most {} at once", crate::doctor::grouped(requested)))
+                }
                 requested if requested == connections.established => {
                     Some("all asked for".to_owned())
                 }

@@ -20,10 +20,7 @@ fn bytes(bytes: u64) -> String {
 pub(super) fn headline(report: &Report) -> String {
     let response = &report.latency_ns.response;
     if response.count == 0 {
-        return format!(
-            "{} connections, no message answered",
-            grouped(report.connections.established)
-        );
+        return format!("{} connections, no message answered", grouped(report.connected()));
     }
     let rate = count(report.rate.achieved);
     format!("{rate} messages per second, 99 % within {}", ns(response.p99))
@@ -75,17 +72,27 @@ pub(super) fn job(report: &Report) -> String {
     )
 }
 
+fn connections(report: &Report) -> String {
+    let (connected, requested) = (report.connected(), report.connections.requested);
+    let (connected, requested) = (grouped(connected), grouped(requested));
+    if report.settings.short {
+        format!("{connected} opened, at most {requested} at once")
+    } else {
+        format!("{connected} of {requested}")
+    }
+}
+
 /// What came of it: the class of a verdict, and its words.
 pub(super) fn verdict(report: &Report) -> (&'static str, String) {
     let missed: Vec<_> =
         report.thresholds.iter().filter(|threshold| !threshold.met).map(threshold).collect();
     let messages = &report.messages;
-    let established = grouped(report.connections.established);
+    let connected = grouped(report.connected());
     match report.exit_status {
         0 => {
             let ok = grouped(messages.ok);
             let text = format!(
-                "All {ok} messages on {established} connections were answered rightly and in time."
+                "All {ok} messages on {connected} connections were answered rightly and in time."
             );
             let warned = if report.warnings.is_empty() { "good" } else { "fair" };
             let but = if report.warnings.is_empty() {
@@ -109,9 +116,12 @@ pub(super) fn verdict(report: &Report) -> (&'static str, String) {
                 .map(|(number, fate)| format!("{} {fate}", grouped(number)))
                 .collect();
             let connections = &report.connections;
-            if connections.established < connections.requested {
+            if report.settings.short && connections.failed > 0 {
+                let failed = grouped(connections.failed);
+                found.push(format!("{failed} attempts to connect failed"));
+            } else if !report.settings.short && connections.established < connections.requested {
                 let requested = grouped(connections.requested);
-                found.push(format!("{established} of {requested} connections established"));
+                found.push(format!("{connected} of {requested} connections established"));
             }
             let reason = match report.exit_reason.as_str() {
                 "completed" => String::new(),
@@ -160,9 +170,8 @@ pub(super) fn messages(report: &Report) -> Rows {
         (
             "connections",
             Some(format!(
-                "{} of {}, {} failed, {} lost",
-                grouped(report.connections.established),
-                grouped(report.connections.requested),
+                "{}, {} failed, {} lost",
+                connections(report),
                 grouped(report.connections.failed),
                 grouped(report.connections.lost)
             )),
