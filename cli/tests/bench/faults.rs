@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use super::support::{LEN, Ran, bench_raw, faulty, reply};
+use super::support::{LEN, Ran, TempFile, bench, bench_raw, faulty, reply};
 
 /// 100 messages on two connections with two in flight; what is not answered in half a second is
 /// late.
@@ -191,4 +191,41 @@ fn is_what_was_due_and_never_sent_part_of_the_response_times() {
     assert!(ran.warned_of("were due and never sent"), "{ran:?}");
     // The 100 ms and more until the last reply are no time in which anything was due.
     assert!((900.0..1200.0).contains(&ran.number("rate.offered")), "{ran:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn does_a_short_message_wait_whose_connection_could_not_be_made_when_it_was_due() {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use myriapod::sys::{self, AsFd as _, ListenOptions, Listener};
+
+    // One connection after the other, and two in the backlog: the next meets EAGAIN.
+    let path = TempFile::new("sock");
+    let host = format!("unix:{}", path.0.display());
+    let options = ListenOptions { backlog: 1, ..ListenOptions::default() };
+    let listener = Listener::bind(&sys::resolve(&host, 0).unwrap()[0], &options).unwrap();
+    let listener = UnixListener::from(listener.as_fd().try_clone_to_owned().unwrap());
+    listener.set_nonblocking(false).unwrap();
+    thread::spawn(move || {
+        for (nth, stream) in listener.incoming().enumerate() {
+            if nth == 20 {
+                thread::sleep(Duration::from_millis(500));
+            }
+            let mut stream = stream.unwrap();
+            let mut message = [0; LEN];
+            if stream.read_exact(&mut message).is_ok() {
+                let _ = stream.write_all(&message);
+            }
+        }
+    });
+    let load = ["--short", "-s", "raw", "-c", "100", "-r", "200", "-d", "1s"];
+    let ran = bench(&[&[host.as_str()], &load[..]].concat());
+    assert_eq!((ran.fates()[1..].iter().sum::<u64>(), ran.status), (0, 0), "{ran:?}");
+    // Of the 200, a hundred became due during the stall, and waited for up to its length.
+    let due = ran.number("messages.sent") + ran.number("messages.unsent");
+    assert!((190.0..300.0).contains(&due), "{ran:?}");
+    assert_eq!(due, ran.number("latency_ns.response.count"), "{ran:?}");
+    assert!(ran.number("latency_ns.response.p90") >= 200e6, "{ran:?}");
 }

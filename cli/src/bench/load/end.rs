@@ -170,6 +170,9 @@ impl Loader {
                         self.poller.forget(sys::AsFd::as_fd(&socket));
                     }
                     place.state = State::Vacant;
+                    if self.job.short {
+                        self.not_sent(slot);
+                    }
                 }
                 State::Open | State::Answered => {
                     place.state = State::Closing;

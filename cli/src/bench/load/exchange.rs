@@ -2,7 +2,7 @@
 
 use myriapod::sys::{self, Errno, Interest, Mode, Token};
 
-use super::{BATCH, Loader, MOST_FRESH, State, clock};
+use super::{BATCH, CATCH_UP, Loader, MOST_FRESH, State, clock};
 use crate::bench::connection::{Asked, Fate};
 use crate::bench::job::Phase;
 use crate::bench::message::{Found, Verdict};
@@ -15,18 +15,63 @@ impl Loader {
             && !(self.job.short && self.state.stopped.is_some())
     }
 
+    /// Sends what became due since the last turn, where a connection is free for it.
+    pub(super) fn send_rest_of_due(&mut self, now: u64) {
+        while let Some(due) = self.schedule.as_ref().map(Schedule::next).filter(|&due| due <= now) {
+            self.send_due();
+            if self.schedule.as_ref().is_none_or(|schedule| schedule.next() == due) {
+                return;
+            }
+        }
+    }
+
     /// What was due and will not be sent any more: its wait until now counts, or a server that
     /// stalls to the end would look well.
     pub(super) fn count_unsent(&mut self, now: u64) {
-        let Some(schedule) = &mut self.schedule else { return };
+        for due in std::mem::take(&mut self.retries) {
+            self.unsent(due, now);
+        }
+        let Some(mut schedule) = self.schedule.take() else { return };
         while schedule.next() <= now && self.budget > 0 {
-            self.latencies.response.saturating_record(now - schedule.next());
-            self.state.messages.unsent += 1;
-            self.state.due += 1;
-            self.budget -= 1;
+            self.unsent(schedule.next(), now);
             schedule.advance();
         }
-        self.schedule = None;
+    }
+
+    /// Counts a message that will not be sent, and that has its place in the budget still.
+    fn unsent(&mut self, due: u64, now: u64) {
+        self.latencies.response.saturating_record(now.saturating_sub(due));
+        self.state.messages.unsent += 1;
+        self.state.due += 1;
+        self.budget = self.budget.saturating_sub(1);
+    }
+
+    /// The connection that was opened for a request could not be made. In an open loop the request
+    /// is due all the same: another connection is tried for it, and its wait goes on.
+    pub(super) fn not_sent(&mut self, slot: usize) {
+        let Some(due) = self.slots.get(slot).map(|slot| slot.due) else { return };
+        self.busy -= 1;
+        self.budget = self.budget.saturating_add(1);
+        self.free.extend(u32::try_from(slot));
+        if self.rate.is_none() {
+            return;
+        }
+        let now = clock();
+        match self.phase {
+            Phase::Warmup | Phase::Run => {
+                self.retries.push_back(due);
+                self.retry_after = now + CATCH_UP;
+            }
+            _ => self.unsent(due, now),
+        }
+    }
+
+    /// What is due next, and whether that is a moment of the schedule.
+    fn next_due(&mut self, now: u64) -> (u64, bool) {
+        if let Some(&due) = self.retries.front().filter(|_| self.retry_after <= now) {
+            return (due, false);
+        }
+        (self.schedule.as_ref().map_or(now, Schedule::next), true)
     }
 
     /// Sends what is due to whoever has a free place; in a closed loop, something is always due.
@@ -36,7 +81,7 @@ impl Loader {
             if !self.sending() || (self.job.short && self.connecting >= MOST_FRESH) {
                 return;
             }
-            let due = self.schedule.as_ref().map_or(now, Schedule::next);
+            let (due, scheduled) = self.next_due(now);
             if due > now {
                 now = clock();
                 if due > now {
@@ -44,11 +89,14 @@ impl Loader {
                 }
             }
             let Some(slot) = self.next_free() else { return };
-            if let Some(schedule) = &mut self.schedule {
-                schedule.advance();
-                if self.phase == Phase::Run {
-                    self.state.due += 1;
+            if !scheduled {
+                self.retries.pop_front();
+                if self.failures > 0 {
+                    // As long as none succeeds, they are tried one at a time.
+                    self.retry_after = now + CATCH_UP;
                 }
+            } else if let Some(schedule) = &mut self.schedule {
+                schedule.advance();
             }
             if self.job.short {
                 self.budget -= 1;
@@ -101,6 +149,9 @@ impl Loader {
         self.waiting += count;
         if measured {
             self.budget -= count as u64;
+            if self.rate.is_some() {
+                self.state.due += count as u64;
+            }
             self.state.messages.sent += count as u64;
             self.state.bytes.sent += self.scratch.len() as u64;
         }

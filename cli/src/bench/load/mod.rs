@@ -117,6 +117,10 @@ pub(crate) struct Loader {
     failures: u32,
     schedule: Option<Schedule>,
     rate: Option<f64>,
+    /// Moments of an open loop that came, and whose short connection could not be made.
+    retries: VecDeque<u64>,
+    /// None of them is tried again before this time.
+    retry_after: u64,
     /// Messages that may still be sent.
     budget: u64,
     waiting: usize,
@@ -187,6 +191,8 @@ impl Loader {
             failures: 0,
             schedule: None,
             rate: job.rate,
+            retries: VecDeque::new(),
+            retry_after: 0,
             budget: job.messages.unwrap_or(u64::MAX),
             waiting: 0,
             busy: 0,
@@ -246,7 +252,9 @@ impl Loader {
         }
         let crowded = self.job.short && self.connecting >= MOST_FRESH;
         if self.sending() && !self.free.is_empty() && !crowded {
-            next = next.min(self.schedule.as_ref().map_or(0, Schedule::next));
+            let due = self.schedule.as_ref().map_or(0, Schedule::next);
+            let again = if self.retries.is_empty() { u64::MAX } else { self.retry_after };
+            next = next.min(due).min(again);
         }
         Some(Duration::from_nanos(next.saturating_sub(now)))
     }
@@ -276,6 +284,10 @@ impl Loader {
 
     fn enter(&mut self, phase: Phase) {
         let (now, before) = (clock(), self.phase);
+        if phase == Phase::Drain {
+            // That it is not sent yet is no fault of the server's.
+            self.send_rest_of_due(now);
+        }
         self.phase = phase;
         match phase {
             Phase::Ramp => {

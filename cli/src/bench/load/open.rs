@@ -80,9 +80,7 @@ impl Loader {
     #[cold]
     fn put_off(&mut self, slot: usize) {
         if self.job.short {
-            self.busy -= 1;
-            self.budget = self.budget.saturating_add(1);
-            self.free.extend(u32::try_from(slot));
+            self.not_sent(slot);
         } else {
             self.ramped = slot;
             self.ramp_after = clock() + CATCH_UP;
@@ -130,18 +128,14 @@ impl Loader {
     pub(super) fn fail(&mut self, slot: usize, call: &'static str, errno: String) {
         self.state.failed += 1;
         self.error(call, errno);
-        let busy = self.job.short;
         if let Some(place) = self.slots.get_mut(slot) {
             if let Some(socket) = place.socket.take() {
                 self.poller.forget(sys::AsFd::as_fd(&socket));
             }
             place.state = State::Vacant;
         }
-        if busy {
-            // The request was never sent; the next attempt is another one.
-            self.busy -= 1;
-            self.budget = self.budget.saturating_add(1);
-            self.free.extend(u32::try_from(slot));
+        if self.job.short {
+            self.not_sent(slot);
         }
     }
 
