@@ -32,8 +32,9 @@ impl Loader {
         self.vacate(slot);
     }
 
-    /// The place of a short connection is free again.
+    /// A connection is over; a short one's place is free again.
     pub(super) fn vacate(&mut self, slot: usize) {
+        self.at_work -= usize::from(!self.is_idle(slot));
         let Some(place) = self.slots.get_mut(slot) else { return };
         if let Some(socket) = place.socket.take() {
             self.poller.forget(sys::AsFd::as_fd(&socket));

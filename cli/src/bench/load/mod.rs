@@ -124,6 +124,8 @@ pub(crate) struct Loader {
     /// Messages that may still be sent.
     budget: u64,
     waiting: usize,
+    /// Open connections that are not idle ones.
+    at_work: usize,
     /// Short connections that are not vacant.
     busy: usize,
     /// Whether the server closes short connections itself, once that is known.
@@ -195,6 +197,7 @@ impl Loader {
             retry_after: 0,
             budget: job.messages.unwrap_or(u64::MAX),
             waiting: 0,
+            at_work: 0,
             busy: 0,
             server_closes: None,
             state: Snapshot::default(),
@@ -352,11 +355,8 @@ impl Loader {
             Phase::Ramp => !self.ramping() && self.connecting == 0,
             Phase::Warmup => false,
             Phase::Run => {
-                let nobody = if self.job.short {
-                    self.state.stopped.is_some()
-                } else {
-                    self.state.open <= self.state.established_idle
-                };
+                let nobody =
+                    if self.job.short { self.state.stopped.is_some() } else { self.at_work == 0 };
                 (self.budget == 0 || nobody) && self.waiting == 0 && self.busy == 0
             }
             Phase::Drain => self.waiting == 0 && self.busy == 0,

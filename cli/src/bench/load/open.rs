@@ -158,6 +158,7 @@ impl Loader {
         if idle {
             return;
         }
+        self.at_work += 1;
         if let Some(socket) = &place.socket {
             // Unix sockets have no such thing.
             let _ = sys::set_nodelay(socket, true);
