@@ -156,7 +156,7 @@ impl Queue {
     }
 
     /// All that will never be answered, since the connection is over.
-    pub(crate) fn abandon(&mut self) -> impl Iterator<Item = Asked> {
+    pub(crate) fn abandon(&mut self) -> impl Iterator<Item = Asked> + use<> {
         self.overdue = 0;
         std::mem::take(&mut self.asked).into_iter()
     }

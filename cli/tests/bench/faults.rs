@@ -37,6 +37,10 @@ fn is_a_dropped_message_lost() {
     let ran = bench_raw(port, &LOAD);
     assert_eq!(ran.fates(), [98, 2, 0, 0, 0], "{ran:?}");
     assert_told(&ran, "bad replies: 2 lost");
+    // They were waited for, and longer than any that came.
+    assert_eq!(ran.number("latency_ns.response.count"), 100.0, "{ran:?}");
+    assert_eq!(ran.number("latency_ns.service.count"), 98.0, "{ran:?}");
+    assert!(ran.number("latency_ns.response.p99") >= 500e6, "{ran:?}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use myriapod::sys::{self, Shutdown};
 
-use super::{CLOSE_TIMEOUT, CLOSING_GRACE, Loader, State, nanos};
-use crate::bench::connection::Fate;
+use super::{CLOSE_TIMEOUT, CLOSING_GRACE, Loader, State, clock, nanos};
+use crate::bench::connection::{Asked, Fate};
 use crate::bench::job::Phase;
 
 impl Loader {
@@ -77,10 +77,18 @@ impl Loader {
     pub(super) fn abandon(&mut self, slot: usize) {
         let Some(place) = self.slots.get_mut(slot) else { return };
         self.waiting -= place.queue.waiting();
-        for asked in place.queue.abandon() {
-            self.state.messages.sent += u64::from(!asked.measured);
-            self.state.messages.lost += 1;
+        let (lost, now) = (place.queue.abandon(), clock());
+        for asked in lost {
+            self.count_lost(asked, now);
         }
+    }
+
+    /// A request will not be answered any more. Its wait until now counts, or a server that drops
+    /// what it is slow to answer would look well.
+    fn count_lost(&mut self, asked: Asked, now: u64) {
+        self.state.messages.sent += u64::from(!asked.measured);
+        self.state.messages.lost += 1;
+        self.latencies.response.saturating_record(now.saturating_sub(asked.due));
     }
 
     /// A connection has ended too early.
@@ -141,8 +149,9 @@ impl Loader {
                 _ => {}
             }
         }
-        self.state.messages.lost += lost.len() as u64;
-        lost.clear();
+        for asked in lost.drain(..) {
+            self.count_lost(asked, now);
+        }
         self.abandoned = lost;
     }
 
