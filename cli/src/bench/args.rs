@@ -133,7 +133,7 @@ pub(crate) struct Args {
     /// Status 3 if fewer messages a second are answered rightly
     #[arg(long, value_name = "N", help_heading = RESULTS)]
     pub(crate) min_rate: Option<PerSecond>,
-    /// Search the highest rate that keeps --max-p99
+    /// Search the highest rate that keeps --max-p99 and that the server keeps up with
     #[arg(long, requires = "max_p99", conflicts_with_all = ["rate", "messages"], help_heading = RESULTS)]
     pub(crate) find_rate: bool,
     /// Print two results side by side; with --html, draw them too

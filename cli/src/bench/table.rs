@@ -83,8 +83,9 @@ pub(crate) fn table(report: &Report) -> String {
         line(
             "tried",
             format!(
-                "{:.0} per second: p99 {}, {}",
+                "{:.0} per second: {:.0} answered, p99 {}, {}",
                 tried.offered,
+                tried.achieved,
                 duration(tried.p99_ns),
                 if tried.met { "met" } else { "missed" }
             ),

@@ -173,7 +173,9 @@ fn does_an_open_loop_see_a_stall_that_a_closed_loop_hides() {
     assert!(at("response", "p999") >= 190.0, "{open:?}");
     assert!(at("response", "p90") >= 50.0, "{open:?}");
     assert!(at("service", "p90") < at("response", "p90"), "{open:?}");
-    assert!(open.warned_of("a closed loop sends nothing during a stall"), "{open:?}");
+    // Where the machine held bench up as well, it says so instead.
+    let told = open.warned_of("a closed loop sends nothing during a stall");
+    assert!(told || open.warned_of("bench itself was up to"), "{open:?}");
 
     let closed = bench_raw(stalling(), &["-c", "1", "-m", "2000"]);
     assert_eq!(closed.status, 0, "{closed:?}");

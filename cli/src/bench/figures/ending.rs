@@ -10,15 +10,22 @@ use crate::failure::FAILED;
 /// The exit status where a threshold was missed.
 const MISSED: u8 = 3;
 
-pub(super) fn exit_status(report: &Report) -> u8 {
+pub(super) fn exit_status(args: &Args, report: &Report) -> u8 {
     let Messages { ok, lost, wrong, late, duplicate, .. } = report.messages;
     if lost + wrong + late + duplicate > 0 || is_incomplete(report) || ok == 0 {
         FAILED
-    } else if report.thresholds.iter().any(|threshold| !threshold.met) {
+    } else if report.thresholds.iter().any(|threshold| !threshold.met)
+        || found_nothing(args, report)
+    {
         MISSED
     } else {
         0
     }
+}
+
+/// No rate of a search kept the limit, or the server did not keep up with it.
+fn found_nothing(args: &Args, report: &Report) -> bool {
+    args.find_rate && !report.find_rate.iter().any(|tried| tried.met)
 }
 
 /// Whether connections are missing. Short ones are opened as they are needed, so what matters is
@@ -40,7 +47,7 @@ pub(crate) fn why_ended(snapshot: &Snapshot, args: &Args) -> String {
     "there was no connection left".to_owned()
 }
 
-pub(super) fn exit_reason(report: &Report, ran: &Ran) -> String {
+pub(super) fn exit_reason(args: &Args, report: &Report, ran: &Ran) -> String {
     let advised = |reason: &str| {
         let worst = report.errors.iter().max_by_key(|error| error.count);
         match worst.and_then(|error| error.next_step.as_ref()) {
@@ -84,6 +91,9 @@ pub(super) fn exit_reason(report: &Report, ran: &Ran) -> String {
     }
     if ok == 0 {
         return "nothing was answered".to_owned();
+    }
+    if found_nothing(args, report) {
+        return "threshold missed: no rate was found that keeps it".to_owned();
     }
     match report.thresholds.iter().find(|threshold| !threshold.met) {
         Some(missed) => format!("threshold missed: {}", missed.name),

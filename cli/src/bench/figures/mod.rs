@@ -3,7 +3,7 @@
 mod ending;
 mod summaries;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod warnings;
 
 use hdrhistogram::Histogram;
@@ -79,7 +79,7 @@ pub(crate) fn report(
         let met = measured >= limit;
         thresholds.push(Threshold { name: "min_rate".to_owned(), limit, measured, met });
     }
-    let noise = noise(plan, history, ran, !find_rate.is_empty());
+    let noise = noise(plan, history, ran, args.find_rate);
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -117,8 +117,8 @@ pub(crate) fn report(
         thresholds,
         find_rate,
     };
-    report.exit_status = exit_status(&report);
-    report.exit_reason = exit_reason(&report, ran);
+    report.exit_status = exit_status(args, &report);
+    report.exit_reason = exit_reason(args, &report, ran);
     report.warnings = warnings(args, &report, ran);
     report
 }

@@ -16,7 +16,7 @@ struct Line {
 }
 
 /// Ten seconds in which all is well: 100,000 messages on 50 connections, answered in 1 ms each.
-fn good() -> Ran {
+pub(crate) fn good() -> Ran {
     let mut latencies = Histograms::default();
     latencies.service.saturating_record_n(1_000_000, 100_000);
     latencies.response.saturating_record_n(1_000_000, 100_000);
@@ -232,4 +232,18 @@ fn is_the_rate_steady_though_the_last_replies_are_awaited() {
     );
     let report = report(&args, &plan, &history, &good(), Vec::new());
     assert_eq!(warned(&report, "not steady"), 1);
+}
+
+#[test]
+fn is_a_search_that_found_no_rate_a_threshold_missed() {
+    let args = Line::parse_from(["bench", "--find-rate", "--max-p99", "30s"]).args;
+    let plan = args.plan().unwrap();
+    let history = History::new(Time::from_nanos(0), 1);
+    for (met, status, reason) in
+        [(true, 0, "completed"), (false, 3, "threshold missed: no rate was found that keeps it")]
+    {
+        let tried = vec![RateTried { offered: 1.0, achieved: 1.0, p99_ns: 1, met }];
+        let report = report(&args, &plan, &history, &good(), tried);
+        assert_eq!((report.exit_status, report.exit_reason.as_str()), (status, reason));
+    }
 }
