@@ -47,7 +47,7 @@ pub(crate) fn page(tables: &[Table], notes: &[String]) -> String {
 /// One column as bars; the line at 1 is the yardstick.
 fn chart(table: &Table, column: usize) -> String {
     const ROW: f64 = 18.0;
-    const LEFT: f64 = 105.0;
+    const LEFT: f64 = 122.0;
     const WIDTH: f64 = 170.0;
     let ratios: Vec<(&str, f64, f64, f64)> = table
         .rows
@@ -63,7 +63,7 @@ fn chart(table: &Table, column: usize) -> String {
     let most = ratios.iter().fold(1.0_f64, |most, ratio| most.max(ratio.1)).min(8.0) * 1.1;
     let x = |value: f64| LEFT + (value / most).min(1.0) * WIDTH;
     let height = ratios.len() as f64 * ROW + 4.0;
-    let mut out = format!("<svg viewBox=\"0 0 330 {height}\" role=\"img\">");
+    let mut out = format!("<svg viewBox=\"0 0 345 {height}\" role=\"img\">");
     for (at, (name, median, least, most)) in ratios.iter().enumerate() {
         let y = at as f64 * ROW;
         let color = if name.starts_with("myriapod") { "ours" } else { "other" };
