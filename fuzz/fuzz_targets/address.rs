@@ -28,8 +28,20 @@ fn check_host(host: &str, port: u16) {
             let [address] = &addresses[..] else { panic!("{addresses:?}") };
             check_address(address);
             match address {
-                SocketAddr::Unix(_) => assert!(host.starts_with("unix:")),
-                SocketAddr::V4(_) => assert_eq!(address.port(), Some(port)),
+                SocketAddr::Unix(unix) => {
+                    let path = host.strip_prefix("unix:").unwrap();
+                    if let UnixAddr::Path(of) = unix {
+                        assert_eq!(of.as_os_str(), path);
+                    } else {
+                        assert!(path.starts_with('@'), "{host}: {unix:?}");
+                    }
+                }
+                SocketAddr::V4(_) => {
+                    assert_eq!(address.port(), Some(port));
+                    // All interfaces, where nothing is said.
+                    let told = if host.is_empty() { "0.0.0.0" } else { host };
+                    assert_eq!(told.parse().ok(), address.ip());
+                }
                 SocketAddr::V6(_) => {
                     assert_eq!(address.port(), Some(port));
                     assert_eq!(host.split('%').next().unwrap().parse().ok(), address.ip());
@@ -82,7 +94,13 @@ fuzz_target!(|input: &[u8]| {
             check_host(host, port);
         }
     }
-    if let Ok(place) = text.parse::<units::Place>() {
+    let place = text.parse::<units::Place>();
+    if let Ok(std) = text.parse::<std::net::SocketAddr>() {
+        let place = place.as_ref().expect("an address and a port are a place");
+        assert_eq!(place.port, std.port());
+        assert_eq!(place.host.split('%').next().unwrap().parse(), Ok(std.ip()));
+    }
+    if let Ok(place) = place {
         let shown = if place.host.contains(':') {
             format!("[{}]:{}", place.host, place.port)
         } else {
@@ -91,6 +109,13 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(shown.parse::<units::Place>().as_ref(), Ok(&place));
     }
     check_unit::<units::Size>(text);
+    let number = text.strip_suffix("KiB").unwrap_or(text);
+    if let Ok(number) = number.parse::<u32>()
+        && text.starts_with(|first: char| ('1'..='9').contains(&first))
+    {
+        let bytes = number as usize * if text.ends_with("KiB") { 1024 } else { 1 };
+        assert_eq!(text.parse::<units::Size>(), Ok(units::Size(bytes)));
+    }
     check_unit::<units::Count>(text);
     check_unit::<units::Threads>(text);
     check_unit::<units::Timeout>(text);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use serde::{Serialize, Serializer};
 use myriapod::protocol::{
     ByteOrder, DecodeLimits, Decoder, EncodeError, ExtraHeaders, Framing, Head, JsonHeader, encode,
     write_json,
@@ -21,6 +22,21 @@ enum Json {
     Text(String),
     Array(Vec<Json>),
     Object(BTreeMap<String, Json>),
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => to.serialize_unit(),
+            Self::Bool(value) => to.serialize_bool(*value),
+            Self::Integer(value) => to.serialize_i64(*value),
+            Self::Natural(value) => to.serialize_u64(*value),
+            Self::Float(value) => to.serialize_f64(*value),
+            Self::Text(text) => to.serialize_str(text),
+            Self::Array(items) => to.collect_seq(items),
+            Self::Object(members) => to.collect_map(members),
+        }
+    }
 }
 
 /// `None` where JSON cannot say it.
@@ -139,6 +155,15 @@ fn extra(pairs: &[(String, Json)]) -> (ExtraHeaders, Map<String, Value>) {
     (extra, expected)
 }
 
+/// What a header may take at most: each byte of a text is an escape, and spaces behind separators
+/// double a value.
+fn most_header_len(head: &Head<'_>, expected: &Map<String, Value>) -> usize {
+    let texts = head.content_type.len() + head.content_encoding.len();
+    let extra =
+        expected.iter().map(|(key, value)| 6 * key.len() + 6 + 2 * value.to_string().len());
+    150 + 6 * texts + extra.sum::<usize>()
+}
+
 fuzz_target!(|messages: Vec<Sent>| {
     let mut framing = JsonHeader::default();
     let limits = DecodeLimits { max_header_len: 65_535, max_content_len: 1 << 20 };
@@ -159,9 +184,11 @@ fuzz_target!(|messages: Vec<Sent>| {
             Content::Many(byte, len) => content.resize((*len).into(), *byte),
             Content::Json(tree) => {
                 json = value(tree);
-                match (&json, write_json(&mut content, &json)) {
-                    (Some(value), result) => {
-                        result.unwrap();
+                let result = write_json(&mut content, tree);
+                // Not a null in place of what JSON cannot say.
+                assert_eq!(result.is_ok(), json.is_some());
+                match &json {
+                    Some(value) => {
                         // `serde_json` reads no deeper than 127.
                         if depth(value) <= 127 {
                             let read: Value = serde_json::from_slice(&content).unwrap();
@@ -170,7 +197,7 @@ fuzz_target!(|messages: Vec<Sent>| {
                             json = None;
                         }
                     }
-                    (None, _) => {}
+                    None => assert!(content.is_empty()),
                 }
             }
         }
@@ -179,6 +206,7 @@ fuzz_target!(|messages: Vec<Sent>| {
         let written = encode(&mut out, &head, &content);
         if let Err(error) = &written {
             assert!(matches!(error, EncodeError::HeaderTooLong));
+            assert!(most_header_len(&head, &expected) > 65_535);
             assert_eq!(out, b"before");
             assert!(framing.encode(&mut out, &head, &content).is_err());
             assert_eq!(out, b"before");
