@@ -143,8 +143,13 @@ impl History {
         match *step {
             Step::LendRecv { bytes, more } => {
                 let bytes = self.source.bytes(bytes);
-                if let Ok(handle) = pool.lend_recv(&bytes, bytes.len() + more, false, 0) {
-                    self.receiving.push((handle, bytes));
+                let needed = bytes.len() + more;
+                match pool.lend_recv(&bytes, needed, false, 0) {
+                    Ok(handle) => self.receiving.push((handle, bytes)),
+                    Err(PoolFull) => {
+                        let least = needed.min(FIRST_CAPACITY).max(bytes.len());
+                        prop_assert!(pool.lent() + least > LIMIT, "refused though there is room");
+                    }
                 }
             }
             Step::Receive(_, share) => {
@@ -157,6 +162,13 @@ impl History {
                     bytes.extend_from_slice(&new);
                     model.extend_from_slice(&new);
                     prop_assert!(pool.put_bytes(*handle, bytes));
+                } else {
+                    let capacity = pool.recv(*handle).expect("it is lent").bytes.capacity();
+                    let most = 2 * capacity.max(FIRST_CAPACITY / 2);
+                    prop_assert!(
+                        pool.lent() - capacity + most > LIMIT,
+                        "refused though there is room"
+                    );
                 }
             }
             Step::Decode(_, share) => {
@@ -175,6 +187,9 @@ impl History {
                 let bytes = self.source.bytes(len);
                 if pool.queue(*handle, &bytes).is_ok() {
                     model.messages.push_back((bytes, false));
+                } else {
+                    let most = len.max(SEGMENT_CAPACITY);
+                    prop_assert!(pool.lent() + most > LIMIT, "refused though there is room");
                 }
             }
             Step::Push(_, len, share) => {
@@ -184,6 +199,8 @@ impl History {
                 if pool.queue_shared(*handle, &Arc::from(&bytes[..]), sent).is_ok() {
                     model.messages.push_back((bytes, true));
                     model.sent += sent;
+                } else {
+                    prop_assert!(pool.lent() + len > LIMIT, "refused though there is room");
                 }
             }
             Step::DropOldest(_) => {
