@@ -1,7 +1,8 @@
 //! A server with each fault, and the name that it is counted under.
 
-use std::net::Shutdown;
-use std::sync::Mutex;
+use std::io::ErrorKind;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -131,6 +132,30 @@ fn is_a_slow_reply_late() {
     assert!(late >= 1 && ok + late == 100, "{ran:?}");
     assert_eq!((lost, wrong, duplicate), (0, 0, 0), "{ran:?}");
     assert_told(&ran, "late");
+}
+
+#[test]
+fn is_known_before_a_short_run_that_the_server_leaves_closing_to_bench() {
+    // The first connection, and how many others asked while that was open.
+    let first = Arc::new(Mutex::new((None::<TcpStream>, 0)));
+    let seen = first.clone();
+    let port = faulty(move |nth, message, stream| {
+        let mut first = first.lock().unwrap();
+        if nth == 0 {
+            first.0 = Some(stream.try_clone().unwrap());
+        } else if let Some(probe) = &first.0 {
+            probe.set_nonblocking(true).unwrap();
+            let open = probe.peek(&mut [0]).is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
+            first.1 += u32::from(open);
+        }
+        reply(stream, message);
+    });
+    let ran = bench_raw(port, &["--short", "-c", "4", "-m", "40"]);
+    assert_eq!((ran.fates(), ran.status), ([40, 0, 0, 0, 0], 0), "{ran:?}");
+    assert_eq!(seen.lock().unwrap().1, 0, "{ran:?}");
+    // It is no part of the figures.
+    assert_eq!(ran.number("connections.opened"), 40.0, "{ran:?}");
+    assert_eq!(ran.number("short.closed_first_by_client"), 40.0, "{ran:?}");
 }
 
 #[test]

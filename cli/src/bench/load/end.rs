@@ -7,6 +7,18 @@ use crate::bench::connection::{Asked, Fate};
 use crate::bench::job::Phase;
 
 impl Loader {
+    /// Opens one short connection before the run, to learn who closes: all of them would wait for
+    /// the server's close otherwise until the first had waited in vain.
+    pub(super) fn probe(&mut self) {
+        let Some(slot) = self.next_free().filter(|_| self.budget > 0) else { return };
+        self.budget -= 1;
+        self.busy += 1;
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.due = clock();
+        }
+        self.connect(slot);
+    }
+
     /// A short connection has its answer. Who closes it?
     pub(super) fn answered(&mut self, slot: usize, now: u64) {
         let Some(place) = self.slots.get_mut(slot) else { return };

@@ -62,7 +62,8 @@ impl Loader {
                 self.retries.push_back(due);
                 self.retry_after = now + CATCH_UP;
             }
-            _ => self.unsent(due, now),
+            Phase::Drain | Phase::Close => self.unsent(due, now),
+            _ => {}
         }
     }
 

@@ -263,7 +263,10 @@ impl Loader {
     }
 
     fn scan_interval(&self) -> u64 {
-        (self.timeout / 8).clamp(5_000_000, 250_000_000)
+        // A grace is not to be longer than it is.
+        let probing = self.phase == Phase::Ramp && self.busy > 0;
+        let longest = if probing { CLOSING_GRACE / 10 } else { 250_000_000 };
+        (self.timeout / 8).clamp(5_000_000, longest)
     }
 
     fn obey(&mut self) {
@@ -298,16 +301,28 @@ impl Loader {
                 if self.job.short {
                     self.ramped = self.slots.len();
                     self.free = (0..self.job.connections).collect();
+                    self.probe();
                 }
             }
-            Phase::Warmup | Phase::Run if !matches!(before, Phase::Warmup) => {
-                self.schedule =
-                    self.rate.map(|rate| Schedule::new(now, rate, self.job.poisson, self.seed()));
+            Phase::Warmup | Phase::Run if self.job.short && before == Phase::Ramp => {
+                // The probe was none of them.
+                self.state.opened = 0;
+                self.state.closed_first_by_server = 0;
+                self.state.closed_first_by_client = 0;
+                self.state.reset = 0;
+                self.begin(now);
             }
+            Phase::Warmup | Phase::Run if !matches!(before, Phase::Warmup) => self.begin(now),
             Phase::Drain => self.count_unsent(now),
             Phase::Close => self.close_all(now),
             _ => {}
         }
+    }
+
+    /// From now on messages are due.
+    fn begin(&mut self, now: u64) {
+        self.schedule =
+            self.rate.map(|rate| Schedule::new(now, rate, self.job.poisson, self.seed()));
     }
 
     const fn seed(&self) -> u64 {
@@ -352,7 +367,7 @@ impl Loader {
     fn is_done(&self) -> bool {
         match self.phase {
             Phase::Still | Phase::Hold => true,
-            Phase::Ramp => !self.ramping() && self.connecting == 0,
+            Phase::Ramp => !self.ramping() && self.connecting == 0 && self.busy == 0,
             Phase::Warmup => false,
             Phase::Run => {
                 let nobody =
