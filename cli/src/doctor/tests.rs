@@ -262,3 +262,24 @@ fn does_an_odd_clock_or_a_greedy_host_get_a_note() {
     let syn = "sudo sysctl -w net.ipv4.tcp_max_syn_backlog=4096";
     assert_eq!(note("net.ipv4.tcp_max_syn_backlog").remedy, set(syn));
 }
+
+#[test]
+fn is_fs_nr_open_raised_before_a_limit_of_descriptors_beyond_it() {
+    let commands = |connections: u64| {
+        let verdict = judge(&Plan { connections: Some(connections), ..plan() }, &readings(|_| {}));
+        let commands = verdict.limits.into_iter().flat_map(|limit| limit.remedies);
+        let commands = commands.filter_map(|remedy| match remedy {
+            Remedy::Run(command) if command.contains("open") || command.contains("nofile") => {
+                Some(command)
+            }
+            _ => None,
+        });
+        commands.collect::<Vec<_>>()
+    };
+    let prlimit = "sudo prlimit --pid $$ --nofile=2000064:2000064";
+    let sysctl = "sudo sysctl -w fs.nr_open=2000064";
+    // The last is that of fs.nr_open itself.
+    assert_eq!(commands(2_000_000), [sysctl, prlimit, sysctl]);
+    let most = (1 << 20) - 64;
+    assert_eq!(commands(most), ["sudo prlimit --pid $$ --nofile=1048576:1048576"]);
+}

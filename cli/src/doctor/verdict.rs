@@ -292,7 +292,8 @@ impl Judge<'_> {
             }
         );
         let mut remedies = Vec::new();
-        if at_top {
+        // Nobody may raise a limit of descriptors beyond it, see setrlimit(2).
+        if at_top || self.machine.nr_open.is_some_and(|nr_open| need > nr_open) {
             remedies.push(self.set("fs.nr_open", need));
         }
         if may_raise {
