@@ -280,8 +280,8 @@ pub(crate) struct ServerFigures {
     pub(crate) rss_bytes_before: u64,
     pub(crate) rss_bytes_hold: u64,
     pub(crate) rss_bytes_run: u64,
-    /// Of the hold phase, less what was there before. `null` below 1,000 connections, where pages
-    /// say nothing about one of them.
+    /// The slope from a fifth of the connections on to the hold phase. `null` below 1,000
+    /// connections, where pages say nothing about one of them.
     pub(crate) rss_bytes_per_connection: Option<f64>,
     /// The processors that it may run on, such as `0-1`.
     pub(crate) cpus_allowed: Option<String>,

@@ -303,7 +303,8 @@ impl Bench {
         let at_work = ended.saturating_since(began).as_secs_f64();
         let meanwhile = worked.messages.ok - before.messages.ok;
         let server = self.watch.as_ref().zip(used);
-        let server = server.map(|(watch, used)| watch.figures(&used, at_work, meanwhile));
+        let memory = &self.history.memory;
+        let server = server.map(|(watch, used)| watch.figures(&used, at_work, meanwhile, memory));
         let summary = figures::run_summary(&after, answered, seconds);
         self.passed(Phase::Run, began, summary);
         Ok(Ran {

@@ -7,11 +7,14 @@ use std::process::{Child, Command, Stdio};
 use myriapod::sys::{self, ProcessUsage};
 
 use super::message::Service;
-use super::report::ServerFigures;
+use super::report::{MemoryPoint, ServerFigures};
 use crate::failure::Failure;
 
 /// Below so many connections, pages say nothing about one of them.
 const LEAST_CONNECTIONS: u64 = 1000;
+
+/// Fewer points make no line.
+const LEAST_POINTS: usize = 4;
 
 /// `myriapod serve` in processes of its own, so that processor time and memory are its own too.
 /// They end when this goes.
@@ -84,7 +87,7 @@ impl Drop for Embedded {
 pub(crate) struct Watch {
     pids: Vec<u32>,
     before: u64,
-    hold: Option<(u64, u64)>,
+    hold: Option<MemoryPoint>,
     begun: ProcessUsage,
 }
 
@@ -117,7 +120,7 @@ impl Watch {
 
     /// So many connections are held now, and nothing else happens.
     pub(crate) fn held(&mut self, connections: u64) {
-        self.hold = self.rss().map(|rss| (rss, connections));
+        self.hold = self.rss().map(|rss| point(connections, rss));
     }
 
     /// The run begins.
@@ -125,13 +128,14 @@ impl Watch {
         self.begun = self.usage().unwrap_or(self.begun);
     }
 
-    /// What it came to, over `seconds` and so many messages.
+    /// What it came to, over `seconds` and so many messages; `memory` is that of the ramp.
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub(crate) fn figures(
         &self,
         ended: &ProcessUsage,
         seconds: f64,
         messages: u64,
+        memory: &[MemoryPoint],
     ) -> ServerFigures {
         let begun = &self.begun;
         let each = |value: f64| (messages > 0).then(|| value / messages as f64);
@@ -143,8 +147,7 @@ impl Watch {
         let part = |part: f64| {
             if ticks > 0.0 { each(running * 1e6 * part / ticks) } else { None }
         };
-        let (hold, held) = self.hold.unwrap_or((self.before, 0));
-        let grown = hold as f64 - self.before as f64;
+        let held = self.hold.unwrap_or_else(|| point(0, self.before));
         ServerFigures {
             pids: self.pids.clone(),
             cpu_us_per_message: each(running * 1e6),
@@ -158,12 +161,44 @@ impl Watch {
                 ended.involuntary_switches.saturating_sub(begun.involuntary_switches) as f64,
             ),
             rss_bytes_before: self.before,
-            rss_bytes_hold: hold,
+            rss_bytes_hold: held.server_rss_bytes,
             rss_bytes_run: ended.rss_bytes,
-            rss_bytes_per_connection: (held >= LEAST_CONNECTIONS).then(|| grown / held as f64),
+            rss_bytes_per_connection: per_connection(memory, self.before, held),
             cpus_allowed: self.pids.first().and_then(|&pid| sys::process_cpus(pid).ok()),
         }
     }
+}
+
+const fn point(connections: u64, server_rss_bytes: u64) -> MemoryPoint {
+    MemoryPoint { connections, server_rss_bytes }
+}
+
+/// How memory grew from a fifth of the connections on: the slope of the line that fits best. Before,
+/// a server touches for the first time what it needs for any number of them. Where connections came
+/// too fast for a line, it is what was added since before the first, and that is part of it.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn per_connection(memory: &[MemoryPoint], before: u64, held: MemoryPoint) -> Option<f64> {
+    let all = held.connections;
+    if all < LEAST_CONNECTIONS {
+        return None;
+    }
+    let settled = |point: &&MemoryPoint| (all / 5..=all).contains(&point.connections);
+    let mut points: Vec<(f64, f64)> = memory
+        .iter()
+        .filter(settled)
+        .chain([&held])
+        .map(|point| (point.connections as f64, point.server_rss_bytes as f64))
+        .collect();
+    let least = points.iter().map(|point| point.0).fold(f64::INFINITY, f64::min);
+    if points.len() < LEAST_POINTS || least > all as f64 / 2.0 {
+        points = vec![(0.0, before as f64), (all as f64, held.server_rss_bytes as f64)];
+    }
+    let mean =
+        |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let together: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    let alone: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    Some(together / alone)
 }
 
 /// The sum over processes.
@@ -179,4 +214,25 @@ fn usage(pids: &[u32]) -> sys::Result<ProcessUsage> {
         sum.rss_bytes += usage.rss_bytes;
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_what_a_server_needs_for_any_number_of_connections_left_out() {
+        // 4 MB before the first, 300 kB touched with it, and 100 bytes for each.
+        let rss =
+            |connections: u64| 4_000_000 + 100 * connections + 300_000.min(connections * 3000);
+        let at = |connections| point(connections, rss(connections));
+        let memory: Vec<MemoryPoint> = (0..=20).map(|nth| at(nth * 100)).collect();
+        let each = per_connection(&memory, rss(0), at(2000)).unwrap();
+        assert!((each - 100.0).abs() < 0.01, "{each}");
+        // Too few points, or none of the first half: what is known is both ends.
+        for few in [&memory[..2], &memory[19..], &memory[12..19]] {
+            assert_eq!(per_connection(few, rss(0), at(2000)), Some(250.0));
+        }
+        assert_eq!(per_connection(&memory, rss(0), at(999)), None);
+    }
 }
