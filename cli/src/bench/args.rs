@@ -230,7 +230,9 @@ impl Args {
             // From the last on: servers begin with the first.
             let mut cpus = sys::thread_cpus()?;
             cpus.reverse();
-            (0..threads as usize).filter_map(|nth| cpus.get(nth % cpus.len()).copied()).collect()
+            (0..threads as usize * processes as usize)
+                .filter_map(|nth| cpus.get(nth % cpus.len()).copied())
+                .collect()
         } else {
             Vec::new()
         };

@@ -49,7 +49,12 @@ impl Crew {
             let threads = (0..job.threads).map(|nth| Thread::start(job, nth));
             return Ok(Self::Threads(threads.collect::<Result<_, _>>()?));
         }
-        let processes = (0..processes).map(|nth| Process::start(&job.part(nth, processes)));
+        let processes = (0..processes).map(|nth| {
+            let mut part = job.part(nth, processes);
+            let (threads, nth) = (job.threads as usize, nth as usize);
+            part.cpus = job.cpus.iter().copied().skip(nth * threads).take(threads).collect();
+            Process::start(&part)
+        });
         Ok(Self::Processes(processes.collect::<Result<_, _>>()?))
     }
 

@@ -39,7 +39,8 @@ pub(crate) struct Job {
     pub(crate) connect_timeout: Duration,
     pub(crate) short: bool,
     pub(crate) threads: u32,
-    /// The processor of each thread; empty where they are left alone.
+    /// The processor of each thread, of one process after the other; empty where they are left
+    /// alone.
     pub(crate) cpus: Vec<usize>,
 }
 

@@ -14,6 +14,7 @@ mod job;
 mod live;
 mod load;
 mod message;
+mod processors;
 mod report;
 mod run;
 mod schedule;

@@ -105,6 +105,9 @@ pub(crate) struct Settings {
     /// The addresses connected from; empty for the system's choice.
     pub(crate) sources: Vec<String>,
     pub(crate) pin: bool,
+    /// With `pin`: the processor of each thread, of one process after the other.
+    #[serde(default)]
+    pub(crate) cpus: Vec<usize>,
     /// What the replies can be checked for with this service and content, in words.
     pub(crate) verification: String,
 }
@@ -283,7 +286,7 @@ pub(crate) struct ServerFigures {
     /// The slope from a fifth of the connections on to the hold phase. `null` below 1,000
     /// connections, where pages say nothing about one of them.
     pub(crate) rss_bytes_per_connection: Option<f64>,
-    /// The processors that it may run on, such as `0-1`.
+    /// The processors that they may run on, such as `0-1`.
     pub(crate) cpus_allowed: Option<String>,
 }
 
@@ -416,7 +419,8 @@ pub(crate) mod tests {
                 threads: 1,
                 processes: 1,
                 sources: vec!["127.0.0.1".to_owned()],
-                pin: false,
+                pin: true,
+                cpus: vec![1],
                 verification: "everything".to_owned(),
             },
             machine: Machine {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use myriapod::sys::{self, ProcessUsage};
 
 use super::message::Service;
+use super::processors;
 use super::report::{MemoryPoint, ServerFigures};
 use crate::failure::Failure;
 
@@ -32,8 +33,17 @@ impl Embedded {
     /// A process that cannot be started, or does not listen.
     pub(crate) fn start(count: u64, service: Service, pin: bool) -> Result<Self, Failure> {
         let mut embedded = Self { children: Vec::new(), ports: Vec::new() };
-        for _ in 0..count {
-            embedded.add(service, pin)?;
+        if !pin || count == 1 {
+            (0..count).try_for_each(|_| embedded.add(service, pin))?;
+            return Ok(embedded);
+        }
+        // A server takes the first processor that it may run on, so each is left another one.
+        let cpus = sys::thread_cpus()?;
+        for cpu in cpus.iter().cycle().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+            sys::set_thread_cpus(&[*cpu])?;
+            let added = embedded.add(service, pin);
+            sys::set_thread_cpus(&cpus)?;
+            added?;
         }
         Ok(embedded)
     }
@@ -123,6 +133,12 @@ impl Watch {
         self.hold = self.rss().map(|rss| point(connections, rss));
     }
 
+    fn cpus_allowed(&self) -> Option<String> {
+        let all: Option<Vec<String>> =
+            self.pids.iter().map(|&pid| sys::process_cpus(pid).ok()).collect();
+        all.map(|all| processors::list(&processors::parse(&all.join(","))))
+    }
+
     /// The run begins.
     pub(crate) fn begin(&mut self) {
         self.begun = self.usage().unwrap_or(self.begun);
@@ -164,7 +180,7 @@ impl Watch {
             rss_bytes_hold: held.server_rss_bytes,
             rss_bytes_run: ended.rss_bytes,
             rss_bytes_per_connection: per_connection(memory, self.before, held),
-            cpus_allowed: self.pids.first().and_then(|&pid| sys::process_cpus(pid).ok()),
+            cpus_allowed: self.cpus_allowed(),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The kinds of load, and the servers they are for.
 
+use std::fs;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::support::{LEN, Serving, bench, bench_raw, myriapod, reply, run};
 
@@ -54,6 +56,94 @@ fn do_processes_and_threads_add_up() {
     assert_eq!(ran.number("latency_ns.service.count"), 1000.0, "{ran:?}");
     let curve = ran.json["curve"]["response"].as_array().unwrap();
     assert_eq!(curve.last().unwrap()["quantile"], 1.0, "{ran:?}");
+}
+
+#[test]
+fn has_each_thread_a_processor_of_its_own() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let mut cpus = allowed_cpus();
+    let mut command = myriapod();
+    command.args(["bench", "--pin", "--processes", "2", "--threads", "1", "-c", "4", "-d", "1m"]);
+    let mut bench = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let pinned = loop {
+        // Before it is pinned, a thread may run anywhere.
+        let found = processors_of_threads(bench.id());
+        let single = found.iter().all(|cpus| cpus.parse::<usize>().is_ok());
+        if (found.len() == 2 && (single || cpus.len() == 1)) || Instant::now() > deadline {
+            break found;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    cpus.reverse();
+    let mut expected: Vec<String> = (0..2).map(|nth| cpus[nth % cpus.len()].to_string()).collect();
+    expected.sort();
+    assert_eq!(pinned, expected);
+}
+
+/// The processors that this process may use.
+fn allowed_cpus() -> Vec<usize> {
+    myriapod::sys::thread_cpus().unwrap()
+}
+
+/// Where the first thread of each process of this bench's may run, in order.
+fn processors_of_threads(bench: u32) -> Vec<String> {
+    let status = |path: &Path, name: &str| {
+        let text = fs::read_to_string(path.join("status")).ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(value.trim().to_owned())
+    };
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten();
+        entries.filter_map(Result::ok).map(|entry| entry.path()).collect()
+    };
+    let children = entries(Path::new("/proc")).into_iter();
+    let children = children.filter(|path| status(path, "PPid:") == Some(bench.to_string()));
+    let threads = children.flat_map(|child| entries(&child.join("task")));
+    let threads = threads.filter(|path| status(path, "Name:").as_deref() == Some("bench-0"));
+    let mut found: Vec<_> =
+        threads.filter_map(|path| status(&path, "Cpus_allowed_list:")).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn has_each_pinned_server_a_processor_of_its_own() {
+    let mut limited = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_myriapod");
+    let script = format!("ulimit -n 100; exec {program} bench --pin -c 70 -m 70 \"$@\"");
+    let ran = run(limited.args(["-c", &script, "sh"]).stdin(Stdio::null()));
+    let cpus = allowed_cpus();
+    let servers = ran.json["server"]["pids"].as_array().map_or(0, Vec::len);
+    if servers < 2 || cpus.len() < 2 {
+        eprintln!("SKIPPED: {servers} servers on {} processors", cpus.len());
+        return;
+    }
+    assert_eq!((servers, ran.status), (2, 0), "{ran:?}");
+    let named = ran.json["server"]["cpus_allowed"].as_str().unwrap();
+    assert!(
+        [format!("{}-{}", cpus[0], cpus[1]), format!("{},{}", cpus[0], cpus[1])]
+            .contains(&named.to_owned()),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn is_a_server_that_may_run_beside_pinned_threads_told() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let server = Serving::myriapod(&[]);
+    let (port, pid) = (server.port.to_string(), server.pid());
+    let ran = bench(&["127.0.0.1", &port, "--server-pid", &pid, "--pin", "-m", "100"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let last = *allowed_cpus().last().unwrap();
+    assert_eq!(ran.json["settings"]["cpus"], serde_json::json!([last]), "{ran:?}");
+    assert!(ran.warned_of(&format!("the server may run on processor {last}")), "{ran:?}");
 }
 
 #[test]

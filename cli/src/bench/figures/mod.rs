@@ -197,6 +197,7 @@ fn settings(args: &Args, plan: &Plan) -> Settings {
         processes: plan.processes.into(),
         sources: job.sources.clone(),
         pin: args.pin,
+        cpus: job.cpus.clone(),
         verification: plan.verification.clone(),
     }
 }

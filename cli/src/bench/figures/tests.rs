@@ -247,3 +247,28 @@ fn is_a_search_that_found_no_rate_a_threshold_missed() {
         assert_eq!((report.exit_status, report.exit_reason.as_str()), (status, reason));
     }
 }
+
+#[test]
+fn is_it_told_that_pinned_threads_are_not_alone() {
+    let server = |allowed: &str| crate::bench::report::ServerFigures {
+        cpus_allowed: Some(allowed.to_owned()),
+        ..crate::bench::report::tests::sample().server.unwrap()
+    };
+    let table = [
+        (vec![], "0-3", ""),
+        (vec![3, 2], "0-1", ""),
+        (vec![3, 2], "0-2", "the server may run on processor 2, which"),
+        (vec![1, 0], "0-3", "the server may run on processors 0-1, which"),
+        (vec![1, 1], "0", "2 threads of bench share processor 1:"),
+    ];
+    for (cpus, allowed, expected) in table {
+        let ran = good();
+        let mut report = reported("", &ran);
+        report.settings.cpus = cpus;
+        report.server = Some(server(allowed));
+        let args = Line::parse_from(["bench"]).args;
+        report.warnings = warnings(&args, &report, &ran);
+        assert_eq!(report.warnings.len(), usize::from(!expected.is_empty()), "{report:?}");
+        assert!(report.warnings.iter().all(|warning| warning.starts_with(expected)), "{report:?}");
+    }
+}

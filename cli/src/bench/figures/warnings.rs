@@ -1,6 +1,9 @@
 //! What a reader should know before believing the figures, a sentence each.
 
+use std::collections::BTreeSet;
+
 use crate::bench::args::Args;
+use crate::bench::processors;
 use crate::bench::report::{Latencies, Report};
 use crate::bench::run::Ran;
 use crate::bench::table::{count, duration};
@@ -30,6 +33,7 @@ pub(super) fn warnings(args: &Args, report: &Report, ran: &Ran) -> Vec<String> {
             noise.busiest_thread * 100.0
         ));
     }
+    warnings.extend(sharing(report));
     if noise.clock_step_ns > COARSE_NS {
         let source = report.machine.clock_source.as_deref().unwrap_or("unknown");
         warnings.push(format!(
@@ -114,4 +118,31 @@ fn stall(report: &Report, ran: &Ran) -> Option<String> {
          about the server",
         duration(late)
     ))
+}
+
+/// Threads that are kept to a processor each, and are not alone there.
+fn sharing(report: &Report) -> Option<String> {
+    let settings = &report.settings;
+    let ours: BTreeSet<usize> = settings.cpus.iter().copied().collect();
+    let theirs = report.server.as_ref().and_then(|server| server.cpus_allowed.as_ref());
+    let both = theirs.map_or_else(BTreeSet::new, |theirs| &processors::parse(theirs) & &ours);
+    if !both.is_empty() {
+        let advice = if settings.embedded {
+            "there are too few for both, which wait for one another"
+        } else {
+            "keep the server off, as with `taskset -apc`"
+        };
+        let both = named(&both);
+        return Some(format!(
+            "the server may run on {both}, which bench keeps for itself: {advice}"
+        ));
+    }
+    (ours.len() < settings.cpus.len()).then(|| {
+        let (threads, ours) = (settings.cpus.len(), named(&ours));
+        format!("{threads} threads of bench share {ours}: there are no more for --pin")
+    })
+}
+
+fn named(set: &BTreeSet<usize>) -> String {
+    format!("processor{} {}", if set.len() == 1 { "" } else { "s" }, processors::list(set))
 }
