@@ -4,5 +4,6 @@
 
 mod faults;
 mod loads;
+mod options;
 mod results;
 mod support;
