@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use myriapod::sys::{self, AsFd as _, Connecting, Errno, Interest, Socket, SocketAddr, Token};
+use myriapod::sys::{self, AsFd as _, Connecting, Errno, Interest, Socket, SocketAddr};
 
 use crate::Result;
 use crate::fleet::Fleet;
@@ -128,13 +128,10 @@ fn receive(socket: &Socket, reply: &mut [u8]) -> Result<()> {
 
 /// Waits for one socket.
 fn wait(socket: &Socket, interest: Interest, what: &str) -> Result<()> {
-    let mut poller = sys::Poller::new(sys::Backend::Poll)?;
-    poller.add(socket.as_fd(), Token(0), interest, sys::Mode::LEVEL)?;
-    let mut events = sys::Events::with_capacity(1);
-    if poller.wait(&mut events, Some(PATIENCE))? == 0 {
-        return Err(format!("no {what} within {PATIENCE:?}").into());
+    match sys::poll::wait_one(socket.as_fd(), interest, Some(PATIENCE))? {
+        Some(_) => Ok(()),
+        None => Err(format!("no {what} within {PATIENCE:?}").into()),
     }
-    Ok(())
 }
 
 /// What the kernel says is free, in bytes.
