@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use myriapod::protocol::{ByteOrder, Head, Message};
-use myriapod::sys::sim::{self, Faults, Planted, Rng, World, mix};
+use myriapod::sys::sim::{self, Faults, Rng, mix};
 use myriapod::sys::{self, Backend, Events, Poller, Token, Waker};
 use myriapod::{
     Client, ClientOptions, Deferred, Error, Handle, Handler, HandlerResult, Limits, Outgoing,
@@ -108,15 +108,8 @@ struct Script {
 }
 
 /// Lives through one world.
-pub(crate) fn run(
-    seed: u64,
-    planted: Option<Planted>,
-    life: &mut Option<Life>,
-) -> Result<(), String> {
-    let mut rng = Rng::new(mix(seed));
-    let world = World::enter(seed, Faults::none());
-    world.plant(planted);
-    let life = life.insert(Life::new(world, rng.clone()));
+pub(crate) fn run(life: &mut Life) -> Result<(), String> {
+    let mut rng = life.rng.clone();
     let real = SocketAddr::from(([10, 0, 0, 1], PORT));
     let refusing = SocketAddr::from(([10, 0, 0, 9], PORT));
     let silent = SocketAddr::from(([192, 0, 2, 1], PORT));

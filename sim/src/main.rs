@@ -13,10 +13,11 @@ mod run;
 mod serve;
 mod service;
 mod watch;
+mod watchdog;
 
 use std::process::ExitCode;
 
-use self::options::{Options, Wish};
+use self::options::Wish;
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of the command line")]
 fn main() -> ExitCode {
@@ -27,8 +28,10 @@ fn main() -> ExitCode {
             print!("{}", options::HELP);
             ExitCode::SUCCESS
         }
-        Ok(Wish::Run(Options { planted: true, seeds, start })) => report::planted(start, seeds),
-        Ok(Wish::Run(Options { planted: false, seeds, start })) => report::seeds(start, seeds),
+        Ok(Wish::Run(options)) => {
+            watchdog::start();
+            if options.planted { report::planted(options) } else { report::seeds(options) }
+        }
         Err(error) => {
             eprintln!("myriapod-sim: {error}\nSee cargo sim --help.");
             ExitCode::from(2)

@@ -8,9 +8,11 @@ Runs the engine on a simulated kernel, a world for each seed, and checks it afte
     cargo sim --seeds 10000        so many
     cargo sim --start 5000         from another one on
     cargo sim --seed 1234          one, exactly as it was
+    cargo sim --jobs 1             one world at a time, not one for each processor
     cargo sim --planted            bugs put in on purpose: how many seeds until each is found
 
-The last line is a hash of everything that happened in all of them: the same seeds, the same hash.
+The last line is a hash of everything that happened in all of them: the same seeds, the same hash,
+however many run at once.
 A failure says `seed=N step=M` and what was wrong; the status is then 1.
 ";
 
@@ -24,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) start: u64,
     pub(crate) seeds: u64,
     pub(crate) planted: bool,
+    /// How many worlds are lived through at once; 0 is one for each processor.
+    pub(crate) jobs: usize,
 }
 
 /// What was asked for.
@@ -35,7 +39,7 @@ pub(crate) enum Wish {
 
 /// Reads the arguments.
 pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let (mut start, mut seeds, mut planted) = (None, None, false);
+    let (mut start, mut seeds, mut planted, mut jobs) = (None, None, false, None);
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
@@ -46,6 +50,7 @@ pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, 
             "--planted" => planted = true,
             "--seeds" => seeds = Some(number()?),
             "--start" => start = Some(number()?),
+            "--jobs" => jobs = Some(number()?),
             "--seed" => (start, seeds) = (Some(number()?), Some(1)),
             other => return Err(format!("unknown argument {other}")),
         }
@@ -58,5 +63,10 @@ pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, 
     if start.checked_add(seeds).is_none() {
         return Err("there are no seeds beyond 18446744073709551615".to_owned());
     }
-    Ok(Wish::Run(Options { start, seeds, planted }))
+    let jobs = match jobs {
+        Some(0) => return Err("--jobs must be at least 1".to_owned()),
+        Some(jobs) => usize::try_from(jobs).map_err(|_| format!("--jobs {jobs}: too many"))?,
+        None => 0,
+    };
+    Ok(Wish::Run(Options { start, seeds, planted, jobs }))
 }

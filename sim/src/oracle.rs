@@ -277,6 +277,32 @@ pub(crate) fn at_end(
             peer.temper
         );
     }
+    // Whatever a connection is closed for in good order, it does not excuse a request that was
+    // received whole, unless its answer found no room in the socket.
+    let in_order = matches!(
+        cause,
+        Cause::Idle
+            | Cause::HeaderTimeout
+            | Cause::ContentTimeout
+            | Cause::Shed
+            | Cause::Drained
+            | Cause::Peer
+    );
+    if let Some(closing) = closing
+        && in_order
+        && !driven
+        && peer.end == Some(End::Finished)
+        && !(closing.unsent > 0 || closing.was_broken)
+    {
+        let due = peer.answers_due(closing.received - closing.received_after);
+        hold!(
+            peer.answered >= due,
+            "peer {number} ({:?}): closed as {cause}, {due} requests were received and {} are \
+             answered: {closing:?}",
+            peer.temper,
+            peer.answered
+        );
+    }
     Ok(())
 }
 

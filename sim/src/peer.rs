@@ -346,6 +346,12 @@ impl Peer {
         self.due_at_stop = Some(due.count() as u64);
     }
 
+    /// How many answers it must have had once this many of its bytes were received.
+    pub(crate) fn answers_due(&self, received: u64) -> u64 {
+        let whole = self.history.iter().take_while(|(end, _)| *end as u64 <= received);
+        whole.filter(|(_, is_answered)| *is_answered).count() as u64
+    }
+
     /// Ends its side of the stream.
     pub(crate) fn finish(&mut self) {
         if let Some(remote) = &self.remote

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use myriapod::sys::sim::{FaultKind, Injected, Planted, Trace};
 
+use crate::options::Options;
 use crate::run::{self, Outcome};
 
 /// Seeds between two signs of life.
 const BETWEEN: u64 = 50;
 
 /// Runs seeds, and says what happened.
-pub(crate) fn seeds(start: u64, count: u64) -> ExitCode {
+pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitCode {
     let begun = Instant::now();
     let is_live = stderr().is_terminal();
     let mut all = Trace::default();
@@ -25,6 +26,7 @@ pub(crate) fn seeds(start: u64, count: u64) -> ExitCode {
         }
     };
     run::in_order(
+        jobs,
         count,
         |number| run::seed(start + number, None),
         |number, outcome: Outcome| {
@@ -59,12 +61,13 @@ pub(crate) fn seeds(start: u64, count: u64) -> ExitCode {
 }
 
 /// Runs seeds with each planted bug until it is found.
-pub(crate) fn planted(start: u64, most: u64) -> ExitCode {
+pub(crate) fn planted(Options { start, seeds: most, jobs, .. }: Options) -> ExitCode {
     println!("{:<40} seeds until found", "planted bug");
     let mut missed = false;
     for bug in Planted::ALL {
         let mut found = None;
         run::in_order(
+            jobs,
             most,
             |number| run::seed(start + number, Some(bug)),
             |number, outcome| {
@@ -75,6 +78,12 @@ pub(crate) fn planted(start: u64, most: u64) -> ExitCode {
         match found {
             Some((seeds, step, failure)) => {
                 let seed = start + seeds - 1;
+                if let Some(otherwise) = run::seed(seed, None).failure {
+                    // Then it says nothing about the bug.
+                    println!("{:<40} seed={seed} fails without it: {otherwise}", bug.name());
+                    missed = true;
+                    continue;
+                }
                 println!("{:<40} {seeds:>5}  seed={seed} step={step}: {failure}", bug.name());
             }
             None => {

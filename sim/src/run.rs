@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use myriapod::sys::sim::{Injected, Planted, Rng, World};
+use myriapod::sys::sim::{Faults, Injected, Planted, Rng, World, mix};
 
+use crate::watchdog::Watch;
 use crate::{clients, serve, watch};
 
 /// What became of one seed.
@@ -38,12 +39,18 @@ impl Life {
 /// of clients and several event loops.
 pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
     let mut life: Option<Life> = None;
+    let under_way = Watch::new(seed);
     let run = match seed % 10 {
         8 => watch::run,
         9 => clients::run,
         _ => serve::run,
     };
-    let result = catch_unwind(AssertUnwindSafe(|| run(seed, planted, &mut life)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let world = World::enter(seed, Faults::none());
+        under_way.counts(world.calls());
+        world.plant(planted);
+        run(life.insert(Life::new(world, Rng::new(mix(seed)))))
+    }));
     let failure = match result {
         Ok(result) => result.err(),
         Err(panic) => {
@@ -57,19 +64,25 @@ pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
         trace: life.world.trace(),
         injected: life.world.injected(),
         messages: life.messages,
-        steps: life.step,
+        // Where several threads go on at once, the kernel's calls are the only order there is.
+        steps: if life.step > 0 { life.step } else { life.world.calls().get() },
         failure,
     }
 }
 
-/// How many worlds are lived through at once.
-pub(crate) fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// How many worlds are lived through at once, where `jobs` were asked for; 0 is as many as there
+/// are processors.
+fn workers(jobs: usize) -> usize {
+    match jobs {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        jobs => jobs,
+    }
 }
 
-/// Does `work` for the numbers below `count`, several at once, and hands the results on in order.
+/// Does `work` for the numbers below `count`, several at once (see [`workers`]), and hands the results on in order.
 /// `take` says whether to go on.
 pub(crate) fn in_order<R: Send>(
+    jobs: usize,
     count: u64,
     work: impl Fn(u64) -> R + Sync,
     mut take: impl FnMut(u64, R) -> bool,
@@ -77,7 +90,7 @@ pub(crate) fn in_order<R: Send>(
     let next = AtomicU64::new(0);
     let (done, results) = mpsc::sync_channel(64);
     std::thread::scope(|scope| {
-        for _ in 0..workers() {
+        for _ in 0..workers(jobs) {
             let (next, work, done) = (&next, &work, done.clone());
             scope.spawn(move || {
                 loop {

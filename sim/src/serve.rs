@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use myriapod::protocol::EncodeError;
-use myriapod::sys::sim::{Closing, Faults, Planted, RemoteListener, Rng, World, mix};
+use myriapod::sys::sim::{Closing, Faults, RemoteListener, Rng};
 use myriapod::sys::{Signal, Time};
 use myriapod::{Handle, Limits, Outgoing, Overflow, Server, SocketAddr, Stats};
 
@@ -105,15 +105,8 @@ struct Scene<'a> {
 }
 
 /// Lives through one world.
-pub(crate) fn run(
-    seed: u64,
-    planted: Option<Planted>,
-    life: &mut Option<Life>,
-) -> Result<(), String> {
-    let mut rng = Rng::new(mix(seed));
-    let world = World::enter(seed, Faults::none());
-    world.plant(planted);
-    let life = life.insert(Life::new(world, rng.clone()));
+pub(crate) fn run(life: &mut Life) -> Result<(), String> {
+    let mut rng = life.rng.clone();
     let limits = tight(&mut rng);
     let book = Rc::new(RefCell::new(Book::default()));
     let by_signals = rng.chance(300);

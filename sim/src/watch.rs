@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use myriapod::sys::sim::{Faults, Planted, Rng, World, mix};
+use myriapod::sys::sim::{Faults, Rng};
 use myriapod::sys::{self, Errno, Socket};
 use myriapod::{Interest, Key, Selector};
 
@@ -24,15 +24,8 @@ struct Watched {
 }
 
 /// Lives through one world.
-pub(crate) fn run(
-    seed: u64,
-    planted: Option<Planted>,
-    life: &mut Option<Life>,
-) -> Result<(), String> {
-    let mut rng = Rng::new(mix(seed));
-    let world = World::enter(seed, Faults::none());
-    world.plant(planted);
-    let life = life.insert(Life::new(world, rng.clone()));
+pub(crate) fn run(life: &mut Life) -> Result<(), String> {
+    let mut rng = life.rng.clone();
     let mut selector: Selector<u64> = Selector::new().map_err(|error| error.to_string())?;
     life.world.set_faults(Faults::random(&mut rng));
     let mut watched: Vec<Watched> = Vec::new();

@@ -227,6 +227,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Ok(()) => self.engine.stats.replies += 1,
             Err(error) => self.engine.error_reply("EncodeError", &error.to_string()),
         }
+        if planted!(AnswerForgotten) {
+            self.engine.clear_out();
+        }
         let tick = self.tick;
         let mut close = close;
         if let Some(connection) = self.connection(key) {

@@ -9,6 +9,7 @@ use super::net::{Closing, End, EndId, Listening, ListeningId};
 use super::poller::Watches;
 use super::rng::{Rng, Trace};
 use super::threads::Thread;
+use super::world::Calls;
 use crate::{Errno, Signal, SocketAddr};
 
 /// A microsecond, in the clock's unit.
@@ -71,8 +72,8 @@ pub(super) struct Kernel {
     pub(super) running: usize,
     /// Why the world has ended: nothing can ever happen again, or it went on for too long.
     pub(super) dead: Option<&'static str>,
-    /// Calls that may still be made.
-    calls_left: u64,
+    /// Calls that were made.
+    pub(super) calls: Calls,
     /// The streams that were closed since somebody asked.
     pub(super) closings: Vec<Closing>,
     /// Bytes that descriptors have received and sent so far.
@@ -104,7 +105,7 @@ impl Kernel {
             threads: vec![Thread::ready()],
             running: 0,
             dead: None,
-            calls_left: MOST_CALLS,
+            calls: Calls::default(),
             closings: Vec::new(),
             received: 0,
             sent: 0,
@@ -117,8 +118,7 @@ impl Kernel {
             self.tick();
         }
         self.tick();
-        self.calls_left = self.calls_left.saturating_sub(1);
-        if self.calls_left == 0 {
+        if self.calls.count() >= MOST_CALLS {
             self.dead = Some("there is no end of calls: somebody spins");
         }
         self.trace.add(call);

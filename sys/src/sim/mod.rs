@@ -40,7 +40,7 @@ pub use self::net::Closing;
 pub use self::planted::{Planted, is_planted};
 pub use self::remote::{Remote, RemoteListener};
 pub use self::rng::{Rng, Trace, mix};
-pub use self::world::{World, set_faults};
+pub use self::world::{Calls, World, set_faults};
 
 pub use self::descriptor::{AsFd, BorrowedFd, Descriptor};
 pub use self::listener::{Listener, REUSE_PORT_BALANCES, accept, unlink_unix};

@@ -1,6 +1,7 @@
 //! The simulated network: listening queues, connects, and streams of bytes between two ends.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::faults::FaultKind;
 use super::kernel::{Happening, Kernel, MICROSECOND};
@@ -75,6 +76,23 @@ pub(super) struct End {
     /// When bytes last arrived.
     pub(super) arrived_at: u64,
     pub(super) sent_at: u64,
+    /// When each of the bytes that a descriptor received was received: up to which number, when.
+    pub(super) receipts: Receipts,
+    /// Bytes of a descriptor's last send that found no room, since when some do, and when the
+    /// last progress was made since.
+    pub(super) unsent: usize,
+    pub(super) stalled_from: u64,
+    pub(super) progress_at: u64,
+}
+
+/// When bytes were received: up to which number, when.
+#[derive(Clone, Default)]
+pub(super) struct Receipts(Vec<(u64, u64)>);
+
+impl fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} receipts", self.0.len())
+    }
 }
 
 /// What was known of a stream when the program closed its descriptor.
@@ -102,6 +120,22 @@ pub struct Closing {
     pub unread: usize,
     /// See `unread`.
     pub arrived_at: Time,
+    /// Bytes of the last send that found no room.
+    pub unsent: usize,
+    /// Since when there has always been something that found no room.
+    pub stalled_from: Time,
+    /// When something of it last found room.
+    pub progress_at: Time,
+    receipts: Receipts,
+}
+
+impl Closing {
+    /// When the program received the byte with this number, counted from 0.
+    #[must_use]
+    pub fn byte_received_at(&self, number: u64) -> Option<Time> {
+        let at = self.receipts.0.partition_point(|(end, _)| *end <= number);
+        self.receipts.0.get(at).map(|(_, at)| Time::from_nanos(*at))
+    }
 }
 
 /// A listening socket.
@@ -164,6 +198,10 @@ impl Kernel {
             received_at: self.now,
             arrived_at: self.now,
             sent_at: self.now,
+            receipts: Receipts::default(),
+            unsent: 0,
+            stalled_from: self.now,
+            progress_at: self.now,
         };
         self.ends.insert(id, end);
         id
@@ -371,6 +409,10 @@ impl Kernel {
                 finished_at: end.finished_at.map(|(at, _)| Time::from_nanos(at)),
                 received_after: end.finished_at.map_or(0, |(_, before)| end.received - before),
                 arrived_at: Time::from_nanos(end.arrived_at),
+                unsent: end.unsent,
+                stalled_from: Time::from_nanos(end.stalled_from),
+                progress_at: Time::from_nanos(end.progress_at),
+                receipts: std::mem::take(&mut end.receipts),
             };
             self.closings.push(closing);
         }
@@ -453,6 +495,9 @@ impl Kernel {
         let bytes: Vec<u8> = end.inbox.drain(..count).collect();
         end.received += bytes.len() as u64;
         end.received_at = self.now;
+        if is_ours {
+            end.receipts.0.push((end.received, self.now));
+        }
         if let Some(other) = end.other {
             self.set_moving(other);
         }
@@ -461,6 +506,27 @@ impl Kernel {
 
     /// Takes as many of these bytes as there is room for.
     pub(super) fn give<'a>(
+        &mut self,
+        id: EndId,
+        slices: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<usize, Errno> {
+        let asked: usize = slices.clone().map(<[u8]>::len).sum();
+        let given = self.give_some(id, slices);
+        let now = self.now;
+        if let Some(end) = self.ends.get_mut(&id) {
+            let took = given.as_ref().copied().unwrap_or_default();
+            if end.unsent == 0 {
+                end.stalled_from = now;
+            }
+            if end.unsent == 0 || took > 0 {
+                end.progress_at = now;
+            }
+            end.unsent = asked - took;
+        }
+        given
+    }
+
+    fn give_some<'a>(
         &mut self,
         id: EndId,
         slices: impl Iterator<Item = &'a [u8]>,

@@ -40,6 +40,8 @@ bugs! {
         "A socket is closed as soon as the last reply is handed over."
     DeadlineFixed "deadline that activity does not move"
         "A timer that fires closes its connection, whatever has happened since it was armed."
+    AnswerForgotten "deferred answer taken and not sent"
+        "A deferred answer is taken and goes nowhere, and the connection lives on."
     DrainTooEarly "stop that forgets what sockets hold"
         "A graceful stop closes connections without looking whether requests have arrived."
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::descriptor::BorrowedFd;
@@ -15,6 +16,23 @@ use crate::{Signal, SocketAddr, Time};
 /// What goes wrong from now on in the world of this thread.
 pub fn set_faults(faults: Faults) {
     call(|kernel| kernel.faults = faults);
+}
+
+/// How many calls were made in a world so far; also for those who cannot wait until one ends.
+#[derive(Clone, Debug, Default)]
+pub struct Calls(Arc<AtomicU64>);
+
+impl Calls {
+    /// The count now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, which only the kernel does, one call at a time.
+    pub(super) fn count(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// A simulated system. The thread that [enters](Self::enter) it makes all its calls there.
@@ -41,6 +59,12 @@ impl World {
     /// Has the engine show a bug.
     pub fn plant(&self, bug: Option<Planted>) {
         self.shared.lock().planted = bug;
+    }
+
+    /// How many calls were made, now and later.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.shared.lock().calls.clone()
     }
 
     /// How often each fault has happened.
