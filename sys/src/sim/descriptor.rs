@@ -31,7 +31,7 @@ impl Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         call_if_there(|kernel| {
-            kernel.enter(call_number::CLOSE);
+            kernel.enter_at(call_number::CLOSE, self.0);
             kernel.close(self.0);
         });
     }

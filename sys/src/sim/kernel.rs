@@ -53,6 +53,7 @@ pub(super) struct Kernel {
     pub(super) rng: Rng,
     pub(super) faults: Faults,
     pub(super) injected: Injected,
+    /// See [`tell`](Self::tell).
     pub(super) trace: Trace,
     pub(super) planted: Option<Planted>,
     /// Nanoseconds.
@@ -112,16 +113,50 @@ impl Kernel {
         }
     }
 
+    /// As [`enter`](Self::enter), for a call about a descriptor.
+    pub(super) fn enter_at(&mut self, call: u64, fd: i32) {
+        self.enter(call);
+        self.tell(u64::from(fd.unsigned_abs()));
+    }
+
     /// Every call takes its time, is interrupted now and then, and is part of the trace.
     pub(super) fn enter(&mut self, call: u64) {
         while self.fault(FaultKind::Interrupted, self.faults.interrupted) {
             self.tick();
         }
         self.tick();
-        if self.calls.count() >= MOST_CALLS {
+        if self.dead.is_none() && self.calls.count() >= MOST_CALLS {
             self.dead = Some("there is no end of calls: somebody spins");
         }
-        self.trace.add(call);
+        self.tell(call);
+        self.tell(self.now);
+    }
+
+    /// Adds to the trace. Once the world has ended, its threads end in any order.
+    pub(super) fn tell(&mut self, number: u64) {
+        if self.dead.is_none() {
+            self.trace.add(number);
+        }
+    }
+
+    /// Adds bytes to the trace.
+    pub(super) fn tell_bytes(&mut self, bytes: &[u8]) {
+        if self.dead.is_none() {
+            self.trace.add_bytes(bytes);
+        }
+    }
+
+    /// Adds the result of a call to the trace.
+    pub(super) fn tell_result<T>(
+        &mut self,
+        result: Result<T, Errno>,
+        number: impl FnOnce(&T) -> u64,
+    ) -> Result<T, Errno> {
+        match &result {
+            Ok(value) => self.tell(number(value)),
+            Err(errno) => self.tell_bytes(errno.name().as_bytes()),
+        }
+        result
     }
 
     fn tick(&mut self) {
@@ -139,8 +174,10 @@ impl Kernel {
     }
 
     pub(super) fn note(&mut self, kind: FaultKind) {
-        self.injected.count(kind);
-        self.trace.add(kind as u64);
+        if self.dead.is_none() {
+            self.injected.count(kind);
+            self.trace.add(kind as u64);
+        }
     }
 
     /// Lets time pass, with all that happens meanwhile.
@@ -192,7 +229,8 @@ impl Kernel {
             self.note(kind);
             return Err(errno);
         }
-        self.open_surely(object)
+        let opened = self.open_surely(object);
+        self.tell_result(opened, |number| u64::from(number.unsigned_abs()))
     }
 
     /// The same without any fault but a real lack.

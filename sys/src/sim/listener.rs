@@ -37,8 +37,9 @@ impl Listener {
     pub fn bind(address: &SocketAddr, options: &ListenOptions) -> Result<Self> {
         let opened = call(|kernel| {
             kernel.enter(call_number::BIND);
+            let listening = kernel.listen(address, options.backlog, options.reuse_port);
             let listening = kernel
-                .listen(address, options.backlog, options.reuse_port)
+                .tell_result(listening, |id| *id)
                 .map_err(|errno| Error::call("bind", errno, address))?;
             kernel.open(Object::Listener(listening)).map_err(|errno| {
                 kernel.close_listening(listening);
@@ -112,17 +113,13 @@ impl AsFd for Listener {
 pub fn accept(listener: impl AsFd) -> Result<(Descriptor, SocketAddr), Errno> {
     let number = listener.as_fd().number();
     let accepted = call(|kernel| {
-        kernel.enter(call_number::ACCEPT);
+        kernel.enter_at(call_number::ACCEPT, number);
         let Object::Listener(listening) = kernel.object(number)? else {
             return Err(Errno::EINVAL);
         };
         let listening = *listening;
         let accepted = kernel.accept(listening);
-        match &accepted {
-            Ok((number, _)) => kernel.trace.add(u64::from(number.unsigned_abs())),
-            Err(errno) => kernel.trace.add_bytes(errno.name().as_bytes()),
-        }
-        accepted
+        kernel.tell_result(accepted, |(_, peer)| peer.port().unwrap_or_default().into())
     });
     accepted.map(|(number, peer)| (Descriptor::new(number), peer))
 }

@@ -467,6 +467,15 @@ impl Kernel {
 
     /// Takes up to `len` bytes that have arrived; nothing is the end.
     pub(super) fn take(&mut self, id: EndId, len: usize) -> Result<Vec<u8>, Errno> {
+        let taken = self.take_some(id, len);
+        match &taken {
+            Ok(bytes) => self.tell_bytes(bytes),
+            Err(errno) => self.tell_bytes(errno.name().as_bytes()),
+        }
+        taken
+    }
+
+    fn take_some(&mut self, id: EndId, len: usize) -> Result<Vec<u8>, Errno> {
         if self.fault(FaultKind::BufferChange, self.faults.buffer_change) {
             let cap = self.buffer_cap();
             if let Some(end) = self.ends.get_mut(&id) {
@@ -523,7 +532,7 @@ impl Kernel {
             }
             end.unsent = asked - took;
         }
-        given
+        self.tell_result(given, |took| *took as u64)
     }
 
     fn give_some<'a>(
@@ -560,7 +569,11 @@ impl Kernel {
         let (mut count, mut asked) = (0, 0);
         for slice in slices {
             let taken = slice.len().min(room - count);
-            end.outbox.extend(slice.iter().take(taken));
+            let bytes = slice.get(..taken).unwrap_or_default();
+            end.outbox.extend(bytes);
+            if self.dead.is_none() {
+                self.trace.add_bytes(bytes);
+            }
             count += taken;
             asked += slice.len();
         }

@@ -130,18 +130,10 @@ impl Poller {
         let watch = Watch { token, interest, delays: 0 };
         let number = self.descriptor.as_fd().number();
         let result = call(|kernel| {
-            kernel.enter(call_number::WATCH);
-            kernel.object(fd.number())?;
-            let Object::Poller(watches) = kernel.object(number)? else {
-                return Err(Errno::EBADF);
-            };
-            match watches.list.contains_key(&fd.number()) {
-                true if !known => return Err(Errno::EEXIST),
-                false if known => return Err(Errno::ENOENT),
-                _ => {}
-            }
-            watches.list.insert(fd.number(), watch);
-            Ok(())
+            kernel.enter_at(call_number::WATCH, number);
+            kernel.tell(u64::from(interest.is_readable()) << 1 | u64::from(interest.is_writable()));
+            let watched = kernel.watch(number, fd.number(), watch, known);
+            kernel.tell_result(watched, |()| u64::from(fd.number().unsigned_abs()))
         });
         result.map_err(|errno| failed(name, errno, fd))
     }
@@ -154,13 +146,14 @@ impl Poller {
     pub fn delete(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
         let number = self.descriptor.as_fd().number();
         let result = call(|kernel| {
-            kernel.enter(call_number::WATCH);
+            kernel.enter_at(call_number::WATCH, number);
             let Object::Poller(watches) = kernel.object(number)? else {
                 return Err(Errno::EBADF);
             };
             let known = watches.list.contains_key(&fd.number());
             watches.forget(fd.number());
-            known.then_some(()).ok_or(Errno::ENOENT)
+            let result = known.then_some(()).ok_or(Errno::ENOENT);
+            kernel.tell_result(result, |()| u64::from(fd.number().unsigned_abs()))
         });
         result.map_err(|errno| failed("poller delete", errno, fd))
     }
@@ -179,7 +172,7 @@ impl Poller {
         }
         let number = self.descriptor.as_fd().number();
         let until = call(|kernel| {
-            kernel.enter(call_number::WAIT);
+            kernel.enter_at(call_number::WAIT, number);
             end_of(kernel, timeout)
         });
         let found = block(Awaited::Poller(number), until, |kernel| {
@@ -187,8 +180,11 @@ impl Poller {
             (!found.is_empty()).then_some(found)
         });
         let found = found.unwrap_or_default();
-        call(|kernel| kernel.wake_up(timeout));
         let count = found.len();
+        call(|kernel| {
+            kernel.wake_up(timeout);
+            kernel.tell(count as u64);
+        });
         for event in found {
             events.push(event);
         }
@@ -215,7 +211,7 @@ pub fn wait_one(
         return Err(Errno::EINVAL);
     }
     let until = call(|kernel| {
-        kernel.enter(call_number::WAIT);
+        kernel.enter_at(call_number::WAIT, fd.number());
         end_of(kernel, timeout)
     });
     let ready = block(Awaited::Descriptor(fd.number(), interest), until, |kernel| {
@@ -223,11 +219,27 @@ pub fn wait_one(
         let ready = Event::new(Token(0), flags).readiness() & interest;
         (!ready.is_empty()).then_some(ready)
     });
-    call(|kernel| kernel.wake_up(timeout));
+    call(|kernel| {
+        kernel.wake_up(timeout);
+        let ready = ready.unwrap_or(Interest::NONE);
+        kernel.tell(u64::from(ready.is_readable()) << 1 | u64::from(ready.is_writable()));
+    });
     Ok(ready)
 }
 
 impl Kernel {
+    fn watch(&mut self, poller: i32, fd: i32, watch: Watch, known: bool) -> Result<(), Errno> {
+        self.object(fd)?;
+        let Object::Poller(watches) = self.object(poller)? else { return Err(Errno::EBADF) };
+        match watches.list.contains_key(&fd) {
+            true if !known => return Err(Errno::EEXIST),
+            false if known => return Err(Errno::ENOENT),
+            _ => {}
+        }
+        watches.list.insert(fd, watch);
+        Ok(())
+    }
+
     /// What a descriptor is ready for.
     fn flags(&self, number: i32) -> u8 {
         match self.look(number) {
@@ -296,8 +308,8 @@ impl Kernel {
         let kept = found.len().min(most);
         watches.left_out = found.split_off(kept).iter().map(|(number, _)| *number).collect();
         for (_, event) in &found {
-            self.trace.add(event.token().0);
-            self.trace.add(u64::from(event.is_readable()) << 1 | u64::from(event.is_writable()));
+            self.tell(event.token().0);
+            self.tell(u64::from(event.is_readable()) << 1 | u64::from(event.is_writable()));
         }
         self.put_poller(poller, watches);
         found.into_iter().map(|(_, event)| event).collect()

@@ -100,6 +100,7 @@ impl Remote {
     pub fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
         call(|kernel| {
             kernel.enter(call_number::REMOTE);
+            kernel.tell(self.0);
             kernel.give(self.0, std::iter::once(bytes))
         })
     }
@@ -112,6 +113,7 @@ impl Remote {
     pub fn recv(&self, len: usize) -> Result<Vec<u8>, Errno> {
         call(|kernel| {
             kernel.enter(call_number::REMOTE);
+            kernel.tell(self.0);
             kernel.take(self.0, len)
         })
     }
@@ -121,6 +123,7 @@ impl Remote {
         // One that is not connected has no stream to end.
         let _ = call(|kernel| {
             kernel.enter(call_number::REMOTE);
+            kernel.tell(self.0);
             kernel.finish(self.0)
         });
     }
@@ -129,6 +132,7 @@ impl Remote {
     pub fn reset(self) {
         call(|kernel| {
             kernel.enter(call_number::REMOTE);
+            kernel.tell(self.0);
             kernel.abort(self.0);
         });
     }
@@ -137,6 +141,7 @@ impl Remote {
     pub fn vanish(&self) {
         call(|kernel| {
             kernel.enter(call_number::REMOTE);
+            kernel.tell(self.0);
             let other = kernel.ends.get(&self.0).and_then(|end| end.other);
             for end in [Some(self.0), other].into_iter().flatten() {
                 if let Some(end) = kernel.ends.get_mut(&end) {

@@ -37,16 +37,10 @@ fn receive(fd: BorrowedFd<'_>, len: usize) -> Result<Vec<u8>, Errno> {
         return Err(Errno::EINVAL);
     }
     call(|kernel| {
-        kernel.enter(call_number::RECV);
+        kernel.enter_at(call_number::RECV, fd.number());
         let end = kernel.stream(fd.number())?;
         let received = kernel.take(end, len);
-        match &received {
-            Ok(bytes) => {
-                kernel.received += bytes.len() as u64;
-                kernel.trace.add_bytes(bytes);
-            }
-            Err(errno) => kernel.trace.add_bytes(errno.name().as_bytes()),
-        }
+        kernel.received += received.as_ref().map_or(0, Vec::len) as u64;
         received
     })
 }
@@ -72,16 +66,10 @@ pub fn send_vectored(fd: impl AsFd, slices: &[IoSlice<'_>]) -> Result<usize, Err
 
 fn transmit(fd: BorrowedFd<'_>, slices: &[&[u8]]) -> Result<usize, Errno> {
     call(|kernel| {
-        kernel.enter(call_number::SEND);
+        kernel.enter_at(call_number::SEND, fd.number());
         let end = kernel.stream(fd.number())?;
         let sent = kernel.give(end, slices.iter().copied());
-        match &sent {
-            Ok(count) => {
-                kernel.sent += *count as u64;
-                kernel.trace.add(*count as u64);
-            }
-            Err(errno) => kernel.trace.add_bytes(errno.name().as_bytes()),
-        }
+        kernel.sent += sent.as_ref().copied().unwrap_or_default() as u64;
         sent
     })
 }
@@ -94,13 +82,14 @@ fn transmit(fd: BorrowedFd<'_>, slices: &[&[u8]]) -> Result<usize, Errno> {
 pub fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<(), Errno> {
     let number = fd.as_fd().number();
     call(|kernel| {
-        kernel.enter(call_number::SHUTDOWN);
+        kernel.enter_at(call_number::SHUTDOWN, number);
         let end = kernel.stream(number)?;
-        match how {
+        let shut = match how {
             // What still comes is not refused; nobody here reads on after that.
             Shutdown::Read => Ok(()),
             Shutdown::Write | Shutdown::Both => kernel.finish(end),
-        }
+        };
+        kernel.tell_result(shut, |()| 0)
     })
 }
 
@@ -112,10 +101,10 @@ pub fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<(), Errno> {
 pub fn take_error(fd: impl AsFd) -> Result<(), Errno> {
     let number = fd.as_fd().number();
     call(|kernel| {
-        kernel.enter(call_number::SOCKET_ERROR);
+        kernel.enter_at(call_number::SOCKET_ERROR, number);
         let end = kernel.stream(number)?;
         let error = kernel.ends.get_mut(&end).and_then(|end| end.error.take());
-        error.map_or(Ok(()), Err)
+        kernel.tell_result(error.map_or(Ok(()), Err), |()| 0)
     })
 }
 
@@ -127,7 +116,7 @@ pub fn take_error(fd: impl AsFd) -> Result<(), Errno> {
 pub fn local_address(fd: impl AsFd) -> Result<SocketAddr> {
     let number = fd.as_fd().number();
     let found = call(|kernel| {
-        kernel.enter(call_number::NAME);
+        kernel.enter_at(call_number::NAME, number);
         match kernel.object(number)? {
             Object::Stream(end) => {
                 let end = *end;
@@ -151,7 +140,7 @@ pub fn local_address(fd: impl AsFd) -> Result<SocketAddr> {
 pub fn peer_address(fd: impl AsFd) -> Result<SocketAddr> {
     let number = fd.as_fd().number();
     let found = call(|kernel| {
-        kernel.enter(call_number::NAME);
+        kernel.enter_at(call_number::NAME, number);
         let end = kernel.stream(number)?;
         let end = kernel.ends.get(&end).filter(|end| end.state == State::Connected);
         end.map(|end| end.peer.clone()).ok_or(Errno::ENOTCONN)
@@ -214,7 +203,10 @@ impl Socket {
             // Within one machine it may be done before the call returns.
             kernel.pass(0);
             let Some(end) = kernel.ends.get_mut(&end) else { return (State::Broken, None) };
-            (end.state, if end.state == State::Broken { end.error.take() } else { None })
+            let state = end.state;
+            let error = if state == State::Broken { end.error.take() } else { None };
+            kernel.tell(state as u64);
+            (state, error)
         });
         match state {
             State::Connecting => Ok(Connecting::InProgress(socket)),

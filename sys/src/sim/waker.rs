@@ -44,7 +44,8 @@ impl Waker {
     fn set(&self, raised: bool) {
         let number = self.0.as_fd().number();
         call(|kernel| {
-            kernel.enter(call_number::WAKE);
+            kernel.enter_at(call_number::WAKE, number);
+            kernel.tell(u64::from(raised));
             if let Ok(Object::Counter(counter)) = kernel.object(number) {
                 *counter = raised;
             }

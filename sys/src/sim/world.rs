@@ -87,7 +87,7 @@ impl World {
 
     /// Adds something of the maker's own to the trace.
     pub fn note(&self, number: u64) {
-        self.shared.lock().trace.add(number);
+        self.shared.lock().tell(number);
     }
 
     /// The time now. Unlike [`now`](crate::now), asking takes no time.
