@@ -22,6 +22,9 @@ const RAMP_PATIENCE: Duration = Duration::from_secs(15);
 /// How many points of the server's memory are kept.
 const MEMORY_POINTS: usize = 200;
 
+/// How much time a point of the series is over.
+const WHOLE_POINT: Duration = Duration::from_secs(1);
+
 /// A point of the series that a phase ends is over at least so much time.
 const LEAST_POINT: Duration = Duration::from_millis(250);
 
@@ -279,8 +282,10 @@ impl Bench {
         let stolen = stolen.zip(ProcessorTime::read());
         let stolen = stolen.map(|(before, after)| after.since(&before).stolen_share());
         let busy = busy.zip(sys::busy_time().ok()).map(|(before, now)| now.saturating_sub(before));
-        if self.point_is_long() {
+        let over = self.since_point();
+        if over >= LEAST_POINT {
             self.point(Phase::Run, &worked);
+            self.show(&worked, goal, over >= WHOLE_POINT);
         }
         self.crew.enter(Phase::Drain)?;
         let after = loop {
@@ -292,7 +297,7 @@ impl Bench {
             self.pause(ended);
         };
         self.ask(true)?;
-        if self.point_is_long() {
+        if self.since_point() >= LEAST_POINT {
             self.point(Phase::Drain, &after);
         }
         // The last reply may have come after the end, and then the run lasted as long.
@@ -337,8 +342,7 @@ impl Bench {
 
     /// Asks how things stand, notes what the series wants, and shows it once a second.
     fn look(&mut self, phase: Phase, goal: Goal) -> Result<Snapshot, Failure> {
-        let over = sys::now().saturating_since(self.history.under_way());
-        let due = over >= Duration::from_secs(1);
+        let due = self.since_point() >= WHOLE_POINT;
         let snapshot = self.ask(due)?;
         if phase == Phase::Ramp {
             self.remember(snapshot.open);
@@ -346,28 +350,23 @@ impl Bench {
         if due {
             self.point(phase, &snapshot);
         }
-        let share = goal.share(&snapshot);
-        if let Some(point) = self.history.series.last() {
-            self.live.show(
-                &Now {
-                    point,
-                    snapshot: &snapshot,
-                    share,
-                    since_start: since(self.history.started),
-                },
-                due,
-            );
-        }
+        self.show(&snapshot, goal, due);
         Ok(snapshot)
+    }
+
+    fn show(&mut self, snapshot: &Snapshot, goal: Goal, second: bool) {
+        let (share, since_start) = (goal.share(snapshot), since(self.history.started));
+        if let Some(point) = self.history.series.last() {
+            self.live.show(&Now { point, snapshot, share, since_start }, second);
+        }
     }
 
     fn usage(&self) -> Option<ProcessUsage> {
         self.watch.as_ref().and_then(Watch::usage)
     }
 
-    /// Whether so much time has passed since the last point that another one says something.
-    fn point_is_long(&self) -> bool {
-        sys::now().saturating_since(self.history.under_way()) >= LEAST_POINT
+    fn since_point(&self) -> Duration {
+        sys::now().saturating_since(self.history.under_way())
     }
 
     /// A point of the series.
