@@ -6,7 +6,7 @@ mod common;
 use std::cell::RefCell;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
     PATIENCE, Peer, Running, assert_settled, builder, echo, number_of, numbered, on_every_backend,
@@ -19,6 +19,7 @@ use myriapod::{
 
 on_every_backend! {
     does_a_turn_with_a_zero_timeout_return_at_once,
+    does_a_turn_after_a_pause_keep_its_deadlines,
     is_the_descriptor_readable_when_there_is_something_to_do,
     is_the_loop_told_that_messages_wait_in_its_buffers,
     does_an_outer_loop_serve_by_descriptor_and_timeout_alone,
@@ -62,6 +63,25 @@ fn assert_asleep<H: Handler>(server: &mut Server<H>) {
         let due = server.event_loop().timeout();
         assert!(due.is_none_or(|due| !due.is_zero()), "{due:?}");
     }
+}
+
+fn does_a_turn_after_a_pause_keep_its_deadlines(backend: Backend) {
+    let idle_timeout = Duration::from_secs(2);
+    let limits = Limits { idle_timeout, ..Limits::default() };
+    let mut server = builder(backend).limits(limits).answer(echo).unwrap();
+    let _peer = connect(&server);
+    run_until(&mut server, |stats| stats.accepted == 1);
+    settle(&mut server);
+    // Somebody else's loop waits, and comes back when this one is due.
+    while let Some(due) = server.event_loop().timeout().filter(|due| !due.is_zero()) {
+        std::thread::sleep(due);
+    }
+    let begun = Instant::now();
+    while server.stats().closed_for(Cause::Idle) == 0 {
+        server.event_loop().run_once(None).unwrap();
+    }
+    // It waited for as long as the pause had been: two seconds.
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 fn does_a_turn_with_a_zero_timeout_return_at_once(backend: Backend) {

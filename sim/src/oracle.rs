@@ -14,6 +14,12 @@ use crate::service::{Book, peer_at};
 /// A deadline's moments are ticks, and a turn begins a little before its calls.
 const SLACK: Duration = Duration::from_millis(20);
 
+/// How much later than its deadline a connection may be closed when nothing goes wrong.
+const LATE: Duration = Duration::from_millis(100);
+
+/// The most that one receive brings.
+const RECEIVE: u64 = 64 << 10;
+
 /// Bytes that have not been read for as long as this, when nothing goes wrong, were overlooked.
 const OVERLOOKED: Duration = Duration::from_millis(30);
 
@@ -24,9 +30,10 @@ pub(crate) struct Deeds {
     pub(crate) hurried: bool,
     /// Peers that the driver had closed.
     pub(crate) closed: Vec<u32>,
-    pub(crate) pushes: bool,
-    /// Nothing goes wrong any more.
-    pub(crate) is_calm: bool,
+    /// When the first of them was made.
+    pub(crate) first_push: Option<Time>,
+    /// Since when nothing goes wrong any more.
+    pub(crate) calm_since: Option<Time>,
 }
 
 /// Everything that is known of one moment.
@@ -135,10 +142,31 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Accepting never takes the server above its limit; connects, which its owner asks for, may.
-pub(crate) fn at_growth(before: u64, moment: &Moment<'_>) -> Result<(), String> {
-    let (open, limit) = (moment.stats.open, moment.max_connections as u64);
-    hold!(open <= limit.max(before), "{open} connections, and {limit} are allowed");
+/// Accepting never takes the server above its limit; connects, which its owner asks for, may. One
+/// turn accepts a batch at most, unless the server stops, and makes room only when it is full.
+pub(crate) fn at_growth(
+    before: &Stats,
+    connecting: usize,
+    moment: &Moment<'_>,
+    deeds: &Deeds,
+) -> Result<(), String> {
+    let (stats, limit) = (moment.stats, moment.max_connections as u64);
+    let most = before.open + stats.connected - before.connected;
+    hold!(stats.open <= limit.max(most), "{} connections, and {limit} are allowed", stats.open);
+    let taken = stats.accepted + stats.refused_by_address;
+    let taken = taken - before.accepted - before.refused_by_address;
+    let batch = moment.limits.accept_batch as u64;
+    hold!(
+        deeds.drain_began.is_some() || taken <= batch,
+        "{taken} peers were accepted in a turn, and {batch} are allowed"
+    );
+    let of = |stats: &Stats| stats.closed_for(Cause::Shed);
+    let shed = of(stats) - of(before);
+    let places = most + connecting as u64 + taken;
+    hold!(
+        shed == 0 || places > limit,
+        "{shed} made room, and there were {places} connections of {limit}"
+    );
     Ok(())
 }
 
@@ -172,8 +200,13 @@ pub(crate) fn at_close(
     let used = |verb: Verb| peer.verbs.contains(&verb);
     let since = |start: Time| closing.at.saturating_since(start) + SLACK;
     let quiet_since = closing.received_at.max(closing.sent_at).max(seat.opened_at);
-    // Some of its message was on its way, or was never sent.
-    let unfinished = closing.received < peer.sent() || peer.is_in_a_message() || peer.garbled;
+    // Of the message that was unfinished: when its first byte was received, and when its header was.
+    let unfinished = peer.unfinished(closing.received);
+    let begun = unfinished.and_then(|(begin, _)| closing.byte_received_at(begin));
+    let has_header = unfinished.and_then(|(_, end)| closing.byte_received_at(end - 1));
+    let header_due = begun.map(|at| at + limits.header_timeout);
+    let content_due = has_header.map(|at| at + limits.content_timeout);
+    let stalled = closing.unsent > 0;
     let late = |began| since(began) >= limits.drain_timeout;
     let cut_off = deeds.hurried || deeds.drain_began.is_some_and(late);
     let gone = peer.left || peer.vanished || closing.was_broken;
@@ -188,12 +221,23 @@ pub(crate) fn at_close(
                 || deeds.closed.contains(&number)
         }
         Cause::Panic => used(Verb::Panic),
-        Cause::Overflow => deeds.pushes && matches!(limits.overflow, Overflow::CloseAfter(_)),
-        Cause::Shed => limits.shed_idle.is_some_and(|idle| since(quiet_since) >= idle),
-        Cause::HeaderTimeout => unfinished && since(seat.handled_at) >= limits.header_timeout,
-        Cause::ContentTimeout => unfinished && since(seat.handled_at) >= limits.content_timeout,
-        Cause::Idle => since(quiet_since) >= limits.idle_timeout,
-        Cause::WriteTimeout => since(closing.sent_at) >= limits.write_timeout,
+        Cause::Overflow => match limits.overflow {
+            Overflow::CloseAfter(patience) => deeds
+                .first_push
+                .is_some_and(|first| stalled && since(closing.stalled_from.max(first)) >= patience),
+            Overflow::DropNewest | Overflow::DropOldest => false,
+        },
+        Cause::Shed => {
+            !stalled
+                && unfinished.is_none()
+                && limits.shed_idle.is_some_and(|idle| since(quiet_since) >= idle)
+        }
+        Cause::HeaderTimeout => header_due.is_some_and(|due| closing.at + SLACK >= due),
+        Cause::ContentTimeout => content_due.is_some_and(|due| closing.at + SLACK >= due),
+        Cause::Idle => {
+            !stalled && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
+        }
+        Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
         Cause::BufferLimit => limits.max_buffer_bytes < 1 << 20,
         Cause::Drained => deeds.drain_began.is_some(),
         Cause::CutOff => cut_off,
@@ -211,7 +255,7 @@ pub(crate) fn at_close(
     );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.
     let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
-    let overlooked = deeds.is_calm
+    let overlooked = deeds.calm_since.is_some()
         && closing.unread > 0
         && closing.at.saturating_since(closing.arrived_at.max(closing.received_at)) > OVERLOOKED;
     hold!(
@@ -220,6 +264,47 @@ pub(crate) fn at_close(
         closing.unread
     );
     hold!(may, "peer {number} ({:?}): closed for no reason as {cause}: {closing:?}", peer.temper);
+    // Nor is any deadline late, as far as it ran when nothing went wrong.
+    let resumed = closing.sent_at.max(closing.progress_at).max(seat.handled_at);
+    let drain_due = deeds.drain_began.map(|began| began + limits.drain_timeout);
+    let due = match cause {
+        _ if lingers => closing.finished_at.map(|finished_at| finished_at + limits.linger_timeout),
+        Cause::Idle => Some(quiet_since.max(seat.handled_at) + limits.idle_timeout),
+        // Its clock stands still while reading is paused, which ends with progress in sending.
+        Cause::HeaderTimeout => begun.map(|at| at.max(resumed) + limits.header_timeout),
+        Cause::ContentTimeout => has_header.map(|at| at.max(resumed) + limits.content_timeout),
+        Cause::WriteTimeout => Some(closing.progress_at + limits.write_timeout),
+        Cause::CutOff => drain_due,
+        _ => None,
+    };
+    let timeout = match cause {
+        _ if lingers => limits.linger_timeout,
+        Cause::Idle => limits.idle_timeout,
+        Cause::HeaderTimeout => limits.header_timeout,
+        Cause::ContentTimeout => limits.content_timeout,
+        Cause::WriteTimeout => limits.write_timeout,
+        _ => limits.drain_timeout,
+    };
+    if let (Some(due), Some(calm_since)) = (due, deeds.calm_since) {
+        let latest = due.max(calm_since + timeout) + LATE;
+        hold!(
+            closing.at <= latest,
+            "peer {number} ({:?}): closed as {cause} later than {latest:?}: {closing:?}",
+            peer.temper
+        );
+    }
+    // Every connection is gone when the time for a stop is over.
+    if let (Some(due), Some(calm_since)) = (drain_due, deeds.calm_since) {
+        let latest = due.max(calm_since + limits.drain_timeout) + LATE;
+        hold!(closing.at <= latest, "peer {number}: closed long after the stop: {closing:?}");
+    }
+    // What is dropped while lingering is bounded, but for what one receive brings.
+    let most = u64::from(limits.linger_bytes) + RECEIVE;
+    hold!(
+        closing.received_after <= most,
+        "peer {number}: {} bytes received while lingering",
+        closing.received_after
+    );
     Ok(())
 }
 

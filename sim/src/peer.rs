@@ -57,12 +57,23 @@ pub(crate) enum End {
     Broken(Errno),
 }
 
+/// A request on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    header_end: u64,
+    end: u64,
+    is_answered: bool,
+}
+
 /// What makes requests as long and as many as they are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
     pub(crate) most_requests: usize,
     pub(crate) longest_answer: usize,
     pub(crate) longest_padding: usize,
+    /// The most that a header and a content may have.
+    pub(crate) max_header_len: usize,
+    pub(crate) max_content_len: usize,
     /// Chances per thousand.
     pub(crate) later: u16,
     pub(crate) trouble: u16,
@@ -77,12 +88,10 @@ pub(crate) struct Peer {
     /// Everything that it will ever send, and how much of that is sent.
     wire: Vec<u8>,
     sent: usize,
-    /// Where the last request ends that is sent whole.
-    last_whole: usize,
     /// Where each request ends in `wire`, and what answers it.
     plan: VecDeque<(usize, Option<Answer>)>,
-    /// Where each request ends and whether it is answered, for all of them.
-    history: Vec<(usize, bool)>,
+    /// Each request that it will ever send.
+    history: Vec<Asked>,
     /// How many answers it must have had in the end, if it was let go for a stop.
     pub(crate) due_at_stop: Option<u64>,
     /// The answers that are owed, the next one first. Those of `plan` whose request is sent whole.
@@ -120,7 +129,6 @@ impl Peer {
             remote: None,
             wire: Vec::new(),
             sent: 0,
-            last_whole: 0,
             plan: VecDeque::new(),
             history: Vec::new(),
             due_at_stop: None,
@@ -149,8 +157,13 @@ impl Peer {
         for sequence in 0..u32::try_from(count).unwrap_or_default() {
             let verb = self.any_verb(rng, habits);
             let padding = if rng.chance(700) { rng.len(0, 40) } else { habits.longest_padding };
-            let padding = rng.len(0, padding);
+            let mut padding = rng.len(0, padding);
+            let fills = rng.chance(10);
+            let verb = if fills { Verb::Nothing } else { verb };
             let question = Question { peer: self.number, sequence, verb };
+            if fills {
+                padding = habits.max_content_len - question.len();
+            }
             let Ok(request) = Request::new(question, padding, rng.chance(200)) else { continue };
             let ends = request.ends;
             self.add(request);
@@ -163,7 +176,7 @@ impl Peer {
             self.garbled = true;
             self.ends = true;
             let begin = self.wire.len();
-            self.add(Request::garbage(rng));
+            self.add(Request::garbage(rng, habits.max_header_len, habits.max_content_len));
             // It may be refused before it is there as a whole.
             if let Some((end, _)) = self.plan.back_mut() {
                 *end = begin + 1;
@@ -197,7 +210,15 @@ impl Peer {
     fn add(&mut self, request: Request) {
         self.wire.extend_from_slice(&request.wire);
         self.verbs.push(request.verb);
-        self.history.push((self.wire.len(), request.answer.is_some()));
+        let header_len = match request.wire.as_slice() {
+            [high, low, ..] => 2 + usize::from(u16::from_be_bytes([*high, *low])),
+            _ => 0,
+        };
+        self.history.push(Asked {
+            header_end: (self.wire.len() - request.wire.len() + header_len) as u64,
+            end: self.wire.len() as u64,
+            is_answered: request.answer.is_some(),
+        });
         self.plan.push_back((self.wire.len(), request.answer));
     }
 
@@ -222,11 +243,6 @@ impl Peer {
     /// Bytes that it has sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent as u64
-    }
-
-    /// Whether the beginning of a message is sent, and not its end.
-    pub(crate) fn is_in_a_message(&self) -> bool {
-        self.sent > self.last_whole
     }
 
     /// Whether an answer to a request that was sent whole is still to come.
@@ -275,8 +291,7 @@ impl Peer {
         while let Some((end, _)) = self.plan.front()
             && *end <= self.sent
         {
-            let Some((end, answer)) = self.plan.pop_front() else { break };
-            self.last_whole = end;
+            let Some((_, answer)) = self.plan.pop_front() else { break };
             self.asked += 1;
             self.owed.extend(answer);
         }
@@ -342,14 +357,23 @@ impl Peer {
             return;
         }
         let arrived = self.sent - remote.on_its_way().min(self.sent);
-        let due = self.history.iter().filter(|(end, is_answered)| *end <= arrived && *is_answered);
-        self.due_at_stop = Some(due.count() as u64);
+        self.due_at_stop = Some(self.answers_due(arrived as u64));
     }
 
     /// How many answers it must have had once this many of its bytes were received.
     pub(crate) fn answers_due(&self, received: u64) -> u64 {
-        let whole = self.history.iter().take_while(|(end, _)| *end as u64 <= received);
-        whole.filter(|(_, is_answered)| *is_answered).count() as u64
+        let whole = self.history.iter().take_while(|asked| asked.end <= received);
+        whole.filter(|asked| asked.is_answered).count() as u64
+    }
+
+    /// The message that was unfinished when so many bytes were received: where it began, and where
+    /// its header ends.
+    pub(crate) fn unfinished(&self, received: u64) -> Option<(u64, u64)> {
+        let at = self.history.partition_point(|asked| asked.end <= received);
+        let begin = at.checked_sub(1).and_then(|before| self.history.get(before));
+        let begin = begin.map_or(0, |before| before.end);
+        let asked = self.history.get(at).filter(|_| begin < received)?;
+        Some((begin, asked.header_end))
     }
 
     /// Ends its side of the stream.

@@ -105,6 +105,11 @@ impl Question {
         format!("{verb} {} {} {number}|", self.peer, self.sequence)
     }
 
+    /// How long its content is, without padding.
+    pub(crate) fn len(self) -> usize {
+        self.text().len()
+    }
+
     /// Reads what [`Request::new`] wrote, in content of either type.
     pub(crate) fn read(content: &[u8]) -> Option<Self> {
         let end = content.iter().position(|byte| *byte == b'|')?;
@@ -180,20 +185,26 @@ impl Request {
     }
 
     /// Bytes that are no message, in one of the ways there are.
-    pub(crate) fn garbage(rng: &mut Rng) -> Self {
+    pub(crate) fn garbage(rng: &mut Rng, max_header_len: usize, max_content_len: usize) -> Self {
         let header = |text: &str| {
             let len = u16::try_from(text.len()).unwrap_or_default();
             [&len.to_be_bytes(), text.as_bytes()].concat()
         };
-        let mut wire = match rng.below(5) {
+        let valid = |content_len: usize| {
+            format!(
+                "{{\"byteorder\": \"little\", \"content-type\": \"x\", \
+                 \"content-encoding\": \"binary\", \"content-length\": {content_len}}}"
+            )
+        };
+        let mut wire = match rng.below(7) {
             0 => vec![0xff, 0xff],
             1 => header("no JSON"),
             2 => header("[]"),
             3 => header("{\"byteorder\": \"little\"}"),
-            _ => header(
-                "{\"byteorder\": \"little\", \"content-type\": \"x\", \
-                 \"content-encoding\": \"binary\", \"content-length\": 99999999}",
-            ),
+            4 => header(&valid(99_999_999)),
+            // A byte more than is allowed.
+            5 => header(&valid(max_content_len + 1)),
+            _ => header(&format!("{:<1$}", valid(1), max_header_len + 1)),
         };
         let more = rng.len(0, 300);
         wire.extend((0..more).map(|_| b'x'));

@@ -126,6 +126,8 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let habits = Habits {
         most_requests: *rng.pick(&[3, 12, 40]).unwrap_or(&12),
         longest_answer: *rng.pick(&[10, 500, 5000]).unwrap_or(&10),
+        max_header_len: limits.max_header_len,
+        max_content_len: limits.max_content_len,
         longest_padding: *rng.pick(&[0, 100, 2500]).unwrap_or(&0),
         later: if closes { 500 } else { *rng.pick(&[0, 200, 600]).unwrap_or(&0) },
         trouble: *rng.pick(&[0, 50, 200]).unwrap_or(&0),
@@ -326,7 +328,8 @@ impl Scene<'_> {
     }
 
     fn push(&mut self, to: &str) -> Result<Outgoing, String> {
-        self.deeds.pushes = true;
+        let now = self.life.world.now();
+        self.deeds.first_push.get_or_insert(now);
         self.next_push += 1;
         let mut content = format!("{to} {}|", self.next_push).into_bytes();
         let padding = self.life.rng.len(0, 300);
@@ -352,7 +355,7 @@ impl Scene<'_> {
         let late = |promise: &Promise| is_gone(promise.peer) && in_place(promise);
         if let Some(gone) = book.promises.iter().position(late) {
             at = gone;
-        } else if !self.deeds.is_calm
+        } else if self.deeds.calm_since.is_none()
             && book.promises.get(at).is_some_and(|promise| is_gone(promise.peer))
         {
             return;
@@ -411,8 +414,7 @@ impl Scene<'_> {
         let book = self.book.borrow();
         let moment = self.moment(&stats, &audit, &book);
         oracle::at_every_step(&moment)?;
-        let connected = stats.connected - self.before.connected;
-        oracle::at_growth(self.before.open + connected, &moment)?;
+        oracle::at_growth(&self.before, self.connects.len(), &moment, &self.deeds)?;
         for closing in &closings {
             oracle::at_close(&moment, closing, &self.deeds)?;
         }
@@ -464,7 +466,7 @@ impl Scene<'_> {
         self.faults = Faults::none();
         self.life.world.set_faults(Faults::none());
         self.life.world.set_descriptor_limit(1024);
-        self.deeds.is_calm = true;
+        self.deeds.calm_since = Some(self.life.world.now());
         let deadline = self.life.world.now() + PATIENCE;
         let (mut turns, mut rounds) = (0, 0);
         loop {

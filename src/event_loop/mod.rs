@@ -242,7 +242,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     ///
     /// What the system says to a wait, which nothing can be done about.
     pub fn run(&mut self) -> sys::Result<bool> {
-        while !self.run_once(None)?.finished {}
+        // One turn follows the other at once, so the clock of the last one will do.
+        while !self.turn(None, self.now)?.finished {}
         let hurried = self.drain.as_ref().is_some_and(|drain| drain.hurried);
         Ok(!hurried && self.engine.stats.closed_for(Cause::CutOff) == 0)
     }
@@ -254,11 +255,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     ///
     /// What the system says to a wait, which nothing can be done about.
     pub fn run_once(&mut self, timeout: Option<Duration>) -> sys::Result<Turn> {
+        // The last turn may have been long ago.
+        let now = if timeout == Some(Duration::ZERO) { self.now } else { sys::now() };
+        self.turn(timeout, now)
+    }
+
+    fn turn(&mut self, timeout: Option<Duration>, now: Time) -> sys::Result<Turn> {
         if self.is_finished() {
             self.mailbox.close();
             return Ok(Turn { events: 0, finished: true });
         }
-        let due = self.timeout_from(self.now);
+        let due = self.timeout_from(now);
         let timeout = match (timeout, due) {
             (Some(timeout), Some(due)) => Some(timeout.min(due)),
             (timeout, due) => timeout.or(due),
