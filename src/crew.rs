@@ -247,7 +247,9 @@ impl Brake {
 impl Drop for Member {
     fn drop(&mut self) {
         if let Some(mailbox) = self.crew.mailboxes.get(usize::from(self.index)) {
-            mailbox.close();
+            // Sockets that were handed over and are closed here had places.
+            let is_socket = |item: &&Item| matches!(item, Item::Adopt { .. });
+            mailbox.close().iter().filter(is_socket).for_each(|_| self.release());
         }
         self.stop_accepting();
         self.crew.alive.fetch_sub(1, SeqCst);

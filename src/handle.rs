@@ -17,12 +17,14 @@ use crate::outgoing::Outgoing;
 use crate::protocol::EncodeError;
 use crate::slab::Key;
 use crate::stats::Stats;
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, Waker};
 
 /// Items that may wait in one mailbox, besides answers and a stop, and bytes of the messages in them.
 const MAX_ITEMS: usize = 1 << 16;
 const MAX_BYTES: usize = 64 << 20;
+
+/// How often a loop is tried to be woken for one item.
+const WAKE_TRIES: usize = 3;
 
 /// How long [`Handle::stats`] waits for a loop to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -103,8 +105,6 @@ impl Item {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     waker: Waker,
-    /// A wake-up is under way that has not been answered.
-    woken: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -126,7 +126,8 @@ pub enum HandleError {
     Gone,
     /// 65,536 items or 64 MiB of messages wait for it already.
     Full,
-    /// It could not be woken; the item waits until it wakes for another reason.
+    /// It could not be woken, which was tried again; the item waits until it wakes for another
+    /// reason.
     NotWoken,
 }
 
@@ -144,8 +145,7 @@ impl std::error::Error for HandleError {}
 
 impl Mailbox {
     pub(crate) fn new(waker: impl Into<Waker>) -> Self {
-        let (waker, woken) = (waker.into(), AtomicBool::new(false));
-        Self { waker, woken, inner: Mutex::new(Inner::default()) }
+        Self { waker: waker.into(), inner: Mutex::new(Inner::default()) }
     }
 
     pub(crate) fn post(&self, item: Item) -> Result<(), HandleError> {
@@ -169,22 +169,16 @@ impl Mailbox {
                 inner.items.push(item);
             }
         }
-        if self.woken.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.waker.wake().map_err(|_| {
-            // Whoever posts next tries again.
-            self.woken.store(false, Ordering::Release);
-            HandleError::NotWoken
-        })
+        // Most of those who post wait for nothing else to wake the loop: a socket that is handed
+        // over, a stop.
+        let woken = (0..WAKE_TRIES).any(|_| self.waker.wake().is_ok());
+        if woken { Ok(()) } else { Err(HandleError::NotWoken) }
     }
 
     /// Takes all items. Called by the loop when it was woken.
     pub(crate) fn take(&self) -> Vec<Item> {
         // In this order: what is posted from now on wakes again, and what was is taken.
         self.waker.reset();
-        // A swap, as the posters' is: loom orders those, but not a store between two of one thread.
-        self.woken.swap(false, Ordering::AcqRel);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.bytes = 0;
         std::mem::take(&mut inner.items)
@@ -196,12 +190,12 @@ impl Mailbox {
         self.waker.wait();
     }
 
-    /// Refuses items from now on.
-    pub(crate) fn close(&self) {
+    /// Refuses items from now on. Returns those that nobody will see any more.
+    pub(crate) fn close(&self) -> Vec<Item> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.closed = true;
         inner.bytes = 0;
-        inner.items.clear();
+        std::mem::take(&mut inner.items)
     }
 }
 

@@ -1,6 +1,8 @@
-//! What threads do to each other, in every order that loom finds: each test runs its model again
+//! What threads do to each other, in many orders, found by loom: each test runs its model again
 //! for each way in which the steps of its threads can follow one another, and what a thread that
-//! is not synchronized may see. A wake-up that is lost is a deadlock here.
+//! is not synchronized may see. Not every order: each model says how often, two to four times,
+//! threads that could go on are interrupted, which covers what so few switches can do. A wake-up
+//! that is lost is a deadlock here.
 //!
 //! Loom knows no sequential consistency beyond acquire and release, so what holds here does not
 //! lean on it.
@@ -74,6 +76,77 @@ fn is_no_wake_up_lost_to_a_reset() {
 }
 
 #[test]
+fn is_no_wake_up_lost_to_another_that_fails() {
+    // Whichever of the first raises it is that fails. More switches find nothing else.
+    for failing in [0..1, 1..2, 0..2] {
+        check(3, move || {
+            let shared = Arc::new((Waker::failing(failing.clone()), AtomicUsize::new(0)));
+            let gives_up = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.0.wake().is_ok())
+            };
+            let goes_on = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.1.fetch_add(1, AcqRel);
+                    while shared.0.wake().is_err() {}
+                })
+            };
+            // Whoever was told that it is awake is heard.
+            while shared.1.swap(0, AcqRel) == 0 {
+                shared.0.wait();
+                shared.0.reset();
+            }
+            gives_up.join().unwrap();
+            goes_on.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn is_an_item_seen_whose_wake_up_failed_at_first() {
+    for failing in [0..1, 1..2, 2..3] {
+        check(3, move || {
+            let mailbox = Arc::new(Mailbox::new(Waker::failing(failing.clone())));
+            let posters: Vec<_> = (0..2)
+                .map(|_| {
+                    let mailbox = Arc::clone(&mailbox);
+                    thread::spawn(move || assert_eq!(mailbox.post(item()), Ok(())))
+                })
+                .collect();
+            let mut taken = 0;
+            while taken < 2 {
+                taken += turn(&mailbox).len();
+            }
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn is_an_item_seen_that_was_posted_where_no_wake_up_of_another_succeeded() {
+    check(3, || {
+        // As many as one post tries.
+        let mailbox = Arc::new(Mailbox::new(Waker::failing(0..3)));
+        let gives_up = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || mailbox.post(Item::CutOff))
+        };
+        let goes_on = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || while mailbox.post(item()) == Err(HandleError::NotWoken) {})
+        };
+        let mut taken = Vec::new();
+        while !taken.iter().any(|item| matches!(item, Item::Close { .. })) {
+            taken.extend(turn(&mailbox));
+        }
+        let posted = gives_up.join().unwrap();
+        assert!(matches!(posted, Ok(()) | Err(HandleError::NotWoken)), "{posted:?}");
+        goes_on.join().unwrap();
+    });
+}
+
+#[test]
 fn is_every_item_taken_without_a_wake_up_from_elsewhere() {
     check(3, || {
         let mailbox = mailbox();
@@ -103,7 +176,7 @@ fn is_nothing_left_in_a_mailbox_that_closes() {
             })
             .collect();
         drop(mailbox.take());
-        mailbox.close();
+        drop(mailbox.close());
         assert_eq!(mailbox.post(item()), Err(HandleError::Gone));
         for poster in posters {
             let (posted, answer) = poster.join().unwrap();
@@ -128,8 +201,7 @@ fn are_two_stops_one_and_both_are_heard() {
         while taken == 0 {
             taken += turn(&mailbox).len();
         }
-        mailbox.close();
-        assert_eq!(taken + mailbox.take().len(), 1);
+        assert_eq!(taken + mailbox.close().len(), 1);
         // The second may come when it is all over.
         stops.into_iter().for_each(|stop| assert_eq!(stop.join().unwrap(), Ok(())));
     });
@@ -176,11 +248,17 @@ fn wind_down(member: &Member, mailbox: &Mailbox) -> usize {
     adopted
 }
 
+// Any does.
+fn peer() -> myriapod_sys::SocketAddr {
+    std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into()
+}
+
+fn socket() -> myriapod_sys::Descriptor {
+    std::io::pipe().unwrap().0.into()
+}
+
 #[test]
 fn is_a_socket_served_that_is_handed_to_a_loop_about_to_end() {
-    // Any does.
-    let peer = || std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
-    let socket = || std::io::pipe().unwrap().0.into();
     check(2, move || {
         let (mut members, mailboxes) = crew(2, 2);
         let (first, second) = (Arc::clone(&mailboxes[0]), Arc::clone(&mailboxes[1]));
@@ -200,6 +278,58 @@ fn is_a_socket_served_that_is_handed_to_a_loop_about_to_end() {
         assert_eq!(wind_down(&member, &first), 0);
         assert_eq!(ending.join().unwrap(), 1, "the socket was served");
     });
+}
+
+#[test]
+fn is_a_socket_served_that_is_handed_to_the_first_loop() {
+    check(2, || {
+        let (mut members, mailboxes) = crew(2, 2);
+        let (first, second) = (Arc::clone(&mailboxes[0]), Arc::clone(&mailboxes[1]));
+        let mut other = members.pop().unwrap();
+        let mut member = members.pop().unwrap();
+        let handing = thread::spawn(move || {
+            assert_eq!(other.reserve(false), Some(1));
+            assert_eq!(other.reserve(false), Some(0));
+            other.hand_over(0, socket(), peer()).unwrap();
+            other.release();
+            other.stop_accepting();
+            wind_down(&other, &second)
+        });
+        member.stop_accepting();
+        assert_eq!(wind_down(&member, &first), 1, "the socket was served");
+        assert_eq!(handing.join().unwrap(), 0);
+        assert_eq!(member.open(), 0);
+    });
+}
+
+#[test]
+fn is_the_place_given_back_of_a_socket_handed_to_a_loop_that_fails() {
+    // It may have panicked, or another has and pulls the brake.
+    for is_braked in [false, true] {
+        check(3, move || {
+            let (mut members, mailboxes) = crew(2, 2);
+            let other = members.pop().unwrap();
+            let member = members.pop().unwrap();
+            assert_eq!(member.reserve(false), Some(0));
+            assert_eq!(member.reserve(false), Some(1));
+            let mailbox = Arc::clone(&mailboxes[1]);
+            let failing = thread::spawn(move || {
+                let served = if is_braked { wind_down(&other, &mailbox) } else { 0 };
+                drop(other);
+                served
+            });
+            if is_braked {
+                member.brake().pull();
+            }
+            let handed = member.hand_over(1, socket(), peer());
+            assert!(matches!(handed, Ok(()) | Err(HandleError::Gone)), "{handed:?}");
+            let served = failing.join().unwrap();
+            assert!(served == 0 || handed.is_ok());
+            member.release();
+            assert_eq!(member.open(), 0);
+            assert!(member.may_end() || !is_braked);
+        });
+    }
 }
 
 #[test]

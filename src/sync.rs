@@ -26,30 +26,50 @@ mod model {
     #[derive(Debug)]
     pub(crate) struct Waker {
         awake: awake::Awake,
-        signal: Mutex<bool>,
+        signal: Mutex<Signal>,
         raised: Condvar,
+    }
+
+    #[derive(Debug)]
+    struct Signal {
+        is_raised: bool,
+        /// Which attempts at raising it fail, counted from now on.
+        failing: std::ops::Range<usize>,
+        attempts: usize,
     }
 
     impl Waker {
         pub(crate) fn new() -> Self {
-            Self { awake: awake::Awake::new(), signal: Mutex::new(false), raised: Condvar::new() }
+            Self::failing(0..0)
+        }
+
+        /// One whose system refuses these raises, the first being number 0.
+        pub(crate) fn failing(failing: std::ops::Range<usize>) -> Self {
+            let signal = Signal { is_raised: false, failing, attempts: 0 };
+            Self { awake: awake::Awake::new(), signal: Mutex::new(signal), raised: Condvar::new() }
         }
 
         pub(crate) fn wake(&self) -> myriapod_sys::Result<()> {
             self.awake.wake(|| {
-                *self.signal.lock().unwrap() = true;
+                let mut signal = self.signal.lock().unwrap();
+                let attempt = signal.attempts;
+                signal.attempts += 1;
+                if signal.failing.contains(&attempt) {
+                    return Err(myriapod_sys::Error::call("wake", myriapod_sys::Errno::ENOMEM, ""));
+                }
+                signal.is_raised = true;
                 self.raised.notify_all();
                 Ok(())
             })
         }
 
         pub(crate) fn reset(&self) {
-            self.awake.reset(|| *self.signal.lock().unwrap() = false);
+            self.awake.reset(|| self.signal.lock().unwrap().is_raised = false);
         }
 
         pub(crate) fn wait(&self) {
             let mut signal = self.signal.lock().unwrap();
-            while !*signal {
+            while !signal.is_raised {
                 signal = self.raised.wait(signal).unwrap();
             }
         }

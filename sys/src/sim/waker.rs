@@ -1,13 +1,21 @@
 //! [`Waker`]: a counter that a poller watches.
 
+use std::sync::atomic;
+
 use super::descriptor::{AsFd, Descriptor, call_number};
 use super::kernel::{Kernel, Object};
 use super::threads::call;
 use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
 
+// The same code as in the system's waker.
+#[path = "../waker/awake.rs"]
+mod awake;
+
+use awake::Awake;
+
 /// Makes a poller report a token, from any thread.
 #[derive(Debug)]
-pub struct Waker(Descriptor);
+pub struct Waker(Descriptor, Awake);
 
 impl Waker {
     /// A waker whose events carry `token`.
@@ -21,7 +29,7 @@ impl Waker {
             kernel.open(Object::Counter(false))
         };
         let number = call(open).map_err(|errno| Error::call("waker", errno, ""))?;
-        let waker = Self(Descriptor::new(number));
+        let waker = Self(Descriptor::new(number), Awake::new());
         poller.add(waker.0.as_fd(), token, Interest::READABLE, Mode::LEVEL)?;
         Ok(waker)
     }
@@ -32,13 +40,15 @@ impl Waker {
     ///
     /// None.
     pub fn wake(&self) -> Result<()> {
-        self.set(true);
-        Ok(())
+        self.1.wake(|| {
+            self.set(true);
+            Ok(())
+        })
     }
 
     /// Takes the event back.
     pub fn reset(&self) {
-        self.set(false);
+        self.1.reset(|| self.set(false));
     }
 
     fn set(&self, raised: bool) {
