@@ -1,5 +1,6 @@
 //! A server with each fault, and the name that it is counted under.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -82,22 +83,21 @@ fn is_a_corrupt_reply_wrong() {
 
 #[test]
 fn is_a_reply_to_another_connection_wrong() {
-    // The answer that was sent to somebody else last.
-    let last = Mutex::new(([0; LEN], None));
+    // Of the first 40 messages, what the other connection sent last is kept; its reply comes on
+    // this one then, once.
+    let kept = Mutex::new((HashMap::<_, [u8; LEN]>::new(), false));
     let port = faulty(move |nth, message, stream| {
         let from = stream.peer_addr().unwrap();
-        let mut last = last.lock().unwrap();
-        match *last {
-            (other, Some(whose)) if nth >= 40 && whose != from => {
+        let (last, done) = &mut *kept.lock().unwrap();
+        let other = last.iter().find(|(whose, _)| **whose != from).map(|(_, message)| *message);
+        match other {
+            Some(other) if nth >= 40 && !*done => {
+                *done = true;
                 reply(stream, &other);
-                *last = (*message, None);
             }
-            (_, None) if nth >= 40 => reply(stream, message),
-            _ => {
-                reply(stream, message);
-                *last = (*message, Some(from));
-            }
+            _ => reply(stream, message),
         }
+        last.insert(from, *message);
     });
     let ran = bench_raw(port, &LOAD);
     assert_eq!(ran.fates(), [99, 0, 1, 0, 0], "{ran:?}");

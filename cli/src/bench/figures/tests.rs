@@ -174,7 +174,7 @@ fn is_the_lowest_percentile_named_that_has_too_few_answers() {
         (5, "5 answers are few for p90 and"),
         (50, "50 answers are few for p99 and"),
         (999, "999 answers are few for p99.9 and"),
-        (9999, "9999 answers are few for p99.99:"),
+        (9999, "9,999 answers are few for p99.99:"),
     ];
     for (answers, expected) in table {
         let mut ran = good();

@@ -20,7 +20,6 @@ const LEAST_STALL_NS: u64 = 1_000_000;
 /// A clock with larger steps than this is coarse.
 const COARSE_NS: u64 = 1000;
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) fn warnings(args: &Args, report: &Report, ran: &Ran) -> Vec<String> {
     let mut warnings = Vec::new();
     let noise = &report.noise;
@@ -73,14 +72,15 @@ pub(super) fn warnings(args: &Args, report: &Report, ran: &Ran) -> Vec<String> {
     if let Some(first) = &ran.closed.first_wrong {
         warnings.push(format!("the first wrong reply was: {first}"));
     }
-    let answered = report.latency_ns.response.count as f64;
+    let answered = report.latency_ns.response.count;
     // The lowest percentile that has not even one answer above it.
-    let least = [("p90", 10.0), ("p99", 100.0), ("p99.9", 1000.0), ("p99.99", 10_000.0)];
-    let few = least.iter().find(|(_, least)| answered < *least && answered > 0.0);
+    let least = [("p90", 10), ("p99", 100), ("p99.9", 1000), ("p99.99", 10_000)];
+    let few = least.iter().find(|(_, least)| answered < *least && answered > 0);
     if let Some((percentile, _)) = few {
         let above = if *percentile == "p99.99" { "" } else { " and what is above it" };
         warnings.push(format!(
-            "{answered} answers are few for {percentile}{above}: read it as the slowest of them"
+            "{} answers are few for {percentile}{above}: read it as the slowest of them",
+            count(answered)
         ));
     }
     warnings
