@@ -47,6 +47,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) book: &'a Book,
     pub(crate) peers: &'a [Peer],
     pub(crate) world: &'a World,
+    /// Descriptors that the server's poller watches.
+    pub(crate) watched: usize,
     /// Entries of the slab that are neither listeners nor connections.
     pub(crate) others: usize,
     /// Descriptors that the server has besides the entries of its slab.
@@ -81,6 +83,11 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
         stats.connected,
         stats.open
     );
+    for cause in Cause::ALL {
+        let seats = book.seats.values().filter(|seat| seat.cause == Some(cause));
+        let (seats, closed) = (seats.count() as u64, stats.closed_for(cause));
+        hold!(closed == seats, "{closed} closed as {cause}, and the handler was told of {seats}");
+    }
     let open = book.seats.values().filter(|seat| seat.cause.is_none());
     hold!(
         stats.open == audit.connections as u64 && stats.open == open.count() as u64,
@@ -131,6 +138,13 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
         "the wheel has {} timers, and the connections {}",
         audit.timers,
         audit.armed
+    );
+    // The waker is watched too.
+    hold!(
+        moment.watched == audit.watched + 1,
+        "{} descriptors are watched, where {} entries are to be",
+        moment.watched,
+        audit.watched
     );
     let descriptors = moment.world.open_descriptors();
     let expected = moment.base + audit.entries;

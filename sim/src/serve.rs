@@ -160,7 +160,13 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         faults,
         next_push: 0,
     };
-    scene.play()
+    scene.play()?;
+    let Scene { life, server, handle, book, .. } = scene;
+    drop((server, handle, book));
+    match life.world.open_descriptors() {
+        0 => Ok(()),
+        left => Err(format!("{left} descriptors are left of the server")),
+    }
 }
 
 impl Scene<'_> {
@@ -411,8 +417,9 @@ impl Scene<'_> {
         let closings = self.life.world.take_closings();
         let stats = self.server.stats();
         let audit = self.server.event_loop().audit();
+        let watched = self.watched();
         let book = self.book.borrow();
-        let moment = self.moment(&stats, &audit, &book);
+        let moment = self.moment(&stats, &audit, &book, watched);
         oracle::at_every_step(&moment)?;
         oracle::at_growth(&self.before, self.connects.len(), &moment, &self.deeds)?;
         for closing in &closings {
@@ -446,6 +453,7 @@ impl Scene<'_> {
         stats: &'a myriapod::Stats,
         audit: &'a myriapod::Audit,
         book: &'a Book,
+        watched: usize,
     ) -> Moment<'a> {
         Moment {
             limits: &self.limits,
@@ -456,6 +464,7 @@ impl Scene<'_> {
             book,
             peers: &self.peers,
             world: &self.life.world,
+            watched,
             base: self.base,
             others: self.others,
         }
@@ -529,6 +538,11 @@ impl Scene<'_> {
         poller.is_some_and(|poller| self.life.world.has_ready(poller))
     }
 
+    fn watched(&mut self) -> usize {
+        let poller = self.server.event_loop().as_fd();
+        poller.map_or(0, |poller| self.life.world.watched(poller))
+    }
+
     /// Peers that never read see no end: they go when the server has closed.
     fn let_mutes_go(&mut self) {
         let book = self.book.borrow();
@@ -586,12 +600,13 @@ impl Scene<'_> {
     /// Everybody is gone: nothing may be left. Then the server is stopped, if it was not.
     fn end(&mut self) -> Result<(), String> {
         {
+            let watched = self.watched();
             let book = self.book.borrow();
             for peer in &self.peers {
                 oracle::at_end(peer, &book, &self.closings, &self.deeds)?;
             }
             let (stats, audit) = (self.server.stats(), self.server.event_loop().audit());
-            oracle::at_rest(&self.moment(&stats, &audit, &book))?;
+            oracle::at_rest(&self.moment(&stats, &audit, &book, watched))?;
         }
         self.stop()?;
         for _ in 0..100 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use myriapod::sys::sim::{Faults, Rng};
+use myriapod::sys::sim::{Faults, Rng, World};
 use myriapod::sys::{self, Errno, Socket};
 use myriapod::{Interest, Key, Selector};
 
@@ -111,7 +111,7 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
                     }
                     seen.push(ready.key);
                 }
-                notice(&selector, &mut watched, &seen)?;
+                notice(&life.world, &selector, &mut watched, &seen)?;
             }
         }
         if selector.len() != watched.len() {
@@ -131,21 +131,30 @@ fn any_interest(rng: &mut Rng) -> Interest {
     rng.pick(&all).copied().unwrap_or(Interest::NONE)
 }
 
-/// What has arrived is ready until it is received, and is reported soon.
-fn notice(selector: &Selector<u64>, watched: &mut [Watched], seen: &[Key]) -> Result<(), String> {
+/// Whatever is ready (bytes or the end have arrived, there is room) is so until something is done
+/// about it, and is reported soon.
+fn notice(
+    world: &World,
+    selector: &Selector<u64>,
+    watched: &mut [Watched],
+    seen: &[Key],
+) -> Result<(), String> {
     for one in watched {
         let Some(source) = selector.source(one.key) else {
             return Err(format!("{:?} has no socket", one.key));
         };
         let (arrived, _) = sys::queue_sizes(source).map_err(|error| error.to_string())?;
-        let is_ready = arrived > 0 && one.interest.is_readable();
+        let is_ready = world.is_ready(source, one.interest);
+        if arrived > 0 && one.interest.is_readable() && !is_ready {
+            return Err(format!("{:?} has {arrived} bytes, and is not readable", one.key));
+        }
         if !is_ready || seen.contains(&one.key) {
             one.overlooked = 0;
             continue;
         }
         one.overlooked += 1;
         if one.overlooked > WAITS {
-            return Err(format!("{:?} is readable, and no wait says so", one.key));
+            return Err(format!("{:?} is ready, and no wait says so", one.key));
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! [`Audit`]: what an event loop holds at a moment, for simulations to check.
 
+use myriapod_sys::Interest;
+
 use super::{EventLoop, Role};
 use crate::handler::Handler;
 use crate::protocol::Framing;
@@ -12,6 +14,8 @@ pub struct Audit {
     pub entries: usize,
     /// Connections among them.
     pub connections: usize,
+    /// Entries that are watched for something.
+    pub watched: usize,
     /// Listeners that are still served.
     pub listeners: usize,
     /// Armed timers of connections, as the wheel counts them.
@@ -50,7 +54,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             decoded: self.engine.decoded,
             ..Audit::default()
         };
-        for (_, role) in self.selector.iter() {
+        for (key, role) in self.selector.iter() {
+            let interest = self.selector.interest(key).unwrap_or(Interest::NONE);
+            audit.watched += usize::from(!interest.is_empty());
             let Role::Connection(connection) = role else { continue };
             audit.connections += 1;
             audit.armed += usize::from(connection.timer.expires().is_some());

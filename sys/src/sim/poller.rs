@@ -177,6 +177,11 @@ impl Poller {
         });
         let found = block(Awaited::Poller(number), until, |kernel| {
             let found = kernel.ready(number, events.free());
+            if found.is_empty() && kernel.has_ready(number) {
+                // It was left out: the next look is not at the same moment.
+                let nanos = kernel.rng.between(1, 500) * MICROSECOND;
+                kernel.pass(nanos);
+            }
             (!found.is_empty()).then_some(found)
         });
         let found = found.unwrap_or_default();
@@ -217,6 +222,12 @@ pub fn wait_one(
     let ready = block(Awaited::Descriptor(fd.number(), interest), until, |kernel| {
         let flags = kernel.flags(fd.number());
         let ready = Event::new(Token(0), flags).readiness() & interest;
+        if ready.is_empty()
+            && kernel.may_mislead(fd.number())
+            && kernel.fault(FaultKind::Spurious, kernel.faults.spurious)
+        {
+            return Some(interest);
+        }
         (!ready.is_empty()).then_some(ready)
     });
     call(|kernel| {
@@ -254,10 +265,15 @@ impl Kernel {
         }
     }
 
-    /// Whether a descriptor is a connected stream.
-    fn is_connected(&self, number: i32) -> bool {
-        let Some(Object::Stream(end)) = self.look(number) else { return false };
-        self.ends.get(end).is_some_and(|end| end.state == State::Connected)
+    /// Whether a descriptor may be said to be ready and is not: a connected stream or a listener.
+    fn may_mislead(&self, number: i32) -> bool {
+        match self.look(number) {
+            Some(Object::Stream(end)) => {
+                self.ends.get(end).is_some_and(|end| end.state == State::Connected)
+            }
+            Some(Object::Listener(_)) => true,
+            _ => false,
+        }
     }
 
     /// Whether a poller has anything to report, without any fault.
@@ -279,7 +295,7 @@ impl Kernel {
         for (number, watch) in &mut watches.list {
             let mut event = Event::new(watch.token, self.flags(*number));
             if (event.readiness() & watch.interest).is_empty() {
-                if !self.is_connected(*number)
+                if !self.may_mislead(*number)
                     || !self.fault(FaultKind::Spurious, self.faults.spurious)
                 {
                     continue;

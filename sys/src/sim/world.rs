@@ -11,7 +11,7 @@ use super::kernel::{Happening, Kernel};
 use super::net::Closing;
 use super::planted::Planted;
 use super::threads::{Shared, call, set_here};
-use crate::{Signal, SocketAddr, Time};
+use crate::{Interest, Signal, SocketAddr, Time};
 
 /// What goes wrong from now on in the world of this thread.
 pub fn set_faults(faults: Faults) {
@@ -118,6 +118,12 @@ impl World {
     #[must_use]
     pub fn has_ready(&self, poller: BorrowedFd<'_>) -> bool {
         self.shared.lock().has_ready(poller.number())
+    }
+
+    /// Whether a descriptor is ready for any of `interest`.
+    #[must_use]
+    pub fn is_ready(&self, fd: BorrowedFd<'_>, interest: Interest) -> bool {
+        self.shared.lock().is_ready(fd.number(), interest)
     }
 
     /// How many descriptors a poller watches.
