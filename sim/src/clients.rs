@@ -1,7 +1,7 @@
 //! One world: blocking clients on threads of their own, and a server with several event loops.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,10 +19,6 @@ use crate::run::Life;
 /// Where the server listens: a name with addresses that refuse, say nothing, and answer.
 const HOST: &str = "server.test";
 const PORT: u16 = 7;
-
-/// Attempts at a request that must succeed when nothing goes wrong any more: a connection that was
-/// broken before is found out by the first.
-const ATTEMPTS: u32 = 3;
 
 /// A request is `client number`, and its answer has bytes that no other has.
 fn read(content: &[u8]) -> Option<(u32, u32)> {
@@ -105,6 +101,19 @@ struct Script {
     options: ClientOptions,
     next: u32,
     answered: u64,
+    /// After so many rounds it has the servers stop, in the middle of everything.
+    stops_after: Option<u64>,
+}
+
+/// What all clients know.
+#[derive(Debug, Default)]
+struct Common {
+    /// Clients for whom things may still go wrong.
+    rough: AtomicUsize,
+    /// Clients that are not done.
+    there: AtomicUsize,
+    /// Whether the servers were told to stop before all was over.
+    stopped: AtomicBool,
 }
 
 /// Lives through one world.
@@ -128,7 +137,8 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let worker = Arc::new(Worker { queue: Mutex::default(), waker, over: AtomicUsize::new(0) });
     let limits = Limits {
         max_content_len: 5000,
-        max_connections: Some(rng.len(8, 20)),
+        // Often fewer than there are clients: then a loop takes places of others, or waits for one.
+        max_connections: Some(rng.len(threads, threads.max(clients as usize))),
         high_water: rng.len(100, 5000),
         low_water: 50,
         idle_timeout: Duration::from_secs(rng.between(1, 60)),
@@ -142,7 +152,8 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let working = Arc::clone(&worker);
     let worker_thread = sys::spawn("worker", move || working.work(&mut poller));
     let worker_thread = worker_thread.map_err(|error| said(&error))?;
-    let (still_rough, still_there) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let common = Arc::new(Common::default());
+    let stops_after = rng.chance(250).then(|| rng.between(0, 5));
     let mut handles = Vec::new();
     for client in 0..clients {
         let script = Script {
@@ -157,13 +168,13 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
             },
             next: 0,
             answered: 0,
+            stops_after: stops_after.filter(|_| client == 0),
         };
-        let (rough, there) = (Arc::clone(&still_rough), Arc::clone(&still_there));
-        rough.fetch_add(1, Ordering::SeqCst);
-        there.fetch_add(1, Ordering::SeqCst);
+        common.rough.fetch_add(1, Ordering::SeqCst);
+        common.there.fetch_add(1, Ordering::SeqCst);
+        let common = Arc::clone(&common);
         let handle = servers.handle();
-        let thread =
-            sys::spawn(&format!("client-{client}"), move || script.play(&rough, &there, &handle));
+        let thread = sys::spawn(&format!("client-{client}"), move || script.play(&common, &handle));
         handles.push(thread.map_err(|error| said(&error))?);
     }
     life.world.set_faults(Faults::random(&mut rng));
@@ -181,7 +192,8 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     if stats.open != 0 || stats.accepted != closed {
         return Err(format!("not all is closed: {stats}"));
     }
-    if !graceful {
+    life.handed_over = stats.handed_over;
+    if !graceful && !common.stopped.load(Ordering::SeqCst) {
         return Err(format!("a stop without anything in flight was not graceful: {stats}"));
     }
     if (stats.pool_bytes, stats.pool_buffers) != (0, 0) {
@@ -195,38 +207,41 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
 }
 
 impl Script {
-    fn play(
-        mut self,
-        rough: &AtomicUsize,
-        there: &AtomicUsize,
-        handle: &Handle,
-    ) -> Result<u64, String> {
-        let result = self.through_all(rough);
-        if there.fetch_sub(1, Ordering::SeqCst) == 1 {
+    fn play(mut self, common: &Common, handle: &Handle) -> Result<u64, String> {
+        let result = self.through_all(common, handle);
+        let is_last = common.there.fetch_sub(1, Ordering::SeqCst) == 1;
+        if is_last && !common.stopped.load(Ordering::SeqCst) {
             handle.shutdown().map_err(|error| error.to_string())?;
         }
         result.map(|()| self.answered)
     }
 
-    fn through_all(&mut self, rough: &AtomicUsize) -> Result<(), String> {
+    fn through_all(&mut self, common: &Common, handle: &Handle) -> Result<(), String> {
         let mut client = None;
         let rounds = self.rng.between(1, 10);
         let mut wrong = None;
-        for _ in 0..rounds {
+        for round in 0..rounds {
+            if self.stops_after == Some(round) {
+                common.stopped.store(true, Ordering::SeqCst);
+                handle.shutdown().map_err(|error| error.to_string())?;
+            }
             if let Err(failure) = self.round(&mut client) {
                 wrong = Some(failure);
                 break;
             }
         }
-        if rough.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if common.rough.fetch_sub(1, Ordering::SeqCst) == 1 {
             // The last one out of the rough part: nothing goes wrong any more.
             sim::set_faults(Faults::none());
         }
-        while rough.load(Ordering::SeqCst) > 0 {
+        while common.rough.load(Ordering::SeqCst) > 0 {
             pause(Duration::from_millis(20));
         }
         // A description of what went wrong comes before anything that follows from it.
         wrong.map_or(Ok(()), Err)?;
+        if common.stopped.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.options.connect_timeout = Duration::from_secs(200);
         self.options.read_timeout = Duration::from_secs(60);
         self.options.write_timeout = Duration::from_secs(60);
@@ -277,32 +292,35 @@ impl Script {
         Ok(())
     }
 
-    /// A request that has to be answered.
+    /// A request that has to be answered: a connection that is kept may have been idle for too long,
+    /// a new one has no excuse.
     fn surely(&mut self, client: &mut Option<Client>) -> Result<(), String> {
-        let mut said = String::new();
-        for _ in 0..ATTEMPTS {
-            let mut connected = match client.take() {
-                Some(connected) => connected,
-                None => match Client::connect_with(HOST, PORT, self.options) {
-                    Ok(connected) => connected,
-                    Err(error) => {
-                        said = error.to_string();
-                        continue;
-                    }
-                },
-            };
-            let (number, content) = self.question();
-            match connected.request(&head(), content.as_bytes()) {
-                Ok(message) => {
-                    check(&message, self.client, number)?;
-                    self.answered += 1;
-                    *client = Some(connected);
-                    return Ok(());
-                }
-                Err(error) => said = error.to_string(),
-            }
+        if let Some(connected) = client.take()
+            && self.ask(connected, client)?.is_ok()
+        {
+            return Ok(());
         }
-        Err(format!("client {}: no answer although nothing goes wrong: {said}", self.client))
+        let surprised = |error: &Error| format!("no answer although nothing goes wrong: {error}");
+        let connected = Client::connect_with(HOST, PORT, self.options);
+        let connected = connected.map_err(|error| surprised(&error))?;
+        let asked = self.ask(connected, client)?;
+        asked.map_err(|error| format!("client {}: {}", self.client, surprised(&error)))
+    }
+
+    /// Asks once, and keeps the connection where it was answered.
+    fn ask(
+        &mut self,
+        mut connected: Client,
+        client: &mut Option<Client>,
+    ) -> Result<Result<(), Error>, String> {
+        let (number, content) = self.question();
+        match connected.request(&head(), content.as_bytes()) {
+            Ok(message) => check(&message, self.client, number)?,
+            Err(error) => return Ok(Err(error)),
+        }
+        self.answered += 1;
+        *client = Some(connected);
+        Ok(Ok(()))
     }
 
     fn question(&mut self) -> (u32, String) {

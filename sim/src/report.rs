@@ -19,7 +19,7 @@ pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitC
     let is_live = stderr().is_terminal();
     let mut all = Trace::default();
     let mut injected = Injected::default();
-    let (mut messages, mut steps, mut failed) = (0, 0, 0u64);
+    let (mut messages, mut handed_over, mut steps, mut failed) = (0, 0, 0, 0u64);
     let live = |number: u64, failed: u64| {
         if is_live && number.is_multiple_of(BETWEEN) {
             eprint!("\r{number} of {count} seeds, {failed} failed ");
@@ -34,6 +34,7 @@ pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitC
             all.add(outcome.trace);
             injected.add(&outcome.injected);
             messages += outcome.messages;
+            handed_over += outcome.handed_over;
             steps += outcome.steps;
             if let Some(failure) = outcome.failure {
                 println!("seed={} step={}: {failure}", start + number, outcome.steps);
@@ -48,7 +49,9 @@ pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitC
     #[expect(clippy::cast_precision_loss, reason = "a rate of three digits")]
     let rate = count as f64 / begun.elapsed().as_secs_f64();
     println!("{count} seeds from {start}, {rate:.0} a second, {steps} steps");
-    println!("{messages} messages checked");
+    println!(
+        "{messages} messages checked, {handed_over} connections handed over between event loops"
+    );
     println!("faults injected:");
     for kind in FaultKind::ALL {
         println!("  {:<28} {:>10}", kind.name(), injected.of(kind));

@@ -16,6 +16,7 @@ pub(crate) struct Outcome {
     pub(crate) trace: u64,
     pub(crate) injected: Injected,
     pub(crate) messages: u64,
+    pub(crate) handed_over: u64,
     pub(crate) steps: u64,
     pub(crate) failure: Option<String>,
 }
@@ -27,11 +28,13 @@ pub(crate) struct Life {
     pub(crate) rng: Rng,
     pub(crate) step: u64,
     pub(crate) messages: u64,
+    /// Connections that one event loop accepted and another served.
+    pub(crate) handed_over: u64,
 }
 
 impl Life {
     pub(crate) fn new(world: World, rng: Rng) -> Self {
-        Self { world, rng, step: 0, messages: 0 }
+        Self { world, rng, step: 0, messages: 0, handed_over: 0 }
     }
 }
 
@@ -64,6 +67,7 @@ pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
         trace: life.world.trace(),
         injected: life.world.injected(),
         messages: life.messages,
+        handed_over: life.handed_over,
         // Where several threads go on at once, the kernel's calls are the only order there is.
         steps: if life.step > 0 { life.step } else { life.world.calls().get() },
         failure,
