@@ -272,3 +272,15 @@ fn is_it_told_that_pinned_threads_are_not_alone() {
         assert!(report.warnings.iter().all(|warning| warning.starts_with(expected)), "{report:?}");
     }
 }
+
+#[test]
+fn is_it_told_why_what_was_due_was_never_sent() {
+    let mut ran = good();
+    ran.closed.messages.unsent = 3;
+    let table = [("", "since no connection was free:"), ("--short ", "was free or could be made:")];
+    for (short, why) in table {
+        let report = reported(&format!("{short}--rate 10k"), &ran);
+        let told = report.warnings.iter().filter(|warning| warning.contains(why));
+        assert_eq!(told.count(), 1, "{:?}", report.warnings);
+    }
+}

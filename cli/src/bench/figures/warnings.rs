@@ -61,9 +61,10 @@ pub(super) fn warnings(args: &Args, report: &Report, ran: &Ran) -> Vec<String> {
     }
     if report.messages.unsent > 0 {
         warnings.push(format!(
-            "{} messages were due and never sent, since no connection was free: the server did not \
+            "{} messages were due and never sent, since no connection was free{}: the server did not \
              keep up; how long they had waited by the end is part of the response times",
-            count(report.messages.unsent)
+            count(report.messages.unsent),
+            if args.short { " or could be made" } else { "" }
         ));
     }
     if args.rate.is_some() {
