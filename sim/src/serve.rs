@@ -395,6 +395,13 @@ impl Scene<'_> {
         // so a server that stops knows that nothing is left.
         self.faults.short_read = 0;
         self.life.world.set_faults(self.faults.clone());
+        if self.life.rng.chance(500) {
+            // Sockets often hold requests at that moment.
+            for peer in self.peers.iter_mut().filter(|peer| peer.temper != Temper::Dribbling) {
+                peer.send(usize::MAX);
+            }
+            self.life.world.pass(Duration::from_millis(1));
+        }
         self.peers.iter_mut().for_each(Peer::note_stop);
         self.deeds.drain_began = Some(self.life.world.now());
         if self.by_signals {

@@ -5,7 +5,6 @@ use std::process::Command;
 /// Prints the table of ARCHITECTURE.md. `.ci/run` runs the command itself.
 #[test]
 #[ignore = "builds the engine anew: cargo test -p myriapod-sim -- --ignored --nocapture"]
-#[expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test that prints a table")]
 fn is_every_planted_bug_found() {
     let cargo = Command::new(env!("CARGO"))
         .args(["sim", "--planted"])
