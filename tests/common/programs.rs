@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -14,7 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An example. `cargo test` has built all of them; `cargo test --test tutorial` has not.
 pub(crate) fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
+    // Tests are in `deps`; a newer cargo has them further below, in `build`.
+    let folder = |at: &&Path| ["deps", "build"].iter().any(|name| at.ends_with(name));
+    let profile = test.ancestors().find(folder).and_then(Path::parent).unwrap();
     let program = profile.join("examples").join(name);
     if !program.exists() {
         let profile = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
