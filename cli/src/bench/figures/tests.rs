@@ -142,7 +142,7 @@ fn warned(report: &Report, text: &str) -> usize {
 #[test]
 fn is_what_waited_before_it_was_sent_blamed_on_who_was_late() {
     // 2 % of the messages waited so long; bench was so late at worst.
-    let waited = |wait: u64, late: u64| {
+    let run = |words: &str, wait: u64, late: u64| {
         let mut ran = good();
         ran.latencies.service.clear();
         ran.latencies.response.clear();
@@ -151,8 +151,15 @@ fn is_what_waited_before_it_was_sent_blamed_on_who_was_late() {
         ran.latencies.response.saturating_record_n(100_000 + wait, 20);
         ran.latencies.delay.saturating_record_n(1000, 999);
         ran.latencies.delay.saturating_record(late);
-        reported("--rate 10k", &ran)
+        reported(words, &ran)
     };
+    let waited = |wait, late| run("--rate 10k", wait, late);
+    // Short connections are late for more reasons than the server's.
+    let short = run("--rate 10k --short", 200_000_000, 1000);
+    assert_eq!(
+        (warned(&short, "the server stalled"), warned(&short, "connecting is part")),
+        (0, 1)
+    );
     // (the wait, bench's own delay, a warning about the server, one about bench)
     let table = [
         (0, 1000, 0, 0),
