@@ -177,7 +177,10 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         let thread = sys::spawn(&format!("client-{client}"), move || script.play(&common, &handle));
         handles.push(thread.map_err(|error| said(&error))?);
     }
-    life.world.set_faults(Faults::random(&mut rng));
+    let mut faults = Faults::random(&mut rng);
+    // A loop that cannot watch its listener when it starts ends them all, as it should.
+    faults.unwatched = 0;
+    life.world.set_faults(faults);
 
     let graceful = servers.run().map_err(|error| said(&error))?;
     let stats = servers.stats().sum();

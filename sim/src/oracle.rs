@@ -221,12 +221,14 @@ pub(crate) fn at_close(
     let header_due = begun.map(|at| at + limits.header_timeout);
     let content_due = has_header.map(|at| at + limits.content_timeout);
     let stalled = closing.unsent > 0;
+    // Once the connection is broken, what is unsent is given up.
+    let waits_to_send = stalled && !closing.was_broken;
     let late = |began| since(began) >= limits.drain_timeout;
     let cut_off = deeds.hurried || deeds.drain_began.is_some_and(late);
     let gone = peer.left || peer.vanished || closing.was_broken;
     let may = match cause {
         Cause::Peer => peer.finished || gone,
-        Cause::Error => gone,
+        Cause::Error => gone || closing.unwatched,
         Cause::Fault => peer.garbled,
         Cause::Handler => {
             used(Verb::Close)
@@ -242,14 +244,14 @@ pub(crate) fn at_close(
             Overflow::DropNewest | Overflow::DropOldest => false,
         },
         Cause::Shed => {
-            !stalled
+            !waits_to_send
                 && unfinished.is_none()
                 && limits.shed_idle.is_some_and(|idle| since(quiet_since) >= idle)
         }
         Cause::HeaderTimeout => header_due.is_some_and(|due| closing.at + SLACK >= due),
         Cause::ContentTimeout => content_due.is_some_and(|due| closing.at + SLACK >= due),
         Cause::Idle => {
-            !stalled && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
+            !waits_to_send && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
         }
         Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
         Cause::BufferLimit => limits.max_buffer_bytes < 1 << 20,
@@ -264,7 +266,12 @@ pub(crate) fn at_close(
             || closing.received_after >= u64::from(limits.linger_bytes)
     });
     hold!(
-        !lingers || lingered || closing.end_seen || closing.was_broken || cut_off,
+        !lingers
+            || lingered
+            || closing.end_seen
+            || closing.was_broken
+            || closing.unwatched
+            || cut_off,
         "peer {number}: closed as {cause} without lingering: {closing:?}"
     );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.

@@ -39,7 +39,11 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
                 let Ok((ours, theirs)) = Socket::pair() else { continue };
                 let interest = any_interest(&mut rng);
                 let registered = selector.register(ours, interest, next);
-                let key = registered.map_err(|error| error.to_string())?;
+                let key = match registered {
+                    Ok(key) => key,
+                    Err(error) if is_full(&error) => continue,
+                    Err(error) => return Err(error.to_string()),
+                };
                 if gone.contains(&key) {
                     return Err(format!("{key:?} names a second socket"));
                 }
@@ -56,9 +60,16 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
             }
             2 | 3 => {
                 let Some(one) = watched.get_mut(at) else { continue };
-                one.interest = any_interest(&mut rng);
-                one.overlooked = 0;
-                selector.modify(one.key, one.interest).map_err(|error| error.to_string())?;
+                let interest = any_interest(&mut rng);
+                match selector.modify(one.key, interest) {
+                    Ok(()) => (one.interest, one.overlooked) = (interest, 0),
+                    // It is watched as before.
+                    Err(error) if is_full(&error) && one.interest.is_empty() => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+                if selector.interest(one.key) != Some(one.interest) {
+                    return Err(format!("{:?} is not watched as it was asked to be", one.key));
+                }
             }
             4 if !watched.is_empty() => {
                 let one = watched.swap_remove(at);
@@ -124,6 +135,11 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         0 => Ok(()),
         left => Err(format!("{left} descriptors are left")),
     }
+}
+
+/// Whether a poller had no room.
+fn is_full(error: &sys::Error) -> bool {
+    matches!(error.errno(), Some(Errno::ENOMEM | Errno::ENOSPC))
 }
 
 fn any_interest(rng: &mut Rng) -> Interest {

@@ -42,6 +42,7 @@ kinds! {
     Enfile "ENFILE" "The system has no descriptor left."
     Enobufs "ENOBUFS" "The system has no memory for buffers left."
     Enomem "ENOMEM" "The system has no memory left."
+    Unwatched "ENOMEM or ENOSPC on watching" "A poller has no room for another descriptor."
     BacklogFull "backlog full" "A peer is not let into a backlog, and tries again later."
     LateConnect "late connect" "A connect takes long."
     Refused "refused connect" "Nobody listens where a connect goes."
@@ -83,6 +84,8 @@ pub struct Faults {
     pub aborted: u16,
     /// A call that makes a descriptor fails with `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`.
     pub exhausted: u16,
+    /// A poller does not take a descriptor that it does not watch yet.
+    pub unwatched: u16,
     /// A connect takes long.
     pub late_connect: u16,
     /// Another thread goes on after a call.
@@ -126,6 +129,7 @@ impl Faults {
             dropped_by_reset: some(&[1000]),
             aborted: some(&[20, 200]),
             exhausted: some(&[20, 200]),
+            unwatched: some(&[5, 50]),
             late_connect: some(&[50, 500]),
             preempted: some(&[50, 500]),
             no_hints: some(&[1]) == 1,

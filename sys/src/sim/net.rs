@@ -76,6 +76,8 @@ pub(super) struct End {
     /// When bytes last arrived.
     pub(super) arrived_at: u64,
     pub(super) sent_at: u64,
+    /// Whether a poller had no room for it.
+    pub(super) unwatched: bool,
     /// When each of the bytes that a descriptor received was received: up to which number, when.
     pub(super) receipts: Receipts,
     /// Bytes of a descriptor's last send that found no room, since when some do, and when the
@@ -120,6 +122,8 @@ pub struct Closing {
     pub unread: usize,
     /// See `unread`.
     pub arrived_at: Time,
+    /// Whether a poller has ever had no room for it.
+    pub unwatched: bool,
     /// Bytes of the last send that found no room.
     pub unsent: usize,
     /// Since when there has always been something that found no room.
@@ -198,6 +202,7 @@ impl Kernel {
             received_at: self.now,
             arrived_at: self.now,
             sent_at: self.now,
+            unwatched: false,
             receipts: Receipts::default(),
             unsent: 0,
             stalled_from: self.now,
@@ -409,6 +414,7 @@ impl Kernel {
                 finished_at: end.finished_at.map(|(at, _)| Time::from_nanos(at)),
                 received_after: end.finished_at.map_or(0, |(_, before)| end.received - before),
                 arrived_at: Time::from_nanos(end.arrived_at),
+                unwatched: end.unwatched,
                 unsent: end.unsent,
                 stalled_from: Time::from_nanos(end.stalled_from),
                 progress_at: Time::from_nanos(end.progress_at),

@@ -87,7 +87,7 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// `EEXIST` where it is watched already, `EINVAL` for an empty interest, `EBADF`,
+    /// `ENOMEM`, `ENOSPC`, `EEXIST` where it is watched already, `EINVAL` for an empty interest, `EBADF`,
     /// [`Error::Unsupported`] for any mode but level-triggered.
     pub fn add(
         &mut self,
@@ -247,6 +247,15 @@ impl Kernel {
             false if known => return Err(Errno::ENOENT),
             _ => {}
         }
+        if !known && self.fault(FaultKind::Unwatched, self.faults.unwatched) {
+            if let Ok(end) = self.stream(fd)
+                && let Some(end) = self.ends.get_mut(&end)
+            {
+                end.unwatched = true;
+            }
+            return Err(if self.rng.chance(500) { Errno::ENOMEM } else { Errno::ENOSPC });
+        }
+        let Object::Poller(watches) = self.object(poller)? else { return Err(Errno::EBADF) };
         watches.list.insert(fd, watch);
         Ok(())
     }
