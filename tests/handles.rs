@@ -21,6 +21,7 @@ on_every_backend! {
     is_a_refused_connect_told,
     is_a_connect_that_takes_too_long_given_up,
     is_a_connect_given_up_by_a_graceful_stop,
+    is_a_connect_told_that_a_loop_was_asked_for_as_it_ended,
     is_a_panic_about_a_new_connection_that_connection_s_end,
     do_timers_fire_in_order_and_not_early,
     is_a_timer_not_early_that_is_asked_for_late_in_a_turn,
@@ -180,6 +181,16 @@ fn is_a_connect_that_takes_too_long_given_up(backend: Backend) {
     assert_eq!(number_of(&peer.ask(&numbered(1))), 1);
     drop(peer);
     asked.server.stop();
+}
+
+fn is_a_connect_told_that_a_loop_was_asked_for_as_it_ended(backend: Backend) {
+    let (tell, told) = channel();
+    let mut server = builder(backend).build(Telling(tell)).unwrap();
+    server.handle().connect(nobody(), 3, PATIENCE).unwrap();
+    // Nothing else is there to do, so that the mailbox is not looked at any more.
+    server.event_loop().begin_drain();
+    assert!(server.event_loop().run_once(None).unwrap().finished);
+    assert_eq!(told.try_recv(), Ok(Told::Failed(3, Some(sys::Errno::ECONNABORTED))));
 }
 
 fn is_a_connect_given_up_by_a_graceful_stop(backend: Backend) {

@@ -396,6 +396,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    /// The loop has finished: nobody is heard any more, and whoever has asked for a connect is told.
+    pub(super) fn close_mailbox(&mut self) {
+        let unheard = std::mem::take(&mut self.inbox.items);
+        for item in unheard.into_iter().chain(self.mailbox.close()) {
+            if let Item::Connect { address, tag, .. } = item {
+                let error = sys::Error::call("connect", Errno::ECONNABORTED, &address);
+                self.connect_failed(tag, &error);
+            }
+        }
+    }
+
     /// A graceful stop begins: connects that are under way are given up.
     pub(super) fn stop_connecting(&mut self) {
         for index in 0..self.inbox.clock.entries.end() {

@@ -262,7 +262,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     fn turn(&mut self, timeout: Option<Duration>, now: Time) -> sys::Result<Turn> {
         if self.is_finished() {
-            self.mailbox.close();
+            self.close_mailbox();
             return Ok(Turn { events: 0, finished: true });
         }
         let due = self.timeout_from(now);
@@ -293,7 +293,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.give_back();
         let finished = self.is_finished();
         if finished {
-            self.mailbox.close();
+            self.close_mailbox();
         }
         Ok(Turn { events, finished })
     }
