@@ -260,18 +260,8 @@ pub(crate) fn classify(errno: Errno) -> AcceptError {
     }
     match errno {
         Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => AcceptError::Exhausted,
-        // Linux hands a new connection's pending network errors to accept.
-        Errno::ECONNABORTED
-        | Errno::EPROTO
-        | Errno::EINTR
-        | Errno::ENETDOWN
-        | Errno::ENOPROTOOPT
-        | Errno::EHOSTDOWN
-        | Errno::EHOSTUNREACH
-        | Errno::EOPNOTSUPP
-        | Errno::ENETUNREACH
-        | Errno::ETIMEDOUT
-        | Errno::EPERM => AcceptError::Next,
+        Errno::ECONNABORTED | Errno::EINTR | Errno::ETIMEDOUT | Errno::EPERM => AcceptError::Next,
+        _ if errno.is_pending_network_error() => AcceptError::Next,
         _ => AcceptError::Unexpected,
     }
 }
@@ -455,13 +445,36 @@ mod tests {
     }
 
     #[test]
+    fn may_an_address_have_1024_connections_where_nothing_is_set() {
+        let mut table = AddressTable::new(Limits::default().max_connections_per_address);
+        for port in 1..=1024 {
+            assert!(table.enter(&peer(&format!("192.0.2.1:{port}"))).is_some());
+        }
+        assert_eq!(table.enter(&peer("192.0.2.1:1025")), None);
+    }
+
+    #[test]
     fn are_loopback_and_unix_exempt_unless_a_limit_is_set() {
+        let unix = SocketAddr::Unix(sys::UnixAddr::Unnamed);
         let mut table = AddressTable::new(None);
+        assert_eq!(table.enter(&unix), Some(EXEMPT));
         assert_eq!(table.enter(&peer("127.0.0.1:1")), Some(EXEMPT));
         assert_eq!(table.enter(&peer("[::1]:1")), Some(EXEMPT));
         let mut table = AddressTable::new(Some(1));
         assert!(table.enter(&peer("127.0.0.1:1")).is_some());
         assert_eq!(table.enter(&peer("127.0.0.1:2")), None);
+    }
+
+    #[test]
+    fn is_every_network_error_of_a_peer_passed_over() {
+        // Not every system has each; the last one is Linux's alone.
+        let names = "ENETDOWN EPROTO ENOPROTOOPT EHOSTDOWN EHOSTUNREACH EOPNOTSUPP ENETUNREACH \
+            ECONNABORTED ETIMEDOUT EPERM ENONET";
+        for errno in names.split(' ').filter_map(Errno::from_name) {
+            assert_eq!(classify(errno), AcceptError::Next, "{errno}");
+        }
+        assert_eq!(classify(Errno::EMFILE), AcceptError::Exhausted);
+        assert_eq!(classify(Errno::EBADF), AcceptError::Unexpected);
     }
 
     #[test]

@@ -329,6 +329,33 @@ impl Errno {
     pub const fn would_block(self) -> bool {
         self.0 == libc::EAGAIN || self.0 == libc::EWOULDBLOCK
     }
+
+    /// Whether accept(2) lists it among the network errors of a connection that Linux hands over in
+    /// its place: that one is gone, and the next may be accepted.
+    ///
+    /// ```
+    /// use myriapod_sys::Errno;
+    ///
+    /// assert!(Errno::EHOSTUNREACH.is_pending_network_error());
+    /// assert!(!Errno::EMFILE.is_pending_network_error());
+    /// ```
+    #[must_use]
+    pub const fn is_pending_network_error(self) -> bool {
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "illumos"))]
+        if self.0 == libc::ENONET {
+            return true;
+        }
+        matches!(
+            self,
+            Self::ENETDOWN
+                | Self::EPROTO
+                | Self::ENOPROTOOPT
+                | Self::EHOSTDOWN
+                | Self::EHOSTUNREACH
+                | Self::EOPNOTSUPP
+                | Self::ENETUNREACH
+        )
+    }
 }
 
 impl fmt::Display for Errno {
