@@ -26,11 +26,24 @@ pub(crate) enum Scenario {
     Starting,
     /// The same with two event loops, each kept on a processor.
     Threads,
+    /// On TCP, with nobody, on a kernel that does not know `epoll_pwait2`.
+    Older,
+    /// On a Unix socket whose file a server has left behind, with nobody.
+    Stale,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Serving, Self::Exhausted, Self::Starting, Self::Threads];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Serving, Self::Exhausted, Self::Starting, Self::Threads, Self::Older, Self::Stale];
+
+    /// The call that fails besides the one in question, how, and when.
+    fn fails_besides(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Exhausted => Some(("accept4", "error=EMFILE:when=2")),
+            Self::Older => Some(("epoll_pwait2", "error=ENOSYS:when=1")),
+            _ => None,
+        }
+    }
 
     pub(crate) fn has_peers(self) -> bool {
         matches!(self, Self::Serving | Self::Exhausted)
@@ -38,8 +51,10 @@ impl Scenario {
 
     fn arguments(self, path: &Path) -> Vec<String> {
         let place = match self {
-            Self::Serving | Self::Exhausted => vec![format!("unix:{}", path.display())],
-            Self::Starting => vec!["127.0.0.1".to_owned(), "0".to_owned()],
+            Self::Serving | Self::Exhausted | Self::Stale => {
+                vec![format!("unix:{}", path.display())]
+            }
+            Self::Starting | Self::Older => vec!["127.0.0.1".to_owned(), "0".to_owned()],
             Self::Threads => {
                 ["127.0.0.1", "0", "--threads", "2", "--pin"].map(str::to_owned).into()
             }
@@ -67,12 +82,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// One of the counts of the summary.
+    /// One of the counts of the summary, which leaves some out that are 0. Without a summary no
+    /// count is right.
     pub(crate) fn count(&self, name: &str) -> u64 {
         let summary = self.stderr.iter().rfind(|line| line.starts_with("accepted="));
-        let pairs = summary.into_iter().flat_map(|line| line.split(' '));
-        let value = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).next();
-        value.map_or(u64::MAX, |count| count.parse().unwrap())
+        let Some(summary) = summary else { return u64::MAX };
+        let mut pairs = summary.split(' ');
+        let value = pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        value.map_or(0, |count| count.parse().unwrap())
     }
 }
 
@@ -130,22 +147,23 @@ pub(crate) fn run(scenario: Scenario, case: Option<(&Case, usize)>) -> Result<Ru
     let mut command = Command::new("strace");
     // -D: the server is our child, and strace its.
     command.args(["-D", "-f", "-q", "-o"]).arg(&files.trace);
-    let mut filter = "trace=%network,%desc,read,write,close,rt_sigaction,prlimit64,clone3,\
-        sched_setaffinity,openat,unlink,pipe2,eventfd2"
-        .to_owned();
+    let besides = scenario.fails_besides();
     if let Some((case, when)) = case {
         let name = case.call.name();
-        filter = format!("trace={name}");
-        if scenario == Scenario::Exhausted && name != "accept4" {
-            filter.push_str(",accept4");
+        let mut filter = format!("trace={name}");
+        if let Some((other, _)) = besides.filter(|(other, _)| *other != name) {
+            filter.push_str(&format!(",{other}"));
         }
         command.arg("-e").arg(format!("inject={name}:error={}:when={when}", case.errno));
         // The other calls are not even slowed down.
-        command.arg("--seccomp-bpf");
+        command.args(["--seccomp-bpf", "-e", &filter]);
     }
-    command.arg("-e").arg(filter);
-    if scenario == Scenario::Exhausted {
-        command.args(["-e", "inject=accept4:error=EMFILE:when=2"]);
+    if let Some((other, how)) = besides {
+        command.arg("-e").arg(format!("inject={other}:{how}"));
+    }
+    if scenario == Scenario::Stale {
+        // Nobody removes it.
+        drop(std::os::unix::net::UnixListener::bind(&files.socket).unwrap());
     }
     command.arg(env!("CARGO_BIN_EXE_myriapod")).args(scenario.arguments(&files.socket));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
