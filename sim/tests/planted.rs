@@ -8,6 +8,7 @@ use std::process::Command;
 fn is_every_planted_bug_found() {
     let cargo = Command::new(env!("CARGO"))
         .args(["sim", "--planted"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         // They would take the place of the cfg that the alias sets.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
