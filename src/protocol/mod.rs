@@ -223,6 +223,7 @@ mod tests {
             }
         }
         check(&mut Raw, b"whatever comes", |len| len > 0);
+        check(&mut Box::new(Raw), b"whatever comes", |len| len > 0);
         let mut wire = Vec::new();
         encode_padded(&mut wire, "Hello World!").unwrap();
         check(&mut Padded::default(), &wire, |len| len == Padded::HEADER_LEN + 12);

@@ -20,13 +20,15 @@ pub(crate) fn example(name: &str) -> Command {
     let profile = test.ancestors().find(folder).and_then(Path::parent).unwrap();
     let program = profile.join("examples").join(name);
     if !program.exists() {
-        let profile = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
+        let named = match profile.file_name().and_then(|name| name.to_str()).unwrap() {
             "debug" => "dev",
             named => named,
         };
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let built =
-            Command::new(cargo).args(["build", "--example", name, "--profile", profile]).status();
+        let built = Command::new(cargo)
+            .args(["build", "--example", name, "--profile", named, "--target-dir"])
+            .arg(profile.parent().unwrap())
+            .status();
         assert!(built.unwrap().success(), "{name} cannot be built");
     }
     Command::new(program)
