@@ -173,6 +173,16 @@ fn is_what_waited_before_it_was_sent_blamed_on_who_was_late() {
         let found = (warned(&report, "the server stalled"), warned(&report, "bench itself was up"));
         assert_eq!(found, (server, bench), "{wait} {late} {:?}", report.warnings);
     }
+    // What bench's lateness may have done to many does not cover what the server did to few.
+    let mut ran = good();
+    ran.latencies.service.clear();
+    ran.latencies.response.clear();
+    ran.latencies.service.saturating_record_n(100_000, 1000);
+    ran.latencies.response.saturating_record_n(2_200_000, 985);
+    ran.latencies.response.saturating_record_n(95_000_000, 15);
+    ran.latencies.delay.saturating_record(11_000_000);
+    let report = reported("--rate 10k", &ran);
+    assert_eq!(warned(&report, "the server stalled or fell behind: 1 %"), 1, "{report:?}");
 }
 
 #[test]
