@@ -8,7 +8,7 @@ use super::scale::Scale;
 /// The room that a chart has, in units of its own.
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 36.0;
