@@ -4,8 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::Planted;
+use super::closing::Closing;
+use super::end::{End, EndId};
 use super::faults::{FaultKind, Faults, Injected};
-use super::net::{Closing, End, EndId, Listening, ListeningId};
+use super::net::{Listening, ListeningId};
 use super::poller::Watches;
 use super::rng::{Rng, Trace};
 use super::threads::Thread;

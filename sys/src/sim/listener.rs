@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
+use super::end::{Owner, State};
 use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
-use super::net::{Listening, ListeningId, Owner, State};
+use super::net::{Listening, ListeningId};
 use super::threads::call;
 use crate::{Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr};
 

@@ -20,7 +20,9 @@
 
 #![allow(clippy::panic, reason = "a call from outside a world has nothing to return")]
 
+mod closing;
 mod descriptor;
+mod end;
 mod faults;
 mod kernel;
 mod listener;
@@ -35,8 +37,8 @@ mod threads;
 mod waker;
 mod world;
 
+pub use self::closing::Closing;
 pub use self::faults::{FaultKind, Faults, Injected};
-pub use self::net::Closing;
 pub use self::planted::{Planted, is_planted};
 pub use self::remote::{Remote, RemoteListener};
 pub use self::rng::{Rng, Trace, mix};

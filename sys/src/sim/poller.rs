@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::descriptor::{BorrowedFd, Descriptor, call_number};
+use super::end::State;
 use super::faults::FaultKind;
 use super::kernel::{Kernel, MICROSECOND, Object};
-use super::net::State;
 use super::threads::{Awaited, block, call};
 use crate::event::Event;
 use crate::{AsFd, Backend, Errno, Error, Events, Interest, Mode, Result, Token};

@@ -1,8 +1,9 @@
 //! [`Remote`]: a peer far away, played by the test.
 
 use super::descriptor::call_number;
+use super::end::{End, EndId, Owner, State};
 use super::kernel::Kernel;
-use super::net::{End, EndId, ListeningId, Owner, State};
+use super::net::ListeningId;
 use super::threads::{call, call_if_there};
 use crate::{Errno, SocketAddr};
 

@@ -3,8 +3,8 @@
 use std::io::IoSlice;
 
 use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
+use super::end::{Owner, State};
 use super::kernel::{Kernel, Object};
-use super::net::{Owner, State};
 use super::threads::call;
 use crate::{Errno, Error, Result, Shutdown, SocketAddr, UnixAddr};
 

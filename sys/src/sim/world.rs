@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::closing::Closing;
 use super::descriptor::BorrowedFd;
 use super::faults::{Faults, Injected};
 use super::kernel::{Happening, Kernel};
-use super::net::Closing;
 use super::planted::Planted;
 use super::threads::{Shared, call, set_here};
 use crate::{Interest, Signal, SocketAddr, Time};

@@ -1,0 +1,359 @@
+//! [`End`]: one end of a stream, and what its owner does with it.
+
+use std::collections::VecDeque;
+
+use super::closing::{Closing, Receipts};
+use super::faults::FaultKind;
+use super::kernel::Kernel;
+use crate::event::Event;
+use crate::{Errno, SocketAddr};
+
+pub(super) type EndId = u64;
+
+/// What a buffer holds where nothing else is said.
+const BUFFER: usize = 64 << 10;
+
+/// Whose an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A descriptor of the program under test.
+    Descriptor,
+    /// The test itself, as a peer far away.
+    Remote,
+    /// Nobody has accepted it yet.
+    Backlog,
+    /// It is closed; what it has to send still goes out.
+    Nobody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// A connect is under way.
+    Connecting,
+    Connected,
+    /// It was never connected, or was reset.
+    Broken,
+}
+
+/// One end of a stream.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) owner: Owner,
+    pub(super) state: State,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) other: Option<EndId>,
+    /// What waits to be taken by `SO_ERROR` or the next call.
+    pub(super) error: Option<Errno>,
+    /// What has arrived and is not read.
+    pub(super) inbox: VecDeque<u8>,
+    pub(super) inbox_cap: usize,
+    /// The other side has ended its stream.
+    pub(super) end_seen: bool,
+    /// What was sent and has not arrived.
+    pub(super) outbox: VecDeque<u8>,
+    pub(super) outbox_cap: usize,
+    /// Our side has ended its stream, and the other side knows.
+    pub(super) finished: bool,
+    pub(super) finish_told: bool,
+    /// The cable is pulled: nothing gets through any more, in either direction.
+    pub(super) silent: bool,
+    /// A delivery is scheduled.
+    pub(super) moving: bool,
+    /// Bytes that the end's owner has received, and when it last received and sent any.
+    pub(super) received: u64,
+    pub(super) received_at: u64,
+    /// When its owner ended its side, and how many bytes it had received by then.
+    pub(super) finished_at: Option<(u64, u64)>,
+    /// When bytes last arrived.
+    pub(super) arrived_at: u64,
+    pub(super) sent_at: u64,
+    /// Whether a poller had no room for it.
+    pub(super) unwatched: bool,
+    /// When each of the bytes that a descriptor received was received: up to which number, when.
+    pub(super) receipts: Receipts,
+    /// Bytes of a descriptor's last send that found no room, since when some do, and when the
+    /// last progress was made since.
+    pub(super) unsent: usize,
+    pub(super) stalled_from: u64,
+    pub(super) progress_at: u64,
+}
+
+impl Kernel {
+    fn buffer_cap(&mut self) -> usize {
+        match self.faults.buffer {
+            0 => BUFFER,
+            most => self.rng.len(1, most),
+        }
+    }
+
+    pub(super) fn new_end(&mut self, owner: Owner, local: SocketAddr, peer: SocketAddr) -> EndId {
+        let id = self.new_id();
+        let (inbox_cap, outbox_cap) = (self.buffer_cap(), self.buffer_cap());
+        let end = End {
+            owner,
+            state: State::Connecting,
+            local,
+            peer,
+            other: None,
+            error: None,
+            inbox: VecDeque::new(),
+            inbox_cap,
+            end_seen: false,
+            outbox: VecDeque::new(),
+            outbox_cap,
+            finished: false,
+            finish_told: false,
+            silent: false,
+            moving: false,
+            received: 0,
+            finished_at: None,
+            received_at: self.now,
+            arrived_at: self.now,
+            sent_at: self.now,
+            unwatched: false,
+            receipts: Receipts::default(),
+            unsent: 0,
+            stalled_from: self.now,
+            progress_at: self.now,
+        };
+        self.ends.insert(id, end);
+        id
+    }
+
+    /// Two ends that are connected to each other.
+    pub(super) fn join(&mut self, one: EndId, other: EndId) {
+        for (end, far) in [(one, other), (other, one)] {
+            if let Some(end) = self.ends.get_mut(&end) {
+                end.other = Some(far);
+                end.state = State::Connected;
+            }
+        }
+    }
+
+    /// The end's connection has failed, or its connect.
+    pub(super) fn break_end(&mut self, end: EndId, errno: Errno) {
+        let Some(end) = self.ends.get_mut(&end) else { return };
+        if end.state == State::Broken {
+            return;
+        }
+        end.state = State::Broken;
+        end.error = Some(errno);
+        end.outbox.clear();
+    }
+
+    /// Ends our side of the stream.
+    pub(super) fn finish(&mut self, id: EndId) -> Result<(), Errno> {
+        let now = self.now;
+        let end = self.ends.get_mut(&id).ok_or(Errno::ENOTCONN)?;
+        if end.state != State::Connected {
+            return Err(Errno::ENOTCONN);
+        }
+        end.finished = true;
+        end.finished_at.get_or_insert((now, end.received));
+        self.set_moving(id);
+        Ok(())
+    }
+
+    /// Takes up to `len` bytes that have arrived; nothing is the end.
+    pub(super) fn take(&mut self, id: EndId, len: usize) -> Result<Vec<u8>, Errno> {
+        let taken = self.take_some(id, len);
+        match &taken {
+            Ok(bytes) => self.tell_bytes(bytes),
+            Err(errno) => self.tell_bytes(errno.name().as_bytes()),
+        }
+        taken
+    }
+
+    fn take_some(&mut self, id: EndId, len: usize) -> Result<Vec<u8>, Errno> {
+        if self.fault(FaultKind::BufferChange, self.faults.buffer_change) {
+            let cap = self.buffer_cap();
+            if let Some(end) = self.ends.get_mut(&id) {
+                end.inbox_cap = cap;
+            }
+        }
+        let end = self.ends.get_mut(&id).ok_or(Errno::ENOTCONN)?;
+        if end.inbox.is_empty() {
+            if let Some(errno) = end.error.take() {
+                return Err(errno);
+            }
+            return match end.state {
+                State::Connected if end.end_seen => Ok(Vec::new()),
+                State::Connected => Err(Errno::EAGAIN),
+                State::Connecting => Err(Errno::EAGAIN),
+                State::Broken => Ok(Vec::new()),
+            };
+        }
+        let there = end.inbox.len().min(len);
+        let is_ours = end.owner == Owner::Descriptor;
+        let mut count = there;
+        if is_ours && there > 1 && self.fault(FaultKind::ShortRead, self.faults.short_read) {
+            count = if self.rng.chance(500) { 1 } else { self.rng.len(1, there - 1) };
+        }
+        let Some(end) = self.ends.get_mut(&id) else { return Err(Errno::ENOTCONN) };
+        let bytes: Vec<u8> = end.inbox.drain(..count).collect();
+        end.received += bytes.len() as u64;
+        end.received_at = self.now;
+        if is_ours {
+            end.receipts.note(end.received, self.now);
+        }
+        if let Some(other) = end.other {
+            self.set_moving(other);
+        }
+        Ok(bytes)
+    }
+
+    /// Takes as many of these bytes as there is room for.
+    pub(super) fn give<'a>(
+        &mut self,
+        id: EndId,
+        slices: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<usize, Errno> {
+        let asked: usize = slices.clone().map(<[u8]>::len).sum();
+        let given = self.give_some(id, slices);
+        let now = self.now;
+        if let Some(end) = self.ends.get_mut(&id) {
+            let took = given.as_ref().copied().unwrap_or_default();
+            if end.unsent == 0 {
+                end.stalled_from = now;
+            }
+            if end.unsent == 0 || took > 0 {
+                end.progress_at = now;
+            }
+            end.unsent = asked - took;
+        }
+        self.tell_result(given, |took| *took as u64)
+    }
+
+    fn give_some<'a>(
+        &mut self,
+        id: EndId,
+        slices: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<usize, Errno> {
+        if self.fault(FaultKind::BufferChange, self.faults.buffer_change) {
+            let cap = self.buffer_cap();
+            if let Some(end) = self.ends.get_mut(&id) {
+                end.outbox_cap = cap;
+            }
+        }
+        let end = self.ends.get_mut(&id).ok_or(Errno::EPIPE)?;
+        if let Some(errno) = end.error.take() {
+            return Err(errno);
+        }
+        match end.state {
+            State::Connecting => return Err(Errno::EAGAIN),
+            State::Broken => return Err(Errno::EPIPE),
+            State::Connected if end.finished => return Err(Errno::EPIPE),
+            State::Connected => {}
+        }
+        let mut room = end.outbox_cap.saturating_sub(end.outbox.len());
+        if end.owner == Owner::Descriptor {
+            if room > 0 && self.fault(FaultKind::FullBuffer, self.faults.full_buffer) {
+                return Err(Errno::EAGAIN);
+            }
+            if room > 1 && self.fault(FaultKind::ShortWrite, self.faults.short_write) {
+                room = if self.rng.chance(500) { 1 } else { self.rng.len(1, room - 1) };
+            }
+        }
+        let Some(end) = self.ends.get_mut(&id) else { return Err(Errno::EPIPE) };
+        let (mut count, mut asked) = (0, 0);
+        for slice in slices {
+            let taken = slice.len().min(room - count);
+            let bytes = slice.get(..taken).unwrap_or_default();
+            end.outbox.extend(bytes);
+            if self.dead.is_none() {
+                self.trace.add_bytes(bytes);
+            }
+            count += taken;
+            asked += slice.len();
+        }
+        if asked > 0 && count == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        end.sent_at = self.now;
+        self.set_moving(id);
+        Ok(count)
+    }
+
+    /// What an end is ready for, in an event's own flags.
+    pub(super) fn end_flags(&self, id: EndId) -> u8 {
+        let Some(end) = self.ends.get(&id) else { return Event::ERROR | Event::HANGUP };
+        let mut flags = 0;
+        if !end.inbox.is_empty() || end.end_seen {
+            flags |= Event::READABLE;
+        }
+        match end.state {
+            State::Connecting => return 0,
+            State::Broken => {
+                flags |= Event::READABLE | Event::WRITABLE | Event::HANGUP;
+            }
+            State::Connected => {
+                let room = end.outbox_cap.saturating_sub(end.outbox.len());
+                // As Linux: a third must be free.
+                if room > 0 && room * 3 >= end.outbox_cap || end.finished {
+                    flags |= Event::WRITABLE;
+                }
+                if end.end_seen {
+                    flags |= Event::READ_CLOSED;
+                    if end.finished {
+                        flags |= Event::HANGUP;
+                    }
+                }
+            }
+        }
+        if end.error.is_some() {
+            flags |= Event::ERROR | Event::READABLE | Event::WRITABLE;
+        }
+        flags
+    }
+
+    /// `close(2)` of a stream.
+    pub(super) fn close_end(&mut self, id: EndId) {
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        if end.owner == Owner::Descriptor {
+            self.closings.push(Closing::of(end, self.now));
+        }
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        end.owner = Owner::Nobody;
+        if end.state != State::Connected {
+            self.drop_end(id);
+            return;
+        }
+        if !end.inbox.is_empty() {
+            return self.abort(id);
+        }
+        end.finished = true;
+        self.set_moving(id);
+        self.sweep(id);
+        // What the other side still sends finds nobody, and is answered by a reset.
+        if let Some(other) = self.ends.get(&id).and_then(|end| end.other) {
+            self.set_moving(other);
+        }
+    }
+
+    /// Closes an end by a reset: what it had to send is lost.
+    pub(super) fn abort(&mut self, id: EndId) {
+        let Some(end) = self.ends.remove(&id) else { return };
+        if let Some(other) = end.other
+            && end.state == State::Connected
+            && !end.silent
+        {
+            self.schedule_reset(other);
+        }
+    }
+
+    /// Forgets an end that is closed and has nothing to do any more.
+    pub(super) fn sweep(&mut self, end: EndId) {
+        let done = self.ends.get(&end).is_some_and(|end| {
+            end.owner == Owner::Nobody
+                && (end.state == State::Broken || (end.finish_told && end.end_seen))
+        });
+        if done {
+            self.ends.remove(&end);
+        }
+    }
+
+    pub(super) fn drop_end(&mut self, end: EndId) {
+        self.ends.remove(&end);
+    }
+}
