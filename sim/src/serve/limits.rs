@@ -1,0 +1,40 @@
+//! Limits that are reached all the time.
+
+use myriapod::sys::sim::Rng;
+use myriapod::{Limits, Overflow};
+
+use super::millis;
+
+/// Some of them.
+pub(super) fn tight(rng: &mut Rng) -> Limits {
+    let high_water = rng.len(100, 6000);
+    let max_header_len = rng.len(300, 1000);
+    let max_content_len = rng.len(3000, 20_000);
+    let message = 2 + max_header_len + max_content_len;
+    let overflow = match rng.below(3) {
+        0 => Overflow::DropNewest,
+        1 => Overflow::DropOldest,
+        _ => Overflow::CloseAfter(millis(rng, 50, 1000)),
+    };
+    let some = rng.below(4);
+    Limits {
+        max_header_len,
+        max_content_len,
+        max_connections: Some(rng.len(1, 10)),
+        shed_idle: (some == 0).then(|| millis(rng, 50, 1000)),
+        max_connections_per_address: rng.chance(300).then(|| rng.len(1, 4)),
+        messages_per_event: rng.len(1, 8),
+        high_water,
+        low_water: rng.len(1, high_water - 1),
+        overflow,
+        max_buffer_bytes: if rng.chance(200) { message + rng.len(0, 70_000) } else { 8 << 20 },
+        header_timeout: millis(rng, 50, 2000),
+        content_timeout: millis(rng, 50, 2000),
+        idle_timeout: millis(rng, 100, 3000),
+        write_timeout: millis(rng, 50, 2000),
+        linger_timeout: millis(rng, 20, 500),
+        linger_bytes: u32::try_from(rng.len(1, 5000)).unwrap_or(1),
+        drain_timeout: millis(rng, 100, 3000),
+        accept_batch: rng.len(1, 8),
+    }
+}

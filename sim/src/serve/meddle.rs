@@ -1,0 +1,187 @@
+//! What is asked of the server from outside, at any time: answers, pushes, closes, timers, a stop.
+
+use std::time::Duration;
+
+use myriapod::protocol::EncodeError;
+use myriapod::sys::Signal;
+use myriapod::{Handle, Outgoing};
+
+use super::{Scene, millis};
+use crate::peer::{Peer, Temper};
+use crate::service::Promise;
+
+/// The place of a connection in its loop, whoever has it now: what its name says before the `v`.
+fn place_of(id: myriapod::ConnectionId) -> String {
+    let name = id.to_string();
+    name.split('v').next().unwrap_or_default().to_owned()
+}
+
+impl Scene<'_> {
+    /// Something that is neither a turn nor a peer's.
+    pub(super) fn meddle(&mut self, closes: bool) -> Result<(), String> {
+        if closes && self.life.rng.chance(300) {
+            return self.close_somebody_owed();
+        }
+        let to = self.life.rng.index(self.peers.len());
+        let number = u32::try_from(to).unwrap_or_default();
+        let id = self.book.borrow().seats.get(&number).map(|seat| seat.id);
+        match self.life.rng.below(20) {
+            0..=7 => self.keep_promise(),
+            8..=10 => {
+                if let Some(id) = id {
+                    let push = self.push(&number.to_string())?;
+                    self.tell(|handle| handle.send(id, push))?;
+                }
+            }
+            11 => {
+                let push = self.push("all")?;
+                self.tell(|handle| handle.broadcast_all(push))?;
+            }
+            12 => {
+                let push = self.push("all")?;
+                self.tell(|handle| handle.broadcast("group", push))?;
+            }
+            13 => {
+                if let Some(id) = id {
+                    self.tell(|handle| handle.join(id, "group"))?;
+                }
+            }
+            14 => {
+                if let Some(id) = id {
+                    self.tell(|handle| handle.leave(id, "group"))?;
+                }
+            }
+            15 if self.by_signals && self.deeds.drain_began.is_some() => {
+                // Somebody does not want to wait.
+                self.deeds.hurried = true;
+                self.life.world.raise(Signal::Interrupt);
+            }
+            16 if closes => {
+                if let Some(id) = id {
+                    self.deeds.closed.push(number);
+                    self.tell(|handle| handle.close(id))?;
+                }
+            }
+            17 => {
+                let tag = self.next_timer;
+                self.next_timer += 1;
+                let after = millis(&mut self.life.rng, 0, 1000);
+                let due = self.life.world.now() + after;
+                if self.deeds.drain_began.is_none() {
+                    self.tell(|handle| handle.timer(after, tag))?;
+                    self.timers.push((tag, due));
+                }
+            }
+            18 => {
+                // Sometimes there are too few descriptors.
+                let open = self.life.world.open_descriptors();
+                let limit = if self.life.rng.chance(500) { open + 3 } else { 1024 };
+                self.life.world.set_descriptor_limit(limit);
+            }
+            _ => self.open_doors(),
+        }
+        Ok(())
+    }
+
+    /// Closes a connection that waits for a deferred answer: the answer comes for nobody then, and
+    /// its place is soon somebody else's.
+    fn close_somebody_owed(&mut self) -> Result<(), String> {
+        let book = self.book.borrow();
+        let owed = book.seats.iter().filter(|(_, seat)| seat.owed > 0 && seat.cause.is_none());
+        let owed: Vec<_> = owed.map(|(number, seat)| (*number, seat.id)).collect();
+        drop(book);
+        let Some((number, id)) = self.life.rng.pick(&owed).copied() else { return Ok(()) };
+        self.deeds.closed.push(number);
+        self.tell(|handle| handle.close(id))
+    }
+
+    fn tell(
+        &self,
+        tell: impl FnOnce(&Handle) -> Result<(), myriapod::HandleError>,
+    ) -> Result<(), String> {
+        if self.deeds.drain_began.is_some() {
+            // It may be gone.
+            let _ = tell(&self.handle);
+            return Ok(());
+        }
+        tell(&self.handle).map_err(|error| error.to_string())
+    }
+
+    fn push(&mut self, to: &str) -> Result<Outgoing, String> {
+        let now = self.life.world.now();
+        self.deeds.first_push.get_or_insert(now);
+        self.next_push += 1;
+        let mut content = format!("{to} {}|", self.next_push).into_bytes();
+        let padding = self.life.rng.len(0, 300);
+        content.resize(content.len() + padding, b'.');
+        let push: Result<_, EncodeError> = Ok(Outgoing::binary("sim/push", content));
+        push.map_err(|error| error.to_string())
+    }
+
+    /// Makes one of the answers that were left for later.
+    pub(super) fn keep_promise(&mut self) {
+        let mut book = self.book.borrow_mut();
+        if book.promises.is_empty() {
+            return;
+        }
+        let mut at = self.life.rng.index(book.promises.len());
+        // An answer for a connection that is gone waits until somebody in its place waits for one.
+        let is_gone = |peer| book.seats.get(&peer).is_none_or(|seat| seat.cause.is_some());
+        let in_place = |promise: &Promise| {
+            let place = place_of(promise.deferred.connection());
+            let mut seats = book.seats.values();
+            seats.any(|seat| seat.cause.is_none() && seat.owed > 0 && place_of(seat.id) == place)
+        };
+        let late = |promise: &Promise| is_gone(promise.peer) && in_place(promise);
+        if let Some(gone) = book.promises.iter().position(late) {
+            at = gone;
+        } else if self.deeds.calm_since.is_none()
+            && book.promises.get(at).is_some_and(|promise| is_gone(promise.peer))
+        {
+            return;
+        }
+        let promise = book.promises.swap_remove(at);
+        if let Some(seat) = book.seats.get_mut(&promise.peer) {
+            seat.owed = seat.owed.saturating_sub(1);
+        }
+        drop(book);
+        // A loop that is gone has closed the connection.
+        let _ = promise.deferred.send(promise.outgoing);
+    }
+
+    /// Peers take the connects of the server.
+    pub(super) fn open_doors(&mut self) {
+        for (number, door) in &self.doors {
+            if let Some(peer) = self.peers.get_mut(*number as usize)
+                && peer.remote.is_none()
+                && let Some(remote) = door.accept()
+            {
+                peer.remote = Some(remote);
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self) -> Result<(), String> {
+        if self.deeds.drain_began.is_some() {
+            return Ok(());
+        }
+        // From now on a receive that comes short has emptied the socket, as it has on real systems:
+        // so a server that stops knows that nothing is left.
+        self.faults.short_read = 0;
+        self.life.world.set_faults(self.faults.clone());
+        if self.life.rng.chance(500) {
+            // Sockets often hold requests at that moment.
+            for peer in self.peers.iter_mut().filter(|peer| peer.temper != Temper::Dribbling) {
+                peer.send(usize::MAX);
+            }
+            self.life.world.pass(Duration::from_millis(1));
+        }
+        self.peers.iter_mut().for_each(Peer::note_stop);
+        self.deeds.drain_began = Some(self.life.world.now());
+        if self.by_signals {
+            self.life.world.raise(Signal::Terminate);
+            return Ok(());
+        }
+        self.handle.shutdown().map_err(|error| error.to_string())
+    }
+}
