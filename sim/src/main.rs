@@ -4,9 +4,12 @@
 //! and to the server, and when. After every step an oracle holds what was seen against what must be.
 
 mod clients;
+mod framing;
 mod options;
 mod oracle;
 mod peer;
+mod raw;
+mod replies;
 mod report;
 mod request;
 mod run;

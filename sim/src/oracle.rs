@@ -362,7 +362,7 @@ pub(crate) fn at_end(
         && !peer.garbled
     {
         hold!(
-            peer.answered >= due,
+            peer.answered + seat.lost >= due,
             "peer {number} ({:?}): {due} requests were there when the stop began, {} are answered",
             peer.temper,
             peer.answered
@@ -372,7 +372,7 @@ pub(crate) fn at_end(
     let driven = deeds.closed.contains(&number);
     if orderly && !driven && peer.end == Some(End::Finished) {
         hold!(
-            !peer.is_owed(),
+            peer.owed() as u64 <= seat.lost,
             "peer {number} ({:?}): closed as {cause}, and {} answers are missing: {closing:?}",
             peer.temper,
             peer.owed()
@@ -402,7 +402,7 @@ pub(crate) fn at_end(
     {
         let due = peer.answers_due(closing.received - closing.received_after);
         hold!(
-            peer.answered >= due,
+            peer.answered + seat.lost >= due,
             "peer {number} ({:?}): closed as {cause}, {due} requests were received and {} are \
              answered: {closing:?}",
             peer.temper,

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 
 use myriapod::SocketAddr;
-use myriapod::protocol::{DecodeLimits, Decoder, JsonHeader, Message};
 use myriapod::sys::Errno;
 use myriapod::sys::sim::{Remote, Rng};
 
+use crate::framing::FramingKind;
+use crate::raw;
+use crate::replies::{Came, Replies};
 use crate::request::{Answer, Question, Request, Verb};
 
 /// How a peer behaves.
@@ -68,6 +70,7 @@ struct Asked {
 /// What makes requests as long and as many as they are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
+    pub(crate) framing: FramingKind,
     pub(crate) most_requests: usize,
     pub(crate) longest_answer: usize,
     pub(crate) longest_padding: usize,
@@ -77,6 +80,18 @@ pub(crate) struct Habits {
     /// Chances per thousand.
     pub(crate) later: u16,
     pub(crate) trouble: u16,
+}
+
+impl Habits {
+    /// The longest answer that one message may get.
+    pub(crate) fn longest_answer_at_once(&self) -> usize {
+        match self.framing {
+            FramingKind::Raw => raw::longest_answer(self),
+            FramingKind::JsonHeader | FramingKind::Padded => {
+                self.longest_answer.max(self.longest_padding + 100)
+            }
+        }
+    }
 }
 
 /// A client.
@@ -101,7 +116,7 @@ pub(crate) struct Peer {
     pub(crate) garbled: bool,
     /// The server closes after its last request.
     pub(crate) ends: bool,
-    decoder: Decoder<JsonHeader>,
+    replies: Replies,
     /// How many of its messages are requests that were sent whole.
     pub(crate) asked: u32,
     pub(crate) answered: u64,
@@ -122,7 +137,6 @@ impl Peer {
     /// A peer with a plan.
     pub(crate) fn new(number: u32, rng: &mut Rng, habits: Habits) -> Self {
         let temper = rng.pick(&TEMPERS).copied().unwrap_or(Temper::Polite);
-        let decoder = Decoder::new(JsonHeader::new(DecodeLimits::default()));
         let mut peer = Self {
             number,
             temper,
@@ -136,7 +150,7 @@ impl Peer {
             verbs: Vec::new(),
             garbled: false,
             ends: false,
-            decoder,
+            replies: Replies::new(habits.framing),
             asked: 0,
             answered: 0,
             pushed: 0,
@@ -153,6 +167,9 @@ impl Peer {
     }
 
     fn make_plan(&mut self, rng: &mut Rng, habits: Habits) {
+        if habits.framing == FramingKind::Raw {
+            return self.make_raw_plan(rng, habits);
+        }
         let count = rng.len(0, habits.most_requests);
         for sequence in 0..u32::try_from(count).unwrap_or_default() {
             let verb = self.any_verb(rng, habits);
@@ -164,7 +181,10 @@ impl Peer {
             if fills {
                 padding = habits.max_content_len - question.len();
             }
-            let Ok(request) = Request::new(question, padding, rng.chance(200)) else { continue };
+            let Ok(request) = Request::new(habits.framing, question, padding, rng.chance(200))
+            else {
+                continue;
+            };
             let ends = request.ends;
             self.add(request);
             if ends {
@@ -176,11 +196,21 @@ impl Peer {
             self.garbled = true;
             self.ends = true;
             let begin = self.wire.len();
-            self.add(Request::garbage(rng, habits.max_header_len, habits.max_content_len));
+            let Habits { framing, max_header_len, max_content_len, .. } = habits;
+            self.add(Request::garbage(framing, rng, max_header_len, max_content_len));
             // It may be refused before it is there as a whole.
             if let Some((end, _)) = self.plan.back_mut() {
                 *end = begin + 1;
             }
+        }
+    }
+
+    /// Without framing each byte is a request of its own: the server may get any number at once.
+    fn make_raw_plan(&mut self, rng: &mut Rng, habits: Habits) {
+        for byte in raw::wire(rng, habits) {
+            let request = raw::request(byte);
+            self.ends |= request.ends;
+            self.add(request);
         }
     }
 
@@ -209,13 +239,11 @@ impl Peer {
 
     fn add(&mut self, request: Request) {
         self.wire.extend_from_slice(&request.wire);
-        self.verbs.push(request.verb);
-        let header_len = match request.wire.as_slice() {
-            [high, low, ..] => 2 + usize::from(u16::from_be_bytes([*high, *low])),
-            _ => 0,
-        };
+        if !self.verbs.contains(&request.verb) {
+            self.verbs.push(request.verb);
+        }
         self.history.push(Asked {
-            header_end: (self.wire.len() - request.wire.len() + header_len) as u64,
+            header_end: (self.wire.len() - request.wire.len() + request.header_len) as u64,
             end: self.wire.len() as u64,
             is_answered: request.answer.is_some(),
         });
@@ -252,7 +280,12 @@ impl Peer {
 
     /// Whether the beginning of a message has come, and not its end.
     pub(crate) fn has_half_a_message(&self) -> bool {
-        self.decoder.rest() > 0
+        self.replies.has_half_a_reply()
+    }
+
+    /// Everything that it will ever send.
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire
     }
 
     /// How many answers are.
@@ -311,8 +344,8 @@ impl Peer {
             }
             Ok(bytes) => {
                 self.received += bytes.len() as u64;
-                self.decoder.feed(&bytes);
-                self.take_messages()?;
+                self.replies.feed(&bytes);
+                self.take_replies()?;
             }
             Err(errno) if errno.would_block() => return Ok(false),
             Err(errno) => self.end = Some(End::Broken(errno)),
@@ -320,34 +353,26 @@ impl Peer {
         Ok(true)
     }
 
-    fn take_messages(&mut self) -> Result<(), String> {
+    fn take_replies(&mut self) -> Result<(), String> {
         let number = self.number;
-        loop {
-            let message = match self.decoder.next_message() {
-                Ok(Some(message)) => message,
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(format!("peer {number}: no message: {error}")),
-            };
-            if message.content_type() == "sim/push" {
-                let push = read_push(&message, number)?;
-                // Broadcasts keep their order, and pushes theirs.
-                let (is_to_all, push) = push;
-                let last = &mut self.last_push[usize::from(is_to_all)];
-                if last.is_some_and(|last| push <= last) {
-                    return Err(format!("peer {number}: push {push} after {last:?}"));
+        while let Some(came) = self.replies.next(number, self.owed.front())? {
+            match came {
+                Came::Answer => {
+                    self.owed.pop_front();
+                    self.answered += 1;
                 }
-                *last = Some(push);
-                self.pushed += 1;
-                continue;
+                Came::Push { is_to_all, number: push } => {
+                    // Broadcasts keep their order, and pushes theirs.
+                    let last = &mut self.last_push[usize::from(is_to_all)];
+                    if last.is_some_and(|last| push <= last) {
+                        return Err(format!("peer {number}: push {push} after {last:?}"));
+                    }
+                    *last = Some(push);
+                    self.pushed += 1;
+                }
             }
-            let Some(owed) = self.owed.pop_front() else {
-                return Err(format!("peer {number}: nobody asked for {}", show(&message)));
-            };
-            if !answers(&message, &owed) {
-                return Err(format!("peer {number}: {} in place of {owed}", show(&message)));
-            }
-            self.answered += 1;
         }
+        Ok(())
     }
 
     /// The server is told to stop: what has arrived there by now is to be answered.
@@ -464,32 +489,5 @@ impl Peer {
             moved = true;
         }
         Ok(moved)
-    }
-}
-
-fn show(message: &Message<'_>) -> String {
-    let content = message.content().get(..60).unwrap_or(message.content());
-    format!("{:?} of type {}", String::from_utf8_lossy(content), message.content_type())
-}
-
-fn answers(message: &Message<'_>, owed: &Answer) -> bool {
-    match owed {
-        Answer::Bytes { content_type, content } => {
-            message.content_type() == *content_type && message.content() == content
-        }
-        Answer::Error { kind } => message.error_kind().as_deref() == Some(*kind),
-        Answer::AnyError => message.error_kind().is_some(),
-    }
-}
-
-/// `peer number|`, where the peer is `all` in a broadcast.
-fn read_push(message: &Message<'_>, peer: u32) -> Result<(bool, u64), String> {
-    let text = String::from_utf8_lossy(message.content());
-    let mut words = text.split(['|', ' ']);
-    let to = words.next().unwrap_or_default();
-    let number = words.next().and_then(|number| number.parse().ok());
-    match number {
-        Some(number) if to == "all" || to == peer.to_string() => Ok((to == "all", number)),
-        _ => Err(format!("peer {peer}: a push to somebody else: {text}")),
     }
 }

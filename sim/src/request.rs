@@ -2,8 +2,13 @@
 
 use std::fmt;
 
-use myriapod::protocol::{ByteOrder, EncodeError, ExtraHeaders, Head, encode};
+use myriapod::protocol::{
+    ByteOrder, DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Message, Padded,
+    encode, encode_padded,
+};
 use myriapod::sys::sim::Rng;
+
+use crate::framing::FramingKind;
 
 /// What a request asks the service to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ impl fmt::Display for Answer {
 pub(crate) struct Request {
     pub(crate) verb: Verb,
     pub(crate) wire: Vec<u8>,
+    /// Bytes of the wire that are header.
+    pub(crate) header_len: usize,
     pub(crate) answer: Option<Answer>,
     /// Whether the server closes the connection after it.
     pub(crate) ends: bool,
@@ -140,35 +147,48 @@ impl Question {
 impl Request {
     /// A request with `padding` further bytes of content.
     pub(crate) fn new(
+        framing: FramingKind,
         question: Question,
         padding: usize,
         with_header: bool,
     ) -> Result<Self, EncodeError> {
         let Question { peer, sequence, verb } = question;
         let is_json = matches!(verb, Verb::Json | Verb::BadJson);
-        let mut content = question.text().into_bytes();
-        content.resize(content.len() + padding, b'.');
+        let is_padded = framing == FramingKind::Padded;
+        let mut content = question.text();
+        // Text may arrive in the middle of a letter.
+        content.extend((0..padding / 2).map(|_| if is_padded { "é" } else { ".." }));
+        content.extend((0..padding % 2).map(|_| '.'));
         if is_json {
-            content.insert(0, b'"');
+            content.insert(0, '"');
             if verb == Verb::Json {
-                content.push(b'"');
+                content.push('"');
             }
         }
-        let mut extra = ExtraHeaders::new();
-        if with_header {
-            extra.push("request-id", &sequence)?;
-        }
         let content_type = if is_json { "text/json" } else { "sim/ask" };
-        let head = if is_json { Head::json() } else { Head::binary(content_type) };
-        let head = Head { byteorder: ByteOrder::Little, extra: &extra, ..head };
         let mut wire = Vec::new();
-        encode(&mut wire, &head, &content)?;
+        if is_padded {
+            encode_padded(&mut wire, &content)?;
+        } else {
+            let mut extra = ExtraHeaders::new();
+            if with_header {
+                extra.push("request-id", &sequence)?;
+            }
+            let head = if is_json { Head::json() } else { Head::binary(content_type) };
+            let head = Head { byteorder: ByteOrder::Little, extra: &extra, ..head };
+            encode(&mut wire, &head, content.as_bytes())?;
+        }
+        let header_len = wire.len() - content.len();
         let sized = |len| {
             let content = answer_bytes(peer, sequence, len);
             Some(Answer::Bytes { content_type: "sim/answer", content })
         };
+        let error = |kind, text: &str| match framing {
+            FramingKind::JsonHeader => Some(Answer::Error { kind }),
+            FramingKind::Padded | FramingKind::Raw => Some(Answer::bare_error(text)),
+        };
         let answer = match verb {
-            Verb::Echo => Some(Answer::Bytes { content_type, content }),
+            Verb::Echo => Some(Answer::Bytes { content_type, content: content.into_bytes() }),
             Verb::Sized(len) => sized(len),
             Verb::Later | Verb::Close | Verb::CloseLater => sized(0),
             Verb::Json => {
@@ -176,38 +196,100 @@ impl Request {
                 Some(Answer::Bytes { content_type: "text/json", content })
             }
             Verb::Nothing | Verb::Panic => None,
-            Verb::Abandon => Some(Answer::Error { kind: "Abandoned" }),
-            Verb::Error => Some(Answer::Error { kind: "Refused" }),
-            Verb::BadJson => Some(Answer::Error { kind: "ContentNotJson" }),
+            Verb::Abandon => error("Abandoned", "the answer was abandoned"),
+            Verb::Error => error("Refused", REFUSAL),
+            Verb::BadJson => error("ContentNotJson", &complaint(&wire)),
         };
         let ends = matches!(verb, Verb::Close | Verb::CloseLater | Verb::Panic | Verb::Abandon);
-        Ok(Self { verb, wire, answer, ends })
+        Ok(Self { verb, wire, header_len, answer, ends })
     }
 
     /// Bytes that are no message, in one of the ways there are.
-    pub(crate) fn garbage(rng: &mut Rng, max_header_len: usize, max_content_len: usize) -> Self {
-        let header = |text: &str| {
-            let len = u16::try_from(text.len()).unwrap_or_default();
-            [&len.to_be_bytes(), text.as_bytes()].concat()
+    pub(crate) fn garbage(
+        framing: FramingKind,
+        rng: &mut Rng,
+        max_header_len: usize,
+        max_content_len: usize,
+    ) -> Self {
+        let (mut wire, header_len) = match framing {
+            FramingKind::JsonHeader => garbled_json(rng, max_header_len, max_content_len),
+            FramingKind::Padded | FramingKind::Raw => garbled_padded(rng, max_content_len),
         };
-        let valid = |content_len: usize| {
-            format!(
-                "{{\"byteorder\": \"little\", \"content-type\": \"x\", \
-                 \"content-encoding\": \"binary\", \"content-length\": {content_len}}}"
-            )
-        };
-        let mut wire = match rng.below(7) {
-            0 => vec![0xff, 0xff],
-            1 => header("no JSON"),
-            2 => header("[]"),
-            3 => header("{\"byteorder\": \"little\"}"),
-            4 => header(&valid(99_999_999)),
-            // A byte more than is allowed.
-            5 => header(&valid(max_content_len + 1)),
-            _ => header(&format!("{:<1$}", valid(1), max_header_len + 1)),
+        let answer = match framing {
+            FramingKind::JsonHeader => Answer::AnyError,
+            FramingKind::Padded | FramingKind::Raw => {
+                let limits = DecodeLimits { max_content_len, ..DecodeLimits::default() };
+                let error = Padded::new(limits).decode(&wire).err();
+                Answer::bare_error(&error.map(|error| error.to_string()).unwrap_or_default())
+            }
         };
         let more = rng.len(0, 300);
         wire.extend((0..more).map(|_| b'x'));
-        Self { verb: Verb::Nothing, wire, answer: Some(Answer::AnyError), ends: true }
+        Self { verb: Verb::Nothing, wire, header_len, answer: Some(answer), ends: true }
     }
+}
+
+/// What the service says where it is asked to fail.
+pub(crate) const REFUSAL: &str = "not today";
+
+impl Answer {
+    /// An error as the padded framing tells of it.
+    fn bare_error(text: &str) -> Self {
+        let content = format!("Error: {text}").into_bytes();
+        Self::Bytes { content_type: "text/plain", content }
+    }
+}
+
+/// What reading a padded message's content as JSON fails with.
+fn complaint(wire: &[u8]) -> String {
+    let Ok(Decoded::Message(frame)) = Padded::default().decode(wire) else { return String::new() };
+    let read = Message::new(wire, &frame).json();
+    read.err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+/// No message with a JSON header, and how long what says so is.
+fn garbled_json(rng: &mut Rng, max_header_len: usize, max_content_len: usize) -> (Vec<u8>, usize) {
+    let header = |text: &str| {
+        let len = u16::try_from(text.len()).unwrap_or_default();
+        [&len.to_be_bytes(), text.as_bytes()].concat()
+    };
+    let valid = |content_len: usize| {
+        format!(
+            "{{\"byteorder\": \"little\", \"content-type\": \"x\", \
+             \"content-encoding\": \"binary\", \"content-length\": {content_len}}}"
+        )
+    };
+    let wire = match rng.below(7) {
+        0 => return (vec![0xff, 0xff], 2 + usize::from(u16::MAX)),
+        1 => header("no JSON"),
+        2 => header("[]"),
+        3 => header("{\"byteorder\": \"little\"}"),
+        4 => header(&valid(99_999_999)),
+        // A byte more than is allowed.
+        5 => header(&valid(max_content_len + 1)),
+        _ => header(&format!("{:<1$}", valid(1), max_header_len + 1)),
+    };
+    let len = wire.len();
+    (wire, len)
+}
+
+/// No padded message.
+fn garbled_padded(rng: &mut Rng, max_content_len: usize) -> (Vec<u8>, usize) {
+    let too_long = (max_content_len + 1).to_string();
+    let length = match rng.below(7) {
+        0 => "no number",
+        1 => "-5",
+        2 => "05",
+        3 => "5 5",
+        // It has more than 64 bits.
+        4 => "99999999999999999999999",
+        // A byte more than is allowed.
+        5 => &too_long,
+        _ => "3",
+    };
+    let mut wire = format!("{length:<64}").into_bytes();
+    let header_len = wire.len();
+    // The header of the last one is good, and the text is none.
+    wire.extend_from_slice(b"\xffno");
+    (wire, header_len)
 }

@@ -10,7 +10,9 @@ use myriapod::{
     SocketAddr,
 };
 
-use crate::request::{Question, Verb, answer_bytes};
+use crate::framing::FramingKind;
+use crate::raw::{self, Wish};
+use crate::request::{Question, REFUSAL, Verb, answer_bytes};
 
 /// The port of the peer with the number 0.
 pub(crate) const FIRST_PORT: u16 = 1000;
@@ -25,7 +27,7 @@ pub(crate) fn peer_at(address: &SocketAddr) -> u32 {
 pub(crate) struct Seat {
     pub(crate) id: ConnectionId,
     pub(crate) accepted: bool,
-    /// How many messages it has had.
+    /// How many requests it has had.
     pub(crate) handled: u32,
     pub(crate) opened_at: Time,
     /// When it had the last one; when it was opened where there was none.
@@ -33,6 +35,9 @@ pub(crate) struct Seat {
     pub(crate) cause: Option<Cause>,
     /// Deferred answers that are not made.
     pub(crate) owed: u32,
+    /// Answers that its last message took with it, since where nothing is framed a message is of
+    /// several requests.
+    pub(crate) lost: u64,
 }
 
 /// An answer that is to be made later.
@@ -54,6 +59,8 @@ pub(crate) struct Book {
     /// Peers of which a message came before the answer to the one before was made.
     pub(crate) impatient: Vec<u32>,
     pub(crate) wrong: Option<String>,
+    /// What peers send where nothing is framed, so that it is known what comes next.
+    pub(crate) wires: BTreeMap<u32, Vec<u8>>,
 }
 
 impl Book {
@@ -62,15 +69,47 @@ impl Book {
             self.wrong = Some(what());
         }
     }
+
+    /// A message of `count` requests has come. Returns how many the peer has had before.
+    fn note_requests(&mut self, peer: u32, count: u32) -> Option<u32> {
+        self.messages += 1;
+        let Some(seat) = self.seats.get_mut(&peer) else {
+            self.complain(|| format!("a message of peer {peer}, who was never opened"));
+            return None;
+        };
+        let before = seat.handled;
+        seat.handled += count;
+        seat.handled_at = sys::now();
+        let (closed, owed) = (seat.cause.is_some(), seat.owed);
+        if closed {
+            self.complain(|| format!("peer {peer}: a message after the close"));
+        }
+        if owed > 0 {
+            self.impatient.push(peer);
+        }
+        Some(before)
+    }
+
+    /// An answer to the peer is to be made later.
+    fn promise(&mut self, peer: u32, deferred: Deferred, answer: Vec<u8>) {
+        if let Some(seat) = self.seats.get_mut(&peer) {
+            seat.owed += 1;
+        }
+        let outgoing = Outgoing::binary("sim/answer", answer);
+        self.promises.push(Promise { peer, deferred, outgoing });
+    }
 }
 
 /// The handler.
-pub(crate) struct Service(pub(crate) Rc<RefCell<Book>>);
+pub(crate) struct Service {
+    pub(crate) book: Rc<RefCell<Book>>,
+    pub(crate) framing: FramingKind,
+}
 
 impl Service {
     fn seat(&mut self, peer: u32, id: ConnectionId, accepted: bool) -> u32 {
         let now = sys::now();
-        let mut book = self.0.borrow_mut();
+        let mut book = self.book.borrow_mut();
         let seat = Seat {
             id,
             accepted,
@@ -79,12 +118,68 @@ impl Service {
             handled_at: now,
             cause: None,
             owed: 0,
+            lost: 0,
         };
         if book.seats.insert(peer, seat).is_some() {
             book.complain(|| format!("peer {peer} was opened twice"));
         }
         peer
     }
+
+    /// Bytes without any framing: whatever has come at once.
+    fn on_bytes(
+        &mut self,
+        peer: u32,
+        message: &Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        let bytes = message.content();
+        let mut book = self.book.borrow_mut();
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Some(before) = book.note_requests(peer, count) else { return Ok(()) };
+        let start = before as usize;
+        let expected = book.wires.get(&peer).and_then(|wire| wire.get(start..start + bytes.len()));
+        if expected != Some(bytes) {
+            book.complain(|| format!("peer {peer}, from byte {before} on: it was {bytes:?}"));
+        }
+        let answer = raw::answer(bytes);
+        let Wish { verb, is_later } = raw::wish(bytes);
+        if matches!(verb, Verb::Abandon | Verb::Panic)
+            && let Some(seat) = book.seats.get_mut(&peer)
+        {
+            seat.lost = answer.len() as u64;
+        }
+        match verb {
+            Verb::Abandon => drop(reply.defer()?),
+            Verb::Panic => {
+                drop(book);
+                panic_as_asked();
+            }
+            _ if is_later => {
+                let mut deferred = reply.defer()?;
+                if verb == Verb::Close {
+                    deferred.close();
+                }
+                book.promise(peer, deferred, answer);
+            }
+            _ => {
+                if answer == bytes {
+                    reply.echo(message)?;
+                } else if !answer.is_empty() {
+                    reply.binary("", &answer)?;
+                }
+                if verb == Verb::Close {
+                    reply.close();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As panic! does, whose message nobody would see.
+fn panic_as_asked() {
+    std::panic::resume_unwind(Box::new("a handler that was asked to"));
 }
 
 impl Handler for Service {
@@ -97,18 +192,18 @@ impl Handler for Service {
     fn on_connect(&mut self, tag: u64, id: ConnectionId, peer: &SocketAddr) -> u32 {
         let number = peer_at(peer);
         if u64::from(number) != tag {
-            self.0.borrow_mut().complain(|| format!("connect {tag} has reached {peer}"));
+            self.book.borrow_mut().complain(|| format!("connect {tag} has reached {peer}"));
         }
         self.seat(number, id, false)
     }
 
     fn on_connect_error(&mut self, tag: u64, _: &sys::Error) {
-        self.0.borrow_mut().failed_connects.push(tag);
+        self.book.borrow_mut().failed_connects.push(tag);
     }
 
     fn on_timer(&mut self, tag: u64) {
         let now = sys::now();
-        self.0.borrow_mut().timers.push((tag, now));
+        self.book.borrow_mut().timers.push((tag, now));
     }
 
     fn on_message(
@@ -118,29 +213,17 @@ impl Handler for Service {
         reply: &mut Reply<'_>,
     ) -> HandlerResult {
         let peer = *peer;
-        let now = sys::now();
-        let mut book = self.0.borrow_mut();
-        book.messages += 1;
+        if self.framing == FramingKind::Raw {
+            return self.on_bytes(peer, &message, reply);
+        }
+        let mut book = self.book.borrow_mut();
+        let Some(expected) = book.note_requests(peer, 1) else { return Ok(()) };
         let Some(question) = Question::read(message.content()) else {
             book.complain(|| format!("peer {peer} never asked {:?}", message.content()));
             return Ok(());
         };
-        let Some(seat) = book.seats.get_mut(&peer) else {
-            book.complain(|| format!("a message of peer {peer}, who was never opened"));
-            return Ok(());
-        };
-        let expected = seat.handled;
-        seat.handled += 1;
-        seat.handled_at = now;
-        let (closed, owed) = (seat.cause.is_some(), seat.owed);
         if (question.peer, question.sequence) != (peer, expected) {
             book.complain(|| format!("peer {peer}, message {expected}: it was {question:?}"));
-        }
-        if closed {
-            book.complain(|| format!("peer {peer}: a message after the close"));
-        }
-        if owed > 0 {
-            book.impatient.push(peer);
         }
         let Question { sequence, verb, .. } = question;
         match verb {
@@ -159,15 +242,10 @@ impl Handler for Service {
                 if verb == Verb::CloseLater {
                     deferred.close();
                 }
-                let content = answer_bytes(peer, sequence, 0);
-                let outgoing = Outgoing::binary("sim/answer", content);
-                if let Some(seat) = book.seats.get_mut(&peer) {
-                    seat.owed += 1;
-                }
-                book.promises.push(Promise { peer, deferred, outgoing });
+                book.promise(peer, deferred, answer_bytes(peer, sequence, 0));
             }
             Verb::Abandon => drop(reply.defer()?),
-            Verb::Error => return Err(HandlerError::new("Refused", "not today")),
+            Verb::Error => return Err(HandlerError::new("Refused", REFUSAL)),
             Verb::BadJson => {
                 drop(book);
                 message.json()?;
@@ -178,15 +256,14 @@ impl Handler for Service {
             }
             Verb::Panic => {
                 drop(book);
-                // As panic! does, whose message nobody would see.
-                std::panic::resume_unwind(Box::new("a handler that was asked to"));
+                panic_as_asked();
             }
         }
         Ok(())
     }
 
     fn on_close(&mut self, peer: u32, cause: Cause) {
-        let mut book = self.0.borrow_mut();
+        let mut book = self.book.borrow_mut();
         let Some(seat) = book.seats.get_mut(&peer) else {
             return book.complain(|| format!("peer {peer} was closed and never opened"));
         };

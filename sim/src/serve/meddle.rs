@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use myriapod::protocol::EncodeError;
 use myriapod::sys::Signal;
 use myriapod::{Handle, Outgoing};
 
 use super::{Scene, millis};
 use crate::peer::{Peer, Temper};
+use crate::replies::push_content;
 use crate::service::Promise;
 
 /// The place of a connection in its loop, whoever has it now: what its name says before the `v`.
@@ -29,16 +29,16 @@ impl Scene<'_> {
             0..=7 => self.keep_promise(),
             8..=10 => {
                 if let Some(id) = id {
-                    let push = self.push(&number.to_string())?;
+                    let push = self.push(&number.to_string());
                     self.tell(|handle| handle.send(id, push))?;
                 }
             }
             11 => {
-                let push = self.push("all")?;
+                let push = self.push("all");
                 self.tell(|handle| handle.broadcast_all(push))?;
             }
             12 => {
-                let push = self.push("all")?;
+                let push = self.push("all");
                 self.tell(|handle| handle.broadcast("group", push))?;
             }
             13 => {
@@ -107,15 +107,13 @@ impl Scene<'_> {
         tell(&self.handle).map_err(|error| error.to_string())
     }
 
-    fn push(&mut self, to: &str) -> Result<Outgoing, String> {
+    fn push(&mut self, to: &str) -> Outgoing {
         let now = self.life.world.now();
         self.deeds.first_push.get_or_insert(now);
         self.next_push += 1;
-        let mut content = format!("{to} {}|", self.next_push).into_bytes();
         let padding = self.life.rng.len(0, 300);
-        content.resize(content.len() + padding, b'.');
-        let push: Result<_, EncodeError> = Ok(Outgoing::binary("sim/push", content));
-        push.map_err(|error| error.to_string())
+        let content = push_content(to, self.next_push, padding);
+        Outgoing::binary("sim/push", content)
     }
 
     /// Makes one of the answers that were left for later.

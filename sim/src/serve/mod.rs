@@ -8,10 +8,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use myriapod::protocol::Framing;
 use myriapod::sys::sim::{Closing, Faults, RemoteListener, Rng};
 use myriapod::sys::{Signal, Time};
 use myriapod::{Handle, Limits, Server, SocketAddr, Stats};
 
+use crate::framing::FramingKind;
 use crate::oracle::{self, Deeds, Moment};
 use crate::peer::{Habits, Peer};
 use crate::run::Life;
@@ -36,7 +38,7 @@ fn millis(rng: &mut Rng, first: u64, last: u64) -> Duration {
 
 struct Scene<'a> {
     life: &'a mut Life,
-    server: Server<Service>,
+    server: Server<Service, Box<dyn Framing>>,
     handle: Handle,
     book: Rc<RefCell<Book>>,
     limits: Limits,
@@ -65,6 +67,7 @@ struct Scene<'a> {
 pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let mut rng = life.rng.clone();
     let limits = limits::tight(&mut rng);
+    let framing = FramingKind::random(&mut rng);
     let book = Rc::new(RefCell::new(Book::default()));
     let by_signals = rng.chance(300);
     let built = Server::builder()
@@ -77,10 +80,11 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
             ..Default::default()
         })
         .signals(if by_signals { &[Signal::Interrupt, Signal::Terminate] } else { &[] })
-        .build(Service(Rc::clone(&book)));
+        .build_with(framing.framing(&limits), Service { book: Rc::clone(&book), framing });
     let mut server = built.map_err(|error| error.to_string())?;
     let closes = rng.chance(300);
     let habits = Habits {
+        framing,
         most_requests: *rng.pick(&[3, 12, 40]).unwrap_or(&12),
         longest_answer: *rng.pick(&[10, 500, 5000]).unwrap_or(&10),
         max_header_len: limits.max_header_len,
@@ -168,6 +172,9 @@ impl Scene<'_> {
     fn come(&mut self) -> Result<(), String> {
         let number = u32::try_from(self.peers.len()).unwrap_or_default();
         let mut peer = Peer::new(number, &mut self.life.rng, self.habits);
+        if self.habits.framing == FramingKind::Raw {
+            self.book.borrow_mut().wires.insert(number, peer.wire().to_vec());
+        }
         if self.life.rng.chance(150) && self.deeds.drain_began.is_none() {
             return self.invite(peer);
         }
@@ -254,7 +261,7 @@ impl Scene<'_> {
         Moment {
             limits: &self.limits,
             max_connections: self.limits.max_connections.unwrap_or(usize::MAX),
-            longest_answer: self.habits.longest_answer.max(self.habits.longest_padding + 100),
+            longest_answer: self.habits.longest_answer_at_once(),
             stats,
             audit,
             book,
