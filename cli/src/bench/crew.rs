@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitCode,
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use myriapod::sys::{self, Backend, JoinHandle, Poller, Waker};
+use myriapod::sys::{self, Backend, JoinHandle, Poller, Time, Waker};
 
 use super::job::{Command, Job, Phase, Snapshot};
 use super::load::Loader;
@@ -58,22 +58,27 @@ impl Crew {
         Ok(Self::Processes(processes.collect::<Result<_, _>>()?))
     }
 
-    /// Tells everybody.
-    pub(crate) fn order(&mut self, command: &Command) -> Result<(), Failure> {
+    /// Tells everybody, who obeys all of it in one go.
+    pub(crate) fn order(&mut self, commands: &[Command]) -> Result<(), Failure> {
         match self {
-            Self::Threads(threads) => threads.iter().try_for_each(|thread| thread.order(command)),
-            Self::Processes(all) => all.iter_mut().try_for_each(|process| process.order(command)),
+            Self::Threads(threads) => threads.iter().try_for_each(|thread| thread.order(commands)),
+            Self::Processes(all) => all.iter_mut().try_for_each(|process| process.order(commands)),
         }
     }
 
-    pub(crate) fn enter(&mut self, phase: Phase) -> Result<(), Failure> {
-        self.order(&Command::Enter(phase))
+    pub(crate) fn enter(&mut self, phase: Phase, began: Time) -> Result<(), Failure> {
+        self.order(&[Command::Enter(phase, began.as_nanos())])
     }
 
     /// How things stand with all of them together.
     pub(crate) fn ask(&mut self, latencies: bool) -> Result<Snapshot, Failure> {
         // All are asked before the first is heard, so that they answer at one time.
-        self.order(&Command::Tell { latencies })?;
+        self.order(&[Command::Tell { latencies }])?;
+        self.hear()
+    }
+
+    /// The answer to [`Command::Tell`].
+    pub(crate) fn hear(&mut self) -> Result<Snapshot, Failure> {
         let mut sum = Snapshot { done: true, ..Snapshot::default() };
         match self {
             Self::Threads(threads) => {
@@ -92,7 +97,7 @@ impl Crew {
 
     /// Ends all of it.
     pub(crate) fn end(mut self) -> Result<(), Failure> {
-        self.order(&Command::End)?;
+        self.order(&[Command::End])?;
         match self {
             Self::Threads(threads) => {
                 for thread in threads {
@@ -131,9 +136,11 @@ impl Thread {
         Ok(Self { commands, waker, told, handle })
     }
 
-    fn order(&self, command: &Command) -> Result<(), Failure> {
-        if self.commands.send(command.clone()).is_err() {
-            return Err(Failure::new("a thread of bench has ended"));
+    fn order(&self, commands: &[Command]) -> Result<(), Failure> {
+        for command in commands {
+            if self.commands.send(command.clone()).is_err() {
+                return Err(Failure::new("a thread of bench has ended"));
+            }
         }
         Ok(self.waker.wake()?)
     }
@@ -167,8 +174,8 @@ impl Process {
         to.write_all(&line).map_err(|error| gone(&self.child, &error.to_string()))
     }
 
-    fn order(&mut self, command: &Command) -> Result<(), Failure> {
-        self.write(command)
+    fn order(&mut self, commands: &[Command]) -> Result<(), Failure> {
+        commands.iter().try_for_each(|command| self.write(command))
     }
 
     fn hear(&mut self) -> Result<Snapshot, Failure> {
@@ -216,7 +223,7 @@ pub(crate) fn work() -> Result<ExitCode, Failure> {
                 let written = stdout.write_all(&told).and_then(|()| stdout.flush());
                 written.map_err(|error| Failure::output(&error))?;
             }
-            command => crew.order(&command)?,
+            command => crew.order(&[command])?,
         }
     }
     crew.end()?;

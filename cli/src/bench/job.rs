@@ -118,8 +118,9 @@ impl Phase {
 /// What is asked of a part of the load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// Go on to this phase.
-    Enter(Phase),
+    /// Go on to this phase, which began at this time of the clock, in nanoseconds. It is the same for
+    /// all, however late each of them hears of it.
+    Enter(Phase, u64),
     /// Another rate of all parts together, from the next phase on.
     Rate(f64),
     /// Tell how things stand; with latencies, those since they were last told.

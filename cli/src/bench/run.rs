@@ -137,14 +137,14 @@ impl Bench {
 
     fn set_rate(&mut self, rate: f64) -> Result<(), Failure> {
         self.plan.job.rate = Some(rate);
-        self.crew.order(&Command::Rate(rate))
+        self.crew.order(&[Command::Rate(rate)])
     }
 
     /// Opens all connections, and holds them.
     pub(crate) fn ramp(&mut self, args: &Args) -> Result<Snapshot, Failure> {
         self.remember(0);
-        self.crew.enter(Phase::Ramp)?;
         let began = sys::now();
+        self.crew.enter(Phase::Ramp, began)?;
         let requested = u64::from(self.plan.job.connections) + u64::from(self.plan.job.idle);
         let (mut progress, mut moved) = (0, began);
         let ramped = loop {
@@ -171,7 +171,7 @@ impl Bench {
     fn hold(&mut self, args: &Args, ramped: &Snapshot) -> Result<(), Failure> {
         let began = sys::now();
         if !args.hold.0.is_zero() {
-            self.crew.enter(Phase::Hold)?;
+            self.crew.enter(Phase::Hold, began)?;
             while sys::now().saturating_since(began) < args.hold.0 {
                 self.look(Phase::Hold, Goal::Time(began, args.hold.0))?;
                 self.pause_until(began + args.hold.0);
@@ -202,14 +202,14 @@ impl Bench {
     /// Forgets what was counted, for another run with another rate.
     pub(crate) fn reset(&mut self, rate: f64) -> Result<(), Failure> {
         self.set_rate(rate)?;
-        self.crew.order(&Command::Reset)
+        self.crew.order(&[Command::Reset])
     }
 
     /// Closes all connections; what still comes belongs to the run.
     pub(crate) fn close(&mut self, args: &Args, mut ran: Ran) -> Result<Ran, Failure> {
         let began = sys::now();
         let open = self.crew.ask(false)?.open;
-        self.crew.enter(Phase::Close)?;
+        self.crew.enter(Phase::Close, began)?;
         loop {
             let snapshot = self.look(Phase::Close, Goal::None)?;
             let done = snapshot.done || since(began) > 10.0;
@@ -233,7 +233,7 @@ impl Bench {
     pub(crate) fn once(&mut self, args: &Args, ramped: Snapshot) -> Result<Ran, Failure> {
         if !args.warmup.0.is_zero() {
             let began = sys::now();
-            self.crew.enter(Phase::Warmup)?;
+            self.crew.enter(Phase::Warmup, began)?;
             while sys::now().saturating_since(began) < args.warmup.0 {
                 self.look(Phase::Warmup, Goal::Time(began, args.warmup.0))?;
                 self.pause_until(began + args.warmup.0);
@@ -249,7 +249,7 @@ impl Bench {
         let began = sys::now();
         let begun = Reading::new(began, &before, self.usage().as_ref());
         self.history.begin(begun);
-        self.crew.enter(Phase::Run)?;
+        self.crew.enter(Phase::Run, began)?;
         let until = match args.messages {
             Some(_) => Time::MAX,
             None => began + args.duration.0,
@@ -278,7 +278,10 @@ impl Bench {
         let ended = sys::now();
         // What the server used belongs to what was answered until now, not to what is still to come.
         let used = self.usage();
-        let worked = self.ask(true)?;
+        // Both at once, so that what becomes due later is not sent in between.
+        let drain = Command::Enter(Phase::Drain, ended.as_nanos());
+        self.crew.order(&[Command::Tell { latencies: true }, drain])?;
+        let worked = self.hear()?;
         let stolen = stolen.zip(ProcessorTime::read());
         let stolen = stolen.map(|(before, after)| after.since(&before).stolen_share());
         let busy = busy.zip(sys::busy_time().ok()).map(|(before, now)| now.saturating_sub(before));
@@ -287,7 +290,6 @@ impl Bench {
             self.point(Phase::Run, &worked);
             self.show(&worked, goal, over >= WHOLE_POINT);
         }
-        self.crew.enter(Phase::Drain)?;
         let after = loop {
             let snapshot = self.look(Phase::Drain, Goal::None)?;
             let patience = args.timeout.0 + args.connect_timeout.0 + Duration::from_secs(1);
@@ -332,7 +334,12 @@ impl Bench {
 
     /// Asks how things stand; with latencies, takes them.
     fn ask(&mut self, latencies: bool) -> Result<Snapshot, Failure> {
-        let mut snapshot = self.crew.ask(latencies)?;
+        self.crew.order(&[Command::Tell { latencies }])?;
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Result<Snapshot, Failure> {
+        let mut snapshot = self.crew.hear()?;
         if let Some(latencies) = snapshot.latencies.take() {
             self.latencies.add(&latencies);
             self.history.recent.add(&latencies);

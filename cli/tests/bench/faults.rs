@@ -241,7 +241,8 @@ fn does_a_short_message_wait_whose_connection_could_not_be_made_when_it_was_due(
     listener.set_nonblocking(false).unwrap();
     thread::spawn(move || {
         for (nth, stream) in listener.incoming().enumerate() {
-            if nth == 20 {
+            // The first asks who closes; the load begins with the second.
+            if nth == 1 {
                 thread::sleep(Duration::from_millis(500));
             }
             let mut stream = stream.unwrap();
@@ -254,9 +255,10 @@ fn does_a_short_message_wait_whose_connection_could_not_be_made_when_it_was_due(
     let load = ["--short", "-s", "raw", "-c", "100", "-r", "200", "-d", "1s"];
     let ran = bench(&[&[host.as_str()], &load[..]].concat());
     assert_eq!((ran.fates()[1..].iter().sum::<u64>(), ran.status), (0, 0), "{ran:?}");
-    // Of the 200, a hundred became due during the stall, and waited for up to its length.
+    // Of the 200, a hundred became due during the stall, and waited for up to its length. Where the
+    // machine held bench up, the run took longer, and more became due.
+    assert!((195.0..220.0).contains(&ran.number("rate.offered")), "{ran:?}");
     let due = ran.number("messages.sent") + ran.number("messages.unsent");
-    assert!((190.0..300.0).contains(&due), "{ran:?}");
     assert_eq!(due, ran.number("latency_ns.response.count"), "{ran:?}");
     assert!(ran.number("latency_ns.response.p90") >= 200e6, "{ran:?}");
 }

@@ -42,9 +42,14 @@ pub(crate) fn good() -> Ran {
     }
 }
 
+/// What bench is asked for with these words.
+pub(crate) fn args(words: &str) -> Args {
+    Line::parse_from(["bench"].into_iter().chain(words.split_whitespace())).args
+}
+
 /// What is reported of a run that was asked for with these words.
 fn reported(words: &str, ran: &Ran) -> Report {
-    let args = Line::parse_from(["bench"].into_iter().chain(words.split_whitespace())).args;
+    let args = args(words);
     let plan = args.plan().unwrap();
     report(&args, &plan, &History::new(Time::from_nanos(0), 1), ran, Vec::new())
 }
@@ -226,7 +231,7 @@ fn is_what_disturbs_a_run_told() {
 
 #[test]
 fn is_the_rate_steady_though_the_last_replies_are_awaited() {
-    let args = Line::parse_from(["bench"]).args;
+    let args = args("");
     let plan = args.plan().unwrap();
     let mut history = History::new(Time::from_nanos(0), 1);
     let mut point = |phase, at_s: u64, ok| {
@@ -253,7 +258,7 @@ fn is_the_rate_steady_though_the_last_replies_are_awaited() {
 
 #[test]
 fn is_a_search_that_found_no_rate_a_threshold_missed() {
-    let args = Line::parse_from(["bench", "--find-rate", "--max-p99", "30s"]).args;
+    let args = args("--find-rate --max-p99 30s");
     let plan = args.plan().unwrap();
     let history = History::new(Time::from_nanos(0), 1);
     for (met, status, reason) in
@@ -283,7 +288,7 @@ fn is_it_told_that_pinned_threads_are_not_alone() {
         let mut report = reported("", &ran);
         report.settings.cpus = cpus;
         report.server = Some(server(allowed));
-        let args = Line::parse_from(["bench"]).args;
+        let args = args("");
         report.warnings = warnings(&args, &report, &ran);
         assert_eq!(report.warnings.len(), usize::from(!expected.is_empty()), "{report:?}");
         assert!(report.warnings.iter().all(|warning| warning.starts_with(expected)), "{report:?}");

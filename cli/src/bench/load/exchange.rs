@@ -15,10 +15,10 @@ impl Loader {
             && !(self.job.short && self.state.stopped.is_some())
     }
 
-    /// Sends what became due since the last turn, where a connection is free for it.
-    pub(super) fn send_rest_of_due(&mut self, now: u64) {
-        while let Some(due) = self.schedule.as_ref().map(Schedule::next).filter(|&due| due <= now) {
-            self.send_due();
+    /// Sends what became due since the last turn and until `end`, where a connection is free for it.
+    pub(super) fn send_rest_of_due(&mut self, end: u64) {
+        while let Some(due) = self.schedule.as_ref().map(Schedule::next).filter(|&due| due <= end) {
+            self.send_due(end);
             if self.schedule.as_ref().is_none_or(|schedule| schedule.next() == due) {
                 return;
             }
@@ -75,14 +75,18 @@ impl Loader {
         (self.schedule.as_ref().map_or(now, Schedule::next), true)
     }
 
-    /// Sends what is due to whoever has a free place; in a closed loop, something is always due.
-    pub(super) fn send_due(&mut self) {
+    /// Sends what is due, and was by `end`, to whoever has a free place; in a closed loop, something
+    /// is always due.
+    pub(super) fn send_due(&mut self, end: u64) {
         let mut now = clock();
         for _ in 0..BATCH * 4 {
             if !self.sending() || (self.job.short && self.connecting >= MOST_FRESH) {
                 return;
             }
             let (due, scheduled) = self.next_due(now);
+            if due > end {
+                return;
+            }
             if due > now {
                 now = clock();
                 if due > now {

@@ -272,7 +272,7 @@ impl Loader {
     fn obey(&mut self) {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Enter(phase)) => self.enter(phase),
+                Ok(Command::Enter(phase, began)) => self.enter(phase, began),
                 Ok(Command::Rate(all)) => {
                     let share = f64::from(self.job.connections) / f64::from(self.job.all.max(1));
                     self.rate = Some(all * share);
@@ -288,16 +288,17 @@ impl Loader {
         }
     }
 
-    fn enter(&mut self, phase: Phase) {
-        let (now, before) = (clock(), self.phase);
+    fn enter(&mut self, phase: Phase, began: u64) {
+        let before = self.phase;
         if phase == Phase::Drain {
             // That it is not sent yet is no fault of the server's.
-            self.send_rest_of_due(now);
+            self.send_rest_of_due(began);
         }
         self.phase = phase;
         match phase {
             Phase::Ramp => {
-                self.pace = self.job.ramp.map(|ramp| Schedule::new(now, ramp, false, self.seed()));
+                self.pace =
+                    self.job.ramp.map(|ramp| Schedule::new(began, ramp, false, self.seed()));
                 if self.job.short {
                     self.ramped = self.slots.len();
                     self.free = (0..self.job.connections).collect();
@@ -310,19 +311,19 @@ impl Loader {
                 self.state.closed_first_by_server = 0;
                 self.state.closed_first_by_client = 0;
                 self.state.reset = 0;
-                self.begin(now);
+                self.begin(began);
             }
-            Phase::Warmup | Phase::Run if !matches!(before, Phase::Warmup) => self.begin(now),
-            Phase::Drain => self.count_unsent(now),
-            Phase::Close => self.close_all(now),
+            Phase::Warmup | Phase::Run if !matches!(before, Phase::Warmup) => self.begin(began),
+            Phase::Drain => self.count_unsent(began),
+            Phase::Close => self.close_all(clock()),
             _ => {}
         }
     }
 
-    /// From now on messages are due.
-    fn begin(&mut self, now: u64) {
+    /// From then on messages are due.
+    fn begin(&mut self, began: u64) {
         self.schedule =
-            self.rate.map(|rate| Schedule::new(now, rate, self.job.poisson, self.seed()));
+            self.rate.map(|rate| Schedule::new(began, rate, self.job.poisson, self.seed()));
     }
 
     const fn seed(&self) -> u64 {
@@ -385,7 +386,7 @@ impl Loader {
             self.ramp();
         }
         if self.sending() {
-            self.send_due();
+            self.send_due(u64::MAX);
         }
         let now = clock();
         if now.saturating_sub(self.scanned) >= self.scan_interval() {
@@ -425,4 +426,40 @@ impl Loader {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+
+    use myriapod::sys::Backend;
+
+    use super::*;
+    use crate::bench::figures::tests::args;
+
+    #[test]
+    fn is_as_much_due_as_a_run_took_however_late_its_begin_and_end_were_heard_of() {
+        let path = std::env::temp_dir().join(format!("myriapod-loader-{}", std::process::id()));
+        let _listener = UnixListener::bind(&path).unwrap();
+        for words in ["-c 1000 --short", "-c 1000"] {
+            let host = format!("unix:{}", path.display());
+            let job = args(&format!("{host} -s raw -r 1000 {words}")).plan().unwrap().job;
+            let (_order, commands) = mpsc::channel();
+            let (tell, _told) = mpsc::channel();
+            let poller = Poller::new(Backend::native()).unwrap();
+            let mut loader = Loader::new(job, poller, commands, tell).unwrap();
+            loader.phase = Phase::Ramp;
+            // Only short connections are made when they are needed; the others are not there.
+            loader.free = (0..1000).collect();
+            let second = 1_000_000_000;
+            let began = clock() - 10 * second;
+            loader.enter(Phase::Run, began);
+            loader.enter(Phase::Drain, began + second / 2);
+            let messages = &loader.state.messages;
+            assert_eq!(messages.sent + messages.unsent, 500, "{words}: {messages:?}");
+            assert_eq!(loader.state.due, 500, "{words}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
 }
