@@ -79,15 +79,28 @@ impl Clients {
         expect: Expect,
         in_flight: usize,
     ) -> Result<Self> {
-        Ok(Self {
+        let mut clients = Self {
             selector: Selector::new()?,
             port,
             reply: reply(port, request, expect)?,
-            burst: request.repeat(in_flight),
+            burst: Vec::new(),
             request: request.to_vec(),
             in_flight,
             received: vec![0; 64 << 10],
-        })
+        };
+        clients.set_in_flight(in_flight);
+        Ok(clients)
+    }
+
+    /// From now on, has so many messages in flight on each connection.
+    pub(crate) fn set_in_flight(&mut self, in_flight: usize) {
+        self.in_flight = in_flight;
+        self.burst = self.request.repeat(in_flight);
+    }
+
+    /// Messages that may be in flight, on all connections together.
+    pub(crate) fn at_once(&self) -> u64 {
+        (self.selector.len() * self.in_flight) as u64
     }
 
     /// Connects up to so many, and exchanges messages on all.
@@ -95,7 +108,7 @@ impl Clients {
         for _ in self.selector.len() as u64..connections {
             self.open()?;
         }
-        self.exchange(connections * self.in_flight as u64)
+        self.exchange(self.at_once())
     }
 
     fn open(&mut self) -> Result<Key> {
@@ -192,7 +205,7 @@ impl Clients {
             self.send(*key, self.in_flight as u64)?;
         }
         go()?;
-        let (mut come, all) = (0, (keys.len() * self.in_flight) as u64);
+        let (mut come, all) = (0, self.at_once());
         while come < all {
             if self.selector.select(Some(PATIENCE))? == 0 {
                 return Err(format!("no reply within {PATIENCE:?}").into());

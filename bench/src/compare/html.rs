@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Cell, Table};
+use super::table::{Cell, Table, short};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1a1c1f;--page:#fdfdfc;--line:#8a8f98;--other:#9fb2c8;--ours:#d9622b}
@@ -29,9 +29,10 @@ pub(crate) fn page(tables: &[Table], notes: &[String]) -> String {
         if table.drawn {
             out.push_str("<div class=\"charts\">");
             for (at, column) in table.columns.iter().enumerate() {
+                let scale = if logarithmic(table, at) { ", logarithmic" } else { "" };
                 let _ = write!(
                     out,
-                    "<section><h3>{}</h3>{}</section>",
+                    "<section><h3>{}{scale}</h3>{}</section>",
                     escaped(column),
                     chart(table, at)
                 );
@@ -44,24 +45,36 @@ pub(crate) fn page(tables: &[Table], notes: &[String]) -> String {
     out
 }
 
+/// The names in one column, with median, least and most.
+fn ratios(table: &Table, column: usize) -> impl Iterator<Item = (&str, f64, f64, f64)> {
+    table.rows.iter().filter_map(move |(name, cells)| match cells.get(column)?.as_ref()? {
+        Cell::Ratio { median, least, most, .. } => Some((name.as_str(), *median, *least, *most)),
+        Cell::Text(_) => None,
+    })
+}
+
+/// Whether what is far away would flatten what is near.
+fn logarithmic(table: &Table, column: usize) -> bool {
+    ratios(table, column).any(|(_, median, ..)| median > 8.0)
+}
+
 /// One column as bars; the line at 1 is the yardstick.
 fn chart(table: &Table, column: usize) -> String {
     const ROW: f64 = 18.0;
     const LEFT: f64 = 122.0;
     const WIDTH: f64 = 170.0;
-    let ratios: Vec<(&str, f64, f64, f64)> = table
-        .rows
-        .iter()
-        .filter_map(|(name, cells)| match cells.get(column)?.as_ref()? {
-            Cell::Ratio { median, least, most, .. } => {
-                Some((name.as_str(), *median, *least, *most))
-            }
-            Cell::Text(_) => None,
-        })
-        .collect();
-    // What is far away must not flatten what is near.
-    let most = ratios.iter().fold(1.0_f64, |most, ratio| most.max(ratio.1)).min(8.0) * 1.1;
-    let x = |value: f64| LEFT + (value / most).min(1.0) * WIDTH;
+    /// Where a logarithmic scale begins.
+    const LEAST: f64 = 0.5;
+    let ratios: Vec<_> = ratios(table, column).collect();
+    let most = ratios.iter().fold(1.0_f64, |most, ratio| most.max(ratio.1)) * 1.1;
+    let share = |value: f64| {
+        if logarithmic(table, column) {
+            (value / LEAST).ln() / (most / LEAST).ln()
+        } else {
+            value / most
+        }
+    };
+    let x = |value: f64| LEFT + share(value).clamp(0.0, 1.0) * WIDTH;
     let height = ratios.len() as f64 * ROW + 4.0;
     let mut out = format!("<svg viewBox=\"0 0 345 {height}\" role=\"img\">");
     for (at, (name, median, least, most)) in ratios.iter().enumerate() {
@@ -69,7 +82,7 @@ fn chart(table: &Table, column: usize) -> String {
         let color = if name.starts_with("myriapod") { "ours" } else { "other" };
         let _ = write!(
             out,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"{LEFT}\" y=\"{}\" width=\"{:.1}\" height=\"12\" rx=\"2\" fill=\"var(--{color})\"/><line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"var(--ink)\"/><text x=\"{}\" y=\"{}\">{median:.2}</text>",
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text><rect x=\"{LEFT}\" y=\"{}\" width=\"{:.1}\" height=\"12\" rx=\"2\" fill=\"var(--{color})\"/><line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"var(--ink)\"/><text x=\"{}\" y=\"{}\">{}</text>",
             LEFT - 5.0,
             y + 13.0,
             escaped(name),
@@ -81,6 +94,7 @@ fn chart(table: &Table, column: usize) -> String {
             y + 9.0,
             x(*most).max(x(*median)) + 4.0,
             y + 13.0,
+            short(*median),
         );
     }
     let _ = write!(

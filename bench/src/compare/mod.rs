@@ -5,7 +5,6 @@ mod html;
 mod peers;
 mod table;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,17 +14,18 @@ use clap::Parser;
 use crate::load::{Clients, Measured};
 use crate::servers::{Running, pin_clients};
 use crate::{Result, median};
-use peers::{Job, NAMES, Peer, YARDSTICK, YARDSTICK_AGAIN};
+use counted::Counts;
+use peers::{Job, NAMES, Peer, YARDSTICK};
 use table::{Cell, Table};
 
 /// Connections, and messages in flight on each.
 const SETTINGS: [(u64, usize); 4] = [(50, 1), (1_000, 1), (10_000, 1), (50, 16)];
 
-/// Messages in flight on each connection where things are counted.
-const COUNTED: [usize; 2] = [1, 16];
-
 /// Short connections that are open at the same time.
 const SLOTS: u64 = 50;
+
+/// So many connections take pages enough to tell the bytes of one.
+const MANY: u64 = 1_000;
 
 /// How often a run is repeated at once because the host took processor time away from it.
 const RETRIES: usize = 3;
@@ -71,16 +71,19 @@ pub(crate) struct Args {
     html: Option<PathBuf>,
 }
 
-/// What one server came to, by setting; the last setting is short connections.
+/// What one server came to, by setting; the last setting is short connections, which are only timed.
 #[derive(Debug, Default)]
 struct Figures {
-    cpu: BTreeMap<usize, Vec<f64>>,
-    rate: BTreeMap<usize, Vec<f64>>,
-    busy: BTreeMap<usize, Vec<f64>>,
-    bytes: Vec<f64>,
-    /// For each of what is in flight where things are counted.
-    instructions: [Option<f64>; 2],
-    calls: [Option<(f64, String)>; 2],
+    /// Ratios against the yardstick in the same round.
+    cpu: Counts,
+    rate: Counts,
+    busy: Counts,
+    /// Bytes, instructions and calls, as they were counted.
+    bytes: Counts,
+    instructions: Counts,
+    calls: Counts,
+    /// The calls by their names at the first setting.
+    named: String,
 }
 
 /// What a run came to: processor time, rate, and the bytes of an idle connection.
@@ -167,12 +170,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let tables: Vec<Table> = jobs
         .iter()
         .flat_map(|job| tables(*job, &peers, &figures, yardstick))
-        .filter(|table| rounds > 0 || !table.drawn)
+        .filter(|table| table.rows.iter().any(|(_, cells)| cells.iter().any(Option::is_some)))
         .collect();
 
     let mut notes = vec![
-        format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes.", machine(), time.as_millis()),
-        "Servers run on processor 0, clients on processor 1. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many: select watches descriptors below 1,024. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise.".to_owned(),
+        format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes; no range where all rounds agree.", machine(), time.as_millis()),
+        "Servers run on processor 0, clients on processor 1. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many: select watches descriptors below 1,024. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise. The yardstick keeps nothing for a connection: its bytes are what is left of whole pages.".to_owned(),
         format!("The host stole {stolen:.2} s of processor time in {:.0} s; runs that saw it: {}, repeated at once; still so, and left out: {}.", timed.elapsed().as_secs_f64(), noise.stolen, noise.dropped),
         format!("All of it took {:.1} minutes.", began.elapsed().as_secs_f64() / 60.0),
     ];
@@ -200,7 +203,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err("some servers failed, see above".into()) }
 }
 
-/// Fills in what is counted, two servers at a time: it does not depend on what else runs.
+/// Fills in what is counted.
 fn count(
     peers: &[Peer],
     figures: &mut [Figures],
@@ -213,37 +216,19 @@ fn count(
             left_out.push(format!("{what} is not installed"));
         }
     }
-    if valgrind {
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let counts = std::thread::scope(|scope| {
-            let work = || {
-                let mut done = Vec::new();
-                loop {
-                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(peer) = peers.get(at) else { return done };
-                    eprintln!("instructions: {}, {}", peer.name, peer.job.name());
-                    for (nth, in_flight) in COUNTED.into_iter().enumerate() {
-                        let count = counted::instructions(peer, in_flight);
-                        done.push((at, nth, count.map_err(|e| e.to_string())));
-                    }
-                }
-            };
-            let workers = [scope.spawn(work), scope.spawn(work)];
-            workers.into_iter().flat_map(|w| w.join().unwrap_or_default()).collect::<Vec<_>>()
-        });
-        for (at, nth, count) in counts {
-            match count {
-                Ok(count) => figures[at].instructions[nth] = Some(count),
-                Err(error) => problems.push(format!("{}, instructions: {error}", peers[at].name)),
+    for (at, (peer, figures)) in peers.iter().zip(figures).enumerate() {
+        eprintln!("counting {} of {}: {}, {}", at + 1, peers.len(), peer.name, peer.job.name());
+        let mut failed = |what, error| problems.push(format!("{}, {what}: {error}", peer.name));
+        if valgrind {
+            match counted::instructions(peer) {
+                Ok(counts) => figures.instructions = counts,
+                Err(error) => failed("instructions", error),
             }
         }
-    }
-    for (peer, figures) in peers.iter().zip(figures).filter(|_| strace) {
-        eprintln!("system calls: {}, {}", peer.name, peer.job.name());
-        for (calls, in_flight) in figures.calls.iter_mut().zip(COUNTED) {
-            match counted::system_calls(peer, in_flight) {
-                Ok(counted) => *calls = Some(counted),
-                Err(error) => problems.push(format!("{}, system calls: {error}", peer.name)),
+        if strace {
+            match counted::system_calls(peer) {
+                Ok((calls, named)) => (figures.calls, figures.named) = (calls, named),
+                Err(error) => failed("system calls", error),
             }
         }
     }
@@ -280,7 +265,7 @@ fn run_once(peer: &Peer, setting: usize, time: Duration) -> Result<Ran> {
     }
     // The slope is over connections that each have exchanged a message and are now idle.
     let mut bytes = None;
-    if connections == peer.most.min(10_000) {
+    if connections >= MANY {
         let few = connections / 5;
         clients.grow(few)?;
         let before = server.resident()?;
@@ -301,7 +286,9 @@ fn keep(figures: &mut Figures, setting: usize, ran: Ran, base: Ran) {
     figures.rate.entry(setting).or_default().push(rate);
     // A ratio says nothing of the servers where either of them waited.
     figures.busy.entry(setting).or_default().push(measured.busy.min(base.busy));
-    figures.bytes.extend(ran.bytes);
+    if let Some(bytes) = ran.bytes {
+        figures.bytes.entry(setting).or_default().push(bytes);
+    }
 }
 
 /// Connections and messages in flight; short connections carry one message each.
@@ -321,77 +308,102 @@ fn setting_name(setting: usize) -> String {
 
 /// The tables of one job.
 fn tables(job: Job, peers: &[Peer], figures: &[Figures], yardstick: usize) -> Vec<Table> {
-    let rows: Vec<usize> =
-        (0..peers.len()).filter(|at| *at == yardstick || (peers[*at].job == job)).collect();
     let what = match job {
         Job::Raw => "raw echo",
         Job::Echo => "echo of JSON-header messages",
         Job::Search => "searches in JSON-header messages",
     };
-    let settings = 0..=SETTINGS.len();
-    let mut made = Vec::new();
-    let table = |title: &str, figure: &dyn Fn(&Figures, usize) -> Option<Cell>| Table {
+    let rows: Vec<(&str, &Figures)> = peers
+        .iter()
+        .zip(figures)
+        .filter(|(peer, _)| peer.name == YARDSTICK || peer.job == job)
+        .map(|(peer, figures)| (peer.name, figures))
+        .collect();
+    let table = |title: &str, settings: &[usize], figure: &dyn Fn(&Figures, usize) -> _| Table {
         title: format!("{title}, {what}"),
-        columns: settings.clone().map(setting_name).collect(),
+        columns: settings.iter().copied().map(setting_name).collect(),
         rows: rows
             .iter()
-            .map(|at| {
-                let cells = settings.clone().map(|s| figure(&figures[*at], s)).collect();
-                (peers[*at].name.to_owned(), cells)
+            .map(|(name, figures)| {
+                let cells = settings.iter().map(|setting| figure(figures, *setting)).collect();
+                ((*name).to_owned(), cells)
             })
             .collect(),
         drawn: true,
     };
-    made.push(table(
-        "Processor time per message / yardstick (less is better)",
-        &|figures, setting| Cell::of(figures.cpu.get(&setting)?, false),
-    ));
-    made.push(table("Messages per second / yardstick (more is better)", &|figures, setting| {
-        let waited = median(figures.busy.get(&setting)?) < BUSY;
-        Cell::of(figures.rate.get(&setting)?, waited)
-    }));
-    made.push(Table {
-        title: format!("Counted at 50 connections, {what}"),
-        columns: [
-            "user instructions per message",
-            "16 in flight",
-            "system calls per message",
-            "16 in flight",
-            "which",
-            "bytes of resident memory per idle connection",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        rows: rows
-            .iter()
-            .filter(|at| peers[**at].name != YARDSTICK_AGAIN)
-            .map(|at| {
-                let figures = &figures[*at];
-                let instructions =
-                    |nth: usize| figures.instructions[nth].map(|n| Cell::Text(format!("{n:.0}")));
-                let calls = |nth: usize| figures.calls[nth].as_ref();
-                let sum = |nth: usize| calls(nth).map(|(sum, _)| Cell::Text(format!("{sum:.2}")));
-                let cells = vec![
-                    instructions(0),
-                    instructions(1),
-                    sum(0),
-                    sum(1),
-                    calls(0).map(|(_, named)| Cell::Text(named.clone())),
-                    bytes(&figures.bytes),
-                ];
-                (peers[*at].name.to_owned(), cells)
-            })
-            .collect(),
-        drawn: false,
-    });
-    made
+    let base = &figures[yardstick];
+    let per_message: Vec<usize> = (0..SETTINGS.len()).collect();
+    let timed: Vec<usize> = (0..=SETTINGS.len()).collect();
+    let many: Vec<usize> =
+        per_message.iter().copied().filter(|at| setting_of(*at).0 >= MANY).collect();
+    vec![
+        table(
+            "Processor time per message / yardstick (less is better)",
+            &timed,
+            &|figures, setting| Cell::of(figures.cpu.get(&setting)?, false),
+        ),
+        table("Messages per second / yardstick (more is better)", &timed, &|figures, setting| {
+            let waited = median(figures.busy.get(&setting)?) < BUSY;
+            Cell::of(figures.rate.get(&setting)?, waited)
+        }),
+        table(
+            "User instructions per message / yardstick (less is better)",
+            &per_message,
+            &|figures, setting| ratio(&figures.instructions, &base.instructions, setting),
+        ),
+        table(
+            "System calls per message / yardstick (less is better)",
+            &per_message,
+            &|figures, setting| ratio(&figures.calls, &base.calls, setting),
+        ),
+        table(
+            "Resident memory per idle connection / yardstick (less is better)",
+            &many,
+            &|figures, setting| ratio(&figures.bytes, &base.bytes, setting),
+        ),
+        counts(what, &rows, &per_message, &many),
+    ]
 }
 
-/// The median and the range of bytes per connection.
-fn bytes(all: &[f64]) -> Option<Cell> {
-    let least = all.iter().copied().min_by(f64::total_cmp)?;
-    let most = all.iter().copied().max_by(f64::total_cmp)?;
-    Some(Cell::Text(format!("{:.0} ({least:.0} to {most:.0})", median(all))))
+/// What the ratios of what is counted were made from.
+fn counts(what: &str, rows: &[(&str, &Figures)], per_message: &[usize], many: &[usize]) -> Table {
+    let columns = |what: &'static str, settings: &[usize]| -> Vec<String> {
+        settings.iter().map(|setting| format!("{what}, {}", setting_name(*setting))).collect()
+    };
+    let cells = |figures: &Figures| {
+        let mut cells = Vec::new();
+        for (counts, settings, places) in [
+            (&figures.instructions, per_message, 0),
+            (&figures.calls, per_message, 2),
+            (&figures.bytes, many, 0),
+        ] {
+            let each = settings.iter().map(|setting| counts.get(setting));
+            cells.extend(
+                each.map(|all| all.map(|all| Cell::Text(format!("{:.places$}", median(all))))),
+            );
+        }
+        cells.push((!figures.named.is_empty()).then(|| Cell::Text(figures.named.clone())));
+        cells
+    };
+    Table {
+        title: format!("Counted, {what}"),
+        columns: [
+            columns("instructions", per_message),
+            columns("system calls", per_message),
+            columns("bytes", many),
+            columns("which calls", &per_message[..1]),
+        ]
+        .concat(),
+        rows: rows.iter().map(|(name, figures)| ((*name).to_owned(), cells(figures))).collect(),
+        drawn: false,
+    }
+}
+
+/// Counts against the median of the yardstick's, unless that is nothing.
+fn ratio(counts: &Counts, base: &Counts, setting: usize) -> Option<Cell> {
+    let base = median(base.get(&setting)?);
+    let ratios: Vec<f64> = counts.get(&setting)?.iter().map(|count| count / base).collect();
+    (base > 0.0).then(|| Cell::of(&ratios, false))?
 }
 
 /// Hundredths of a second that the host has taken away from this machine.

@@ -23,11 +23,26 @@ impl Cell {
         match self {
             Self::Ratio { median, least, most, waited } => {
                 let mark = if *waited { " †" } else { "" };
-                format!("{median:.2} ({least:.2} to {most:.2}){mark}")
+                let [median, least, most] = [median, least, most].map(|ratio| short(*ratio));
+                if least == most {
+                    format!("{median}{mark}")
+                } else {
+                    format!("{median} ({least} to {most}){mark}")
+                }
             }
             Self::Text(text) => text.clone(),
         }
     }
+}
+
+/// Two places behind the point, and no more digits than say something.
+pub(crate) fn short(ratio: f64) -> String {
+    let places = match ratio {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{ratio:.places$}")
 }
 
 #[derive(Clone, Debug)]
