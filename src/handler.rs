@@ -383,10 +383,9 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
         let taken = self.replied | (self.desk.deferred != 0);
-        if !message.is_canonical() || !self.desk.extra.is_empty() || taken {
+        if taken || !self.desk.extra.is_empty() || !self.framing.would_write(message) {
             return self.echo_anew(message);
         }
-        // Encoding it anew would give the same bytes.
         self.out.extend_from_slice(message.bytes());
         self.replied = true;
         Ok(())

@@ -10,8 +10,8 @@ use common::{
     PATIENCE, Peer, Random, Running, binary, builder, echo, error_kind, json, number_of, numbered,
     on_every_backend,
 };
-use myriapod::protocol::{ExtraHeaders, Head, encode};
-use myriapod::{Backend, Cause, HandlerError, Limits};
+use myriapod::protocol::{Decoded, ExtraHeaders, Framing, Head, Raw, encode};
+use myriapod::{Backend, Cause, HandlerError, Limits, Message};
 use serde_json::json as value;
 
 on_every_backend! {
@@ -25,6 +25,7 @@ on_every_backend! {
     is_empty_content_answered,
     does_a_message_without_reply_leave_the_connection_in_step,
     does_echo_return_further_headers_and_the_byteorder,
+    is_the_echo_of_a_message_with_another_framing_written_in_the_servers_own,
     does_a_reply_that_closes_end_the_connection_behind_it,
     does_one_shot_close_after_the_first_reply,
     does_one_shot_wait_for_a_reply,
@@ -240,6 +241,24 @@ fn does_echo_return_further_headers_and_the_byteorder(backend: Backend) {
     }
     // A reply behind one with further headers has none.
     assert_eq!(peer.ask(&binary(b"x")).as_message().bytes(), binary(b"x"));
+    drop(peer);
+    server.stop();
+}
+
+fn is_the_echo_of_a_message_with_another_framing_written_in_the_servers_own(backend: Backend) {
+    let server = Running::start(move || {
+        builder(backend).answer(|message, reply| {
+            let content = message.content();
+            let Ok(Decoded::Message(frame)) = Raw.decode(content) else { panic!("no content") };
+            reply.echo(&Message::new(content, &frame))?;
+            Ok(())
+        })
+    });
+    let mut peer = server.connect();
+    let reply = peer.ask(&json(&value!("knock")));
+    let reply = reply.as_message();
+    assert_eq!(reply.content_type(), "application/octet-stream");
+    assert_eq!(reply.content(), br#""knock""#);
     drop(peer);
     server.stop();
 }

@@ -113,7 +113,7 @@ fn does_a_message_cost_few_instructions() {
         println!("skipped: valgrind is not installed");
         return;
     }
-    for (service, most) in [("raw", 480.0), ("echo", 350.0), ("search", 1_200.0)] {
+    for (service, most) in [("raw", 300.0), ("echo", 350.0), ("search", 1_200.0)] {
         let per_message = |one_by_one| {
             let (short, long) =
                 (instructions(service, SHORT, one_by_one), instructions(service, LONG, one_by_one));

@@ -12,7 +12,7 @@ use super::frame::{ByteOrder, Frame, FrameKind, Layout, Span, Unescaped};
 use super::json_text::{Member, Members, first_byte, unescape, validate};
 use super::json_write::write_json_string;
 use super::prediction::Predictor;
-use super::{DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark};
+use super::{DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message};
 
 /// Bytes of the header's length in front of it.
 const PREFIX_LEN: usize = 2;
@@ -143,6 +143,11 @@ impl Framing for JsonHeader {
             }
             _ => false,
         }
+    }
+
+    #[inline]
+    fn would_write(&self, message: &Message<'_>) -> bool {
+        message.is_canonical()
     }
 
     #[inline]

@@ -120,6 +120,12 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Which framing it came with.
+    #[inline]
+    pub(super) fn kind(&self) -> FrameKind {
+        self.frame.layout.kind
+    }
+
     /// Whether the message's bytes are what we would write for it: a JSON header in our order,
     /// with our spaces and escapes. Known from the header's prediction, so it costs nothing.
     #[must_use]

@@ -121,6 +121,13 @@ pub trait Framing {
         false
     }
 
+    /// Whether this framing would write `message`, to the byte, as it came: its echo is then a copy.
+    /// A framing that cannot tell says no.
+    fn would_write(&self, message: &Message<'_>) -> bool {
+        let _ = message;
+        false
+    }
+
     /// Leaves room for a header at the end of `out`. The caller then appends the
     /// content and calls [`finish`](Self::finish). The closer `head` is to the
     /// one given then, the less has to be moved.
@@ -173,6 +180,10 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
 
     fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
         (**self).predict(input, frame)
+    }
+
+    fn would_write(&self, message: &Message<'_>) -> bool {
+        (**self).would_write(message)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

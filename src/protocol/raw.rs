@@ -1,7 +1,7 @@
 //! [`Raw`]: no framing at all.
 
 use super::frame::FrameKind;
-use super::{Decoded, EncodeError, Frame, Framing, Head, Mark, ProtocolError};
+use super::{Decoded, EncodeError, Frame, Framing, Head, Mark, Message, ProtocolError};
 
 /// No framing: all bytes that have been received are at once one message, and a
 /// reply is its content alone. For an echo server.
@@ -27,10 +27,16 @@ impl Framing for Raw {
         Ok(Decoded::Message(Frame::bare(FrameKind::Raw, 0, len)))
     }
 
+    #[inline]
     fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
-        let Ok(Decoded::Message(whole)) = self.decode(input) else { return false };
-        *frame = whole;
-        true
+        let len = u32::try_from(input.len()).unwrap_or(u32::MAX);
+        frame.clone_from(&Frame::bare(FrameKind::Raw, 0, len));
+        len > 0
+    }
+
+    #[inline]
+    fn would_write(&self, message: &Message<'_>) -> bool {
+        message.kind() == FrameKind::Raw
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, _: &Head<'_>) -> Result<Mark, EncodeError> {
