@@ -1,34 +1,21 @@
 //! Do predicted headers mean what the full parse says they mean?
 
-#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
-
 #[path = "oracle/header.rs"]
 mod oracle;
+#[path = "common/random.rs"]
+mod random;
 
 use myriapod::protocol::{DecodeLimits, Framing, JsonHeader};
 
 use crate::oracle::{Said, plainly, said};
+use crate::random::Random;
 
 const LIMITS: DecodeLimits = DecodeLimits { max_header_len: 600, max_content_len: 300 };
 
 /// Headers of each of the four histories: a million in all.
 const HEADERS: usize = 250_000;
 
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
     fn one_in(&mut self, bound: usize) -> bool {
         self.below(bound) == 0
     }

@@ -4,14 +4,11 @@
 mod common;
 
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use common::{PATIENCE, Peer, Running, builder, echo, number_of, numbered, on_every_backend};
-use myriapod::{
-    Backend, Cause, ConnectionId, Handler, HandlerResult, Limits, Message, Outgoing, Overflow,
-    Reply, SocketAddr,
-};
+use common::{PATIENCE, Peer, Running, Telling, builder, number_of, numbered, on_every_backend};
+use myriapod::{Backend, Cause, ConnectionId, Limits, Outgoing, Overflow};
 
 on_every_backend! {
     does_a_push_reach_its_connection_in_order,
@@ -31,26 +28,6 @@ on_every_backend! {
     is_the_limit_of_all_buffers_kept_by_pushes,
     do_pushes_arrive_while_an_answer_is_due,
     does_close_send_what_is_queued,
-}
-
-/// Echoes, and tells the test who connects.
-struct Telling(Sender<ConnectionId>);
-
-impl Handler for Telling {
-    type State = ();
-
-    fn on_open(&mut self, id: ConnectionId, _: &SocketAddr) {
-        self.0.send(id).unwrap();
-    }
-
-    fn on_message(
-        &mut self,
-        (): &mut (),
-        message: Message<'_>,
-        reply: &mut Reply<'_>,
-    ) -> HandlerResult {
-        echo(message, reply)
-    }
 }
 
 struct Pushing {

@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use myriapod::protocol::{ByteOrder, Decoder, Fault, Head, JsonHeader, encode, write_json};
 use serde_json::{Value, json};
+
+use crate::random::Random;
 
 /// What the program prints for this input; `None` without `python3`.
 fn python(program: &str, input: &str) -> Option<String> {
@@ -30,26 +35,16 @@ fn python(program: &str, input: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound)).unwrap()
+    fn number(&mut self, end: u32) -> u32 {
+        u32::try_from(self.next() % u64::from(end)).unwrap()
     }
 
     fn text(&mut self) -> String {
         (0..self.below(12))
             .filter_map(|_| {
-                let bound = [0x20, 0x80, 0x100, 0x11_0000][self.below(4) as usize];
-                char::from_u32(self.below(bound))
+                let bound = [0x20, 0x80, 0x100, 0x11_0000][self.below(4)];
+                char::from_u32(self.number(bound))
             })
             .collect()
     }
@@ -124,7 +119,7 @@ fn does_repr_show_the_same_floats() {
     floats.extend((-30..30).map(|exponent| 10_f64.powi(exponent)));
     floats.extend((-30..30).map(|exponent| 1.23 * 10_f64.powi(exponent)));
     floats.extend((0..20_000).map(|_| f64::from_bits(random.next())).filter(|f| f.is_finite()));
-    floats.extend((0..20_000).map(|_| f64::from(random.below(10_000_000)) / 1000.0));
+    floats.extend((0..20_000).map(|_| f64::from(random.number(10_000_000)) / 1000.0));
 
     let mut lines = String::new();
     for float in &floats {
@@ -165,12 +160,12 @@ fn do_the_codecs_read_the_same_text() {
         for _ in 0..200 {
             let mut content = mark.to_vec();
             for _ in 0..random.below(4) {
-                let c = char::from_u32(random.below(0x11_0000)).unwrap_or('a');
+                let c = char::from_u32(random.number(0x11_0000)).unwrap_or('a');
                 match random.below(5) {
                     0 => content.extend(c.to_string().bytes()),
                     1 => content.extend(u32::from(c).to_le_bytes()),
                     2 => content.extend(u32::from(c).to_be_bytes()),
-                    3 => content.extend(random.below(0x1_0000).to_le_bytes()[..2].iter()),
+                    3 => content.extend(random.number(0x1_0000).to_le_bytes()[..2].iter()),
                     _ => content.push(0xd8),
                 }
             }

@@ -6,13 +6,10 @@ mod common;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 
-use common::{Running, binary, builder, echo, number_of, numbered};
-use myriapod::{
-    Backend, ConnectionId, Handler, HandlerResult, Limits, Message, Outgoing, Reply, SocketAddr,
-    sys,
-};
+use common::{Running, Telling, binary, builder, number_of, numbered};
+use myriapod::{Backend, Limits, Outgoing, sys};
 
 const SUBSCRIBERS: usize = 10_000;
 const BROADCASTS: u8 = 10;
@@ -35,26 +32,6 @@ fn subscribers() {
             peer.read_exact(&mut news).unwrap();
             assert_eq!(news.last(), Some(&number));
         }
-    }
-}
-
-/// Tells of each connection, and echoes.
-struct Telling(Sender<ConnectionId>);
-
-impl Handler for Telling {
-    type State = ();
-
-    fn on_open(&mut self, id: ConnectionId, _: &SocketAddr) {
-        self.0.send(id).unwrap();
-    }
-
-    fn on_message(
-        &mut self,
-        (): &mut (),
-        message: Message<'_>,
-        reply: &mut Reply<'_>,
-    ) -> HandlerResult {
-        echo(message, reply)
     }
 }
 

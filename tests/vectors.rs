@@ -2,11 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+#[path = "common/random.rs"]
+mod random;
+
 use myriapod::protocol::{
     ByteOrder, DecodeLimits, Decoder, ExtraHeaders, Framing, Head, JsonHeader, Padded, encode,
     write_json,
 };
 use serde_json::{Map, Value, json};
+
+use crate::random::Random;
 
 fn load(text: &str) -> Vec<Value> {
     let file: Value = serde_json::from_str(text).unwrap();
@@ -111,22 +116,8 @@ fn decoder(vector: &Value) -> Decoder<JsonHeader> {
     Decoder::new(JsonHeader::new(limits(vector)))
 }
 
-/// A small generator with a seed (splitmix64), so that a failure can be repeated.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
+    /// Pieces of a random size, among them empty ones.
     fn split<'a>(&mut self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         let longest = 1 + self.below(200);

@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_macros, unused_imports, reason = "not every file uses all of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
+mod random;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -12,9 +14,11 @@ use myriapod::protocol::{
     Decoder, ExtraHeaders, Head, JsonHeader, Message, OwnedMessage, encode, encode_json,
 };
 use myriapod::{
-    Backend, Cause, Error, Handle, Handler, HandlerResult, Limits, Reply, Server, ServerBuilder,
-    Stats,
+    Backend, Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Limits, Reply, Server,
+    ServerBuilder, Stats,
 };
+
+pub(crate) use random::Random;
 
 /// How long a test waits for what must come. Nothing is asserted about how soon it does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,6 +61,26 @@ pub(crate) fn builder(backend: Backend) -> ServerBuilder {
 pub(crate) fn echo(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     reply.echo(&message)?;
     Ok(())
+}
+
+/// Sends each message back, and tells the test who connects.
+pub(crate) struct Telling(pub(crate) mpsc::Sender<ConnectionId>);
+
+impl Handler for Telling {
+    type State = ();
+
+    fn on_open(&mut self, id: ConnectionId, _: &myriapod::SocketAddr) {
+        self.0.send(id).unwrap();
+    }
+
+    fn on_message(
+        &mut self,
+        (): &mut (),
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        echo(message, reply)
+    }
 }
 
 /// What a running server says after each turn.
@@ -302,26 +326,6 @@ pub(crate) fn error_kind(reply: &OwnedMessage) -> String {
     let content = reply.json().unwrap();
     assert!(content["result"].as_str().unwrap().starts_with("Error: "), "{content}");
     reply.header("error").unwrap().as_str().unwrap().to_owned()
-}
-
-/// A small generator, so that every run does the same.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    /// At least 0, less than `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next()).unwrap() % end
-    }
-
-    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| u8::try_from(self.next() & 0xff).unwrap()).collect()
-    }
 }
 
 /// Runs the rest of the test in a process of its own, for what concerns the process as a whole:
