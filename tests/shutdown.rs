@@ -10,7 +10,7 @@ use common::{
     Peer, Running, assert_settled, builder, echo, in_own_process, number_of, numbered,
     on_every_backend,
 };
-use myriapod::{Backend, Cause, Handler, Limits, Message, Reply, Server, sys};
+use myriapod::{Backend, Cause, Handler, Limits, Message, Reply, Server, Stats, sys};
 
 on_every_backend! {
     is_a_request_that_nobody_has_read_yet_answered,
@@ -39,7 +39,7 @@ fn connect<H: Handler>(server: &Server<H>) -> Peer<TcpStream> {
     Peer::new(TcpStream::connect(server.addresses()[0].to_string()).unwrap())
 }
 
-fn run_until<H: Handler>(server: &mut Server<H>, condition: impl Fn(&myriapod::Stats) -> bool) {
+fn run_until<H: Handler>(server: &mut Server<H>, condition: impl Fn(&Stats) -> bool) {
     while !condition(&server.stats()) {
         server.event_loop().run_once(Some(common::PATIENCE)).unwrap();
     }
@@ -52,16 +52,13 @@ fn run_ready<H: Handler>(server: &mut Server<H>, turns: usize) {
     }
 }
 
-fn is_a_request_that_nobody_has_read_yet_answered(backend: Backend) {
-    let mut server = builder(backend).answer(echo).unwrap();
-    let mut peers: Vec<_> = (0..5).map(|_| connect(&server)).collect();
-    run_until(&mut server, |stats| stats.accepted == 5);
-    for (number, peer) in (0..).zip(&mut peers) {
-        peer.send(&numbered(number));
-    }
-    server.handle().shutdown().unwrap();
+/// Runs a stopped server to its end, in which each peer gets its answer.
+fn end_with_an_answer_for_each<H: Handler>(
+    server: &mut Server<H>,
+    peers: Vec<Peer<TcpStream>>,
+) -> Stats {
     let reader = std::thread::spawn(move || {
-        for (number, peer) in (0..).zip(&mut peers) {
+        for (number, mut peer) in (0..).zip(peers) {
             assert_eq!(number_of(&peer.reply()), number);
             peer.expect_end();
         }
@@ -70,6 +67,18 @@ fn is_a_request_that_nobody_has_read_yet_answered(backend: Backend) {
     reader.join().unwrap();
     let stats = server.stats();
     assert_settled(&stats);
+    stats
+}
+
+fn is_a_request_that_nobody_has_read_yet_answered(backend: Backend) {
+    let mut server = builder(backend).answer(echo).unwrap();
+    let mut peers: Vec<_> = (0..5).map(|_| connect(&server)).collect();
+    run_until(&mut server, |stats| stats.accepted == 5);
+    for (number, peer) in (0..).zip(&mut peers) {
+        peer.send(&numbered(number));
+    }
+    server.handle().shutdown().unwrap();
+    let stats = end_with_an_answer_for_each(&mut server, peers);
     assert_eq!((stats.messages, stats.closed_for(Cause::Drained)), (5, 5));
 }
 
@@ -102,16 +111,7 @@ fn are_peers_in_the_backlog_answered(backend: Backend) {
         peer.send(&numbered(number));
     }
     server.handle().shutdown().unwrap();
-    let reader = std::thread::spawn(move || {
-        for (number, peer) in (0..).zip(&mut peers) {
-            assert_eq!(number_of(&peer.reply()), number);
-            peer.expect_end();
-        }
-    });
-    assert!(server.run().unwrap());
-    reader.join().unwrap();
-    let stats = server.stats();
-    assert_settled(&stats);
+    let stats = end_with_an_answer_for_each(&mut server, peers);
     assert_eq!(stats.accepted, 20);
 }
 
@@ -125,16 +125,7 @@ fn are_peers_in_the_backlog_of_a_full_server_answered(backend: Backend) {
     run_until(&mut server, |stats| stats.replies == 2);
     run_ready(&mut server, 3);
     server.handle().shutdown().unwrap();
-    let reader = std::thread::spawn(move || {
-        for (number, mut peer) in (0..).zip(peers) {
-            assert_eq!(number_of(&peer.reply()), number);
-            peer.expect_end();
-        }
-    });
-    assert!(server.run().unwrap());
-    reader.join().unwrap();
-    let stats = server.stats();
-    assert_settled(&stats);
+    let stats = end_with_an_answer_for_each(&mut server, peers);
     assert_eq!(stats.accepted, 6);
 }
 
