@@ -1,19 +1,48 @@
 //! Starting servers, each on the same processor, and asking the kernel what they used.
 
+use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use myriapod::sys;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::Result;
 
-/// Where servers run, and where their clients do.
-const SERVER_CPU: &str = "0";
-const CLIENT_CPU: &str = "1";
+/// The processors that servers and clients run on. The first two that this program may run on are
+/// theirs, one each; where there is one only, or none can be chosen, they share what there is.
+#[derive(Clone, Debug)]
+pub(crate) struct Processors(Vec<usize>);
+
+impl Processors {
+    pub(crate) fn get() -> &'static Self {
+        // Looked at once: later this program is kept to the clients' own.
+        static FOUND: OnceLock<Processors> = OnceLock::new();
+        FOUND.get_or_init(|| Self(sys::thread_cpus().unwrap_or_default()))
+    }
+
+    /// The servers' and the clients', where each have their own.
+    fn apart(&self) -> Option<(usize, usize)> {
+        Some((*self.0.first()?, *self.0.get(1)?))
+    }
+}
+
+impl fmt::Display for Processors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.apart(), self.0.first()) {
+            (Some((servers, clients)), _) => {
+                write!(f, "Servers run on processor {servers}, clients on processor {clients}")
+            }
+            (None, Some(shared)) => write!(f, "Servers and clients share processor {shared}"),
+            (None, None) => write!(f, "Servers and clients run where the system lets them"),
+        }
+    }
+}
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -61,9 +90,9 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(contender: &Contender) -> Result<Self> {
-        let mut command = if pinning() {
+        let mut command = if let Some((servers, _)) = Processors::get().apart() {
             let mut command = Command::new("taskset");
-            command.args(["-c", SERVER_CPU]).arg(&contender.program);
+            command.args(["-c", &servers.to_string()]).arg(&contender.program);
             command
         } else {
             Command::new(&contender.program)
@@ -140,25 +169,26 @@ impl Drop for Running {
     }
 }
 
-/// Whether clients and servers each get a processor of their own.
-fn pinning() -> bool {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    // Once pinned, this process sees one processor only.
-    processors > 1
-        || fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("list:\t1\n"))
-}
-
-/// Keeps this process, which is the clients, off the servers' processor.
+/// Keeps this thread, and those that it starts, which are the clients, off the servers' processor.
 pub(crate) fn pin_clients() -> Result<()> {
-    if !pinning() {
-        println!("one processor only: clients and servers share it");
-        return Ok(());
-    }
-    let pid = std::process::id().to_string();
-    let pinned =
-        Command::new("taskset").args(["-pc", CLIENT_CPU, &pid]).stdout(Stdio::null()).status()?;
-    if !pinned.success() {
-        return Err("taskset cannot pin this process".into());
+    let processors = Processors::get();
+    match processors.apart() {
+        Some((_, clients)) => sys::set_thread_cpus(&[clients])?,
+        None => println!("{processors}."),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn do_servers_and_clients_run_on_the_first_two_processors_that_there_are() {
+        let said = |numbers: &[usize]| Processors(numbers.to_vec()).to_string();
+        assert_eq!(said(&[0, 1, 2]), "Servers run on processor 0, clients on processor 1");
+        assert_eq!(said(&[3, 7]), "Servers run on processor 3, clients on processor 7");
+        assert_eq!(said(&[5]), "Servers and clients share processor 5");
+        assert_eq!(said(&[]), "Servers and clients run where the system lets them");
+    }
 }

@@ -175,7 +175,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut notes = vec![
         format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes; no range where all rounds agree.", machine(), time.as_millis()),
-        "Servers run on processor 0, clients on processor 1. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many: select watches descriptors below 1,024. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise. The yardstick keeps nothing for a connection: its bytes are what is left of whole pages.".to_owned(),
+        "{processors}. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many: select watches descriptors below 1,024. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise. The yardstick keeps nothing for a connection: its bytes are what is left of whole pages.".replace("{processors}", &crate::servers::Processors::get().to_string()),
         format!("The host stole {stolen:.2} s of processor time in {:.0} s; runs that saw it: {}, repeated at once; still so, and left out: {}.", timed.elapsed().as_secs_f64(), noise.stolen, noise.dropped),
         format!("All of it took {:.1} minutes.", began.elapsed().as_secs_f64() / 60.0),
     ];
