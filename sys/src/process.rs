@@ -147,7 +147,7 @@ pub fn adopt_descriptor(number: i32) -> Result<Descriptor> {
         return owned;
     }
     let descriptor = if number == 0 {
-        move_standard_input().map_err(|errno| in_call("dup", errno))?
+        move_standard_input()?
     } else {
         // SAFETY: it is open, it was inherited rather than opened by anybody here (it is not
         // close-on-exec), and the registry, locked until the end, hands each number out once.
@@ -159,12 +159,15 @@ pub fn adopt_descriptor(number: i32) -> Result<Descriptor> {
 }
 
 /// `int fcntl(int fd, F_DUPFD_CLOEXEC, int least)` and `int dup2(int from, int to)`
-fn move_standard_input() -> Result<Descriptor, Errno> {
-    let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let number = fcntl(std::io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(3))?;
+fn move_standard_input() -> Result<Descriptor> {
+    let in_call = |call, what| move |errno: nix::Error| Error::call(call, errno.into(), what);
+    let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(in_call("open", "/dev/null"))?;
+    let number = fcntl(std::io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(3))
+        .map_err(in_call("fcntl F_DUPFD_CLOEXEC", "descriptor 0"))?;
     // SAFETY: the kernel has just opened it for us, and nobody else knows of it.
     let moved = unsafe { Descriptor::from_raw_fd(number) };
-    nix::unistd::dup2_stdin(null)?;
+    nix::unistd::dup2_stdin(null).map_err(in_call("dup2", "/dev/null to descriptor 0"))?;
     Ok(moved)
 }
 
