@@ -70,7 +70,8 @@ impl<H: Handler + 'static, F: Framing + 'static> Servers<H, F> {
     /// Serves until it is stopped, by a [`Handle`] or a signal: the first loop on the calling
     /// thread, the others on threads of their own, which have ended when this returns. Returns
     /// whether that was graceful: all that was in flight on any loop was finished, and no second
-    /// signal came.
+    /// signal came. Where loops are pinned, the calling thread then gets its processors back, unless
+    /// the system refuses.
     ///
     /// # Errors
     ///
@@ -89,7 +90,8 @@ impl<H: Handler + 'static, F: Framing + 'static> Servers<H, F> {
         self.pin(0)?;
         let first = self.first.run();
         if !unpinned.is_empty() {
-            sys::set_thread_cpus(&unpinned)?;
+            // All is served by now, and what the other loops have done must not be lost.
+            let _ = sys::set_thread_cpus(&unpinned);
         }
         if first.is_err() {
             crew.brake.pull();
