@@ -40,6 +40,16 @@ pub struct Explanation {
     pub advice: &'static str,
 }
 
+impl Explanation {
+    /// Whether it speaks of `call`, behind which may stand what was asked of it.
+    pub(crate) fn is_about(&self, call: &str) -> bool {
+        // Whatever opens a descriptor may find none left.
+        let is_of_all =
+            self.calls.len() == EVERY.len() || matches!(self.errno, Errno::EMFILE | Errno::ENFILE);
+        is_of_all || self.calls.iter().any(|known| call.starts_with(known))
+    }
+}
+
 /// The calls that an [`Explanation`] may name.
 const EVERY: &[&str] = &[
     "accept",

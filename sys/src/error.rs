@@ -70,8 +70,10 @@ impl Error {
         }
     }
 
-    /// What to do about it, where a call on a socket or a thread failed with a number that such
-    /// calls return.
+    /// What to do about it, where that is known of the number and the call: [`Explanation`] speaks
+    /// of sockets, and a file or a process that is refused wants something else.
+    ///
+    /// [`Explanation`]: crate::Explanation
     ///
     /// ```
     /// use myriapod_sys::{Errno, Error};
@@ -96,7 +98,7 @@ impl Error {
                 "choose processors that this process may run on: `taskset -p $$` shows them"
             }
             ("pthread_create" | "sched_setaffinity" | "sched_getaffinity", _) => return None,
-            _ => errno.explanation()?.advice,
+            _ => errno.explanation().filter(|one| one.is_about(call))?.advice,
         })
     }
 }
@@ -130,6 +132,34 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_advice_on_files_and_signals_not_about_sockets() {
+        for (call, errno) in [
+            ("unlink", Errno::EACCES),
+            ("unlink", Errno::EISDIR),
+            ("open", Errno::ENODEV),
+            ("fcntl F_SETFL", Errno::EPERM),
+            ("write", Errno::EAGAIN),
+            ("setrlimit", Errno::EPERM),
+        ] {
+            assert_eq!(Error::call(call, errno, "").advice(), None, "{call} {errno}");
+        }
+        for (call, errno, word) in [
+            ("open", Errno::EMFILE, "RLIMIT_NOFILE"),
+            ("pipe", Errno::ENFILE, "fs.file-max"),
+            ("eventfd", Errno::ENOMEM, "free"),
+            ("setsockopt TCP_KEEPIDLE", Errno::ENOPROTOOPT, "option"),
+            ("epoll_create1", Errno::EMFILE, "RLIMIT_NOFILE"),
+            ("sendmsg", Errno::EPIPE, "closed"),
+        ] {
+            let advice = Error::call(call, errno, "").advice();
+            assert!(
+                advice.is_some_and(|advice| advice.contains(word)),
+                "{call} {errno}: {advice:?}"
+            );
+        }
+    }
 
     #[test]
     fn is_advice_on_threads_not_about_sockets() {
