@@ -7,21 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::peers::message;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 200;
 /// For so long the server is watched while it is full.
 const WATCHED: Duration = Duration::from_secs(3);
-
-fn message(content: &str) -> Vec<u8> {
-    let header = format!(
-        r#"{{"byteorder": "little", "content-type": "a/b", "content-encoding": "binary", "content-length": {}}}"#,
-        content.len()
-    );
-    let mut bytes = u16::try_from(header.len()).unwrap().to_be_bytes().to_vec();
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(content.as_bytes());
-    bytes
-}
 
 /// Processor time of a process so far, of all its threads.
 fn cpu_time(pid: u32) -> Duration {
@@ -66,7 +57,7 @@ fn do_two_hundred_clients_of_64_descriptors_get_their_turn() {
     for number in 0..CLIENTS {
         let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(&message(&number.to_string())).unwrap();
+        client.write_all(&message(number.to_string().as_bytes())).unwrap();
         clients.push_back((number, client));
     }
     // It has said that it lacks descriptors; then it neither spins nor floods its log.
@@ -81,7 +72,7 @@ fn do_two_hundred_clients_of_64_descriptors_get_their_turn() {
     // Each is answered and leaves, which makes room for the next; a few are turned away.
     let (mut answered, mut turned_away) = (0_u64, 0_u64);
     while let Some((number, mut client)) = clients.pop_front() {
-        let expected = message(&number.to_string());
+        let expected = message(number.to_string().as_bytes());
         let mut reply = Vec::new();
         // Nothing but its own answer, whole, or nothing at all.
         let mut room = vec![0; expected.len()];

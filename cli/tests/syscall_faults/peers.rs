@@ -1,9 +1,10 @@
 //! The peers: what each asks, and what it must be answered.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What takes longer is wrong; nothing that works comes near it.
@@ -13,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LARGE: usize = 512 << 10;
 
 /// A message, written without any help of ours; an echo is the same bytes.
-fn message(content: &[u8]) -> Vec<u8> {
+pub(crate) fn message(content: &[u8]) -> Vec<u8> {
     let header = format!(
         r#"{{"byteorder": "little", "content-type": "a/b", "content-encoding": "binary", "content-length": {}}}"#,
         content.len()
@@ -35,6 +36,36 @@ pub(crate) enum Broken {
 
 type Went = Result<(), Broken>;
 
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Unix(PathBuf),
+    Tcp(IpAddr, u16),
+}
+
+impl Place {
+    /// As the server says it, in the notation of Python's sockets.
+    pub(crate) fn parse(said: &str) -> Option<Self> {
+        if let Some(path) = said.strip_prefix("unix:") {
+            return Some(Self::Unix(path.into()));
+        }
+        let (host, port) = said.strip_prefix("('")?.strip_suffix(')')?.split_once("', ")?;
+        // An IPv6 socket that takes IPv4 too is asked for that.
+        let host = if host == "::" { Ipv4Addr::LOCALHOST.into() } else { host.parse().ok()? };
+        Some(Self::Tcp(host, port.parse().ok()?))
+    }
+
+    fn connect(&self) -> std::io::Result<UnixStream> {
+        match self {
+            Self::Unix(path) => UnixStream::connect(path),
+            // Any stream socket will do: what is asked of it is the same.
+            Self::Tcp(ip, port) => {
+                TcpStream::connect((*ip, *port)).map(OwnedFd::from).map(From::from)
+            }
+        }
+    }
+}
+
 pub(crate) struct Peer(UnixStream);
 
 /// An end or a reset is the connection's end; silence is never right.
@@ -46,8 +77,8 @@ fn broken(error: &std::io::Error) -> Broken {
 }
 
 impl Peer {
-    pub(crate) fn new(path: &Path) -> Result<Self, Broken> {
-        let stream = UnixStream::connect(path).map_err(|error| broken(&error))?;
+    pub(crate) fn new(place: &Place) -> Result<Self, Broken> {
+        let stream = place.connect().map_err(|error| broken(&error))?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Ok(Self(stream))
@@ -82,7 +113,7 @@ impl Peer {
     }
 
     /// The server closes, and says nothing more.
-    fn end(&mut self) -> Went {
+    pub(crate) fn end(&mut self) -> Went {
         match self.0.read(&mut [0]) {
             Ok(0) => Ok(()),
             Ok(_) => Err(Broken::Wrong("bytes that nobody asked for".to_owned())),
@@ -92,15 +123,16 @@ impl Peer {
 }
 
 /// What a peer is called, and its conversation with the server on that socket.
-type Conversation = (&'static str, fn(&Path) -> Went);
+type Conversation = (&'static str, fn(&Place) -> Went);
 
-/// One after the other; each goes on only when the server has answered.
+/// One after the other; each goes on only when the server has answered. The large one comes last,
+/// since in how many pieces it comes nobody knows.
 pub(crate) const PEERS: [Conversation; 4] =
-    [("first", several), ("large", large), ("malformed", malformed), ("brief", brief)];
+    [("first", several), ("malformed", malformed), ("brief", brief), ("large", large)];
 
 /// Small messages, two of them at once, then the end of sending.
-fn several(path: &Path) -> Went {
-    let mut peer = Peer::new(path)?;
+fn several(place: &Place) -> Went {
+    let mut peer = Peer::new(place)?;
     peer.exchange(b"one")?;
     peer.exchange(b"two")?;
     let both = [message(b"three"), message(b"four")].concat();
@@ -109,20 +141,9 @@ fn several(path: &Path) -> Went {
     half_close(peer)
 }
 
-/// A message that comes in pieces, and whose reply does not fit the socket.
-fn large(path: &Path) -> Went {
-    let mut peer = Peer::new(path)?;
-    let content: Vec<u8> = (0..LARGE).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
-    let message = message(&content);
-    peer.send(&message)?;
-    // The server has it whole and sends: there is a short write before anybody reads.
-    peer.expect(&message)?;
-    half_close(peer)
-}
-
-/// A fault of the framing: an error reply, then the end.
-fn malformed(path: &Path) -> Went {
-    let mut peer = Peer::new(path)?;
+/// A fault of the framing: an error reply, then the end; what is sent after that is dropped.
+fn malformed(place: &Place) -> Went {
+    let mut peer = Peer::new(place)?;
     peer.send(b"\0\x02[]")?;
     let mut reply = Vec::new();
     match peer.0.read_to_end(&mut reply) {
@@ -131,13 +152,26 @@ fn malformed(path: &Path) -> Went {
         Err(error) => return Err(broken(&error)),
     }
     let text = String::from_utf8_lossy(&reply);
+    // Whether somebody still reads it must not matter.
+    let _ = peer.send(b"more");
     let is_it = text.contains("HeaderNotObject") && text.ends_with("not a JSON object\"}");
     if is_it { Ok(()) } else { Err(Broken::Wrong(format!("the reply to a fault: {text}"))) }
 }
 
-fn brief(path: &Path) -> Went {
-    let mut peer = Peer::new(path)?;
+fn brief(place: &Place) -> Went {
+    let mut peer = Peer::new(place)?;
     peer.exchange(b"brief")
+}
+
+/// A message that comes in pieces, and whose reply does not fit the socket.
+fn large(place: &Place) -> Went {
+    let mut peer = Peer::new(place)?;
+    let content: Vec<u8> = (0..LARGE).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
+    let message = message(&content);
+    peer.send(&message)?;
+    // The server has it whole and sends: there is a short write before anybody reads.
+    peer.expect(&message)?;
+    half_close(peer)
 }
 
 fn half_close(mut peer: Peer) -> Went {

@@ -1,40 +1,62 @@
 //! A server under strace, and what becomes of it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use crate::peers::{Broken, PEERS, Peer};
-use crate::table::Case;
+use crate::dual_stack;
+use crate::peers::{Broken, PEERS, Peer, Place};
+use crate::table::{Case, Expected};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the server is started as.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Scenario {
-    /// On a Unix socket, with the peers.
+    /// On a Unix socket.
     Serving,
     /// The same, after one accept that finds no descriptor free.
     Exhausted,
-    /// On TCP, with nobody.
-    Starting,
-    /// The same with two event loops, each kept on a processor.
-    Threads,
-    /// On TCP, with nobody, on a kernel that does not know `epoll_pwait2`.
-    Older,
-    /// On a Unix socket whose file a server has left behind, with nobody.
+    /// The same, asked by a signal to say what has happened.
+    Reporting,
+    /// The same where a server has left the socket's file behind.
     Stale,
+    /// The same with two event loops, each kept on a processor. The first hands connections over.
+    Threads,
+    /// With the socket as standard input and as descriptor 3.
+    Inherited,
+    /// On TCP.
+    Starting,
+    /// The same with two event loops, each of which accepts.
+    Spread,
+    /// On TCP, on a kernel that does not know `epoll_pwait2`.
+    Older,
+    /// On TCP, with a socket that takes IPv4 and IPv6.
+    DualStack,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Serving, Self::Exhausted, Self::Starting, Self::Threads, Self::Older, Self::Stale];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Serving,
+        Self::Exhausted,
+        Self::Reporting,
+        Self::Stale,
+        Self::Threads,
+        Self::Inherited,
+        Self::Starting,
+        Self::Spread,
+        Self::Older,
+        Self::DualStack,
+    ];
 
     /// The call that fails besides the one in question, how, and when.
     fn fails_besides(self) -> Option<(&'static str, &'static str)> {
@@ -45,23 +67,30 @@ impl Scenario {
         }
     }
 
-    pub(crate) fn has_peers(self) -> bool {
-        matches!(self, Self::Serving | Self::Exhausted)
+    /// How many peers are there before the others. With two event loops, the first, which hands over
+    /// to the one with the fewest connections, has two of them; so the second gets the others.
+    pub(crate) fn bystanders(self) -> usize {
+        if self == Self::Threads { 3 } else { 1 }
     }
 
-    fn arguments(self, path: &Path) -> Vec<String> {
-        let place = match self {
-            Self::Serving | Self::Exhausted | Self::Stale => {
-                vec![format!("unix:{}", path.display())]
-            }
-            Self::Starting | Self::Older => vec!["127.0.0.1".to_owned(), "0".to_owned()],
-            Self::Threads => {
-                ["127.0.0.1", "0", "--threads", "2", "--pin"].map(str::to_owned).into()
-            }
+    /// Why it cannot be tried here.
+    pub(crate) fn is_impossible(self) -> Option<&'static str> {
+        (self == Self::DualStack && !dual_stack::is_possible()).then_some("there is no IPv6")
+    }
+
+    /// The program and its arguments; `path` is where the Unix socket is to be.
+    fn command(self, path: &Path) -> Vec<String> {
+        let unix = format!("unix:{}", path.display());
+        let arguments: &[&str] = match self {
+            Self::Serving | Self::Exhausted | Self::Reporting | Self::Stale => &[&unix],
+            Self::Threads => &[&unix, "--threads", "2", "--pin"],
+            Self::Inherited => &["--listen-fd", "0", "--listen-fd", "3"],
+            Self::Starting | Self::Older => &["127.0.0.1", "0"],
+            Self::Spread => &["127.0.0.1", "0", "--threads", "2"],
+            Self::DualStack => return dual_stack::command(),
         };
-        let mut arguments = vec!["serve".to_owned(), "--service".to_owned(), "echo".to_owned()];
-        arguments.extend(place);
-        arguments
+        let program = [env!("CARGO_BIN_EXE_myriapod"), "serve", "--service", "echo"];
+        program.iter().chain(arguments).map(|&word| word.to_owned()).collect()
     }
 }
 
@@ -72,11 +101,10 @@ pub(crate) struct Run {
     pub(crate) started: bool,
     pub(crate) status: Option<i32>,
     pub(crate) stderr: Vec<String>,
-    /// The names of the peers whose connections ended early.
-    pub(crate) cut_off: Vec<&'static str>,
+    /// The names of the peers whose connections ended early, and of those when all came again.
+    pub(crate) cut_off: [Vec<&'static str>; 2],
     /// What may never be.
     pub(crate) wrong: Option<String>,
-    pub(crate) was_injected: bool,
     /// Every call that was traced.
     pub(crate) calls: Vec<String>,
 }
@@ -140,18 +168,60 @@ impl Drop for Files {
     }
 }
 
-/// Runs the scenario with the case's call failing once, the `when`th time that it is made; without
-/// a case, with all calls traced.
-pub(crate) fn run(scenario: Scenario, case: Option<(&Case, usize)>) -> Result<Run, String> {
+/// Runs the scenario with the case's call failing once, which has that name and is made for the
+/// `when`th time; without a case, with all calls traced.
+pub(crate) fn run(
+    scenario: Scenario,
+    case: Option<(&Case, &(String, usize))>,
+) -> Result<Run, String> {
     let files = Files::new();
-    let mut command = Command::new("strace");
-    // -D: the server is our child, and strace its.
-    command.args(["-D", "-f", "-q", "-o"]).arg(&files.trace);
+    let mut running = Running(strace(scenario, case, &files).spawn().unwrap());
+    let stdout = lines_of(running.0.stdout.take().unwrap());
+    let stderr = lines_of(running.0.stderr.take().unwrap());
+    let listening = loop {
+        match next_line(&stdout, "its standard output")? {
+            Some(line) => {
+                if let Some(place) = line.strip_prefix("listening on ") {
+                    break Some(Place::parse(place).ok_or(line)?);
+                }
+            }
+            None => break None,
+        }
+    };
+    let started = listening.is_some();
+    let (mut cut_off, mut wrong, mut said) = ([Vec::new(), Vec::new()], None, Vec::new());
+    if let Some(place) = listening {
+        let conversed = converse(scenario, &place, &mut running, &mut cut_off);
+        let pid = Pid::from_raw(running.0.id().try_into().unwrap());
+        if scenario == Scenario::Reporting {
+            let _ = signal::kill(pid, Signal::SIGUSR1);
+            said.extend(next_line(&stderr, "a report")?);
+        }
+        // What ends by itself is told nothing.
+        if case.is_none_or(|(case, _)| case.expected != Expected::Ends) {
+            let _ = signal::kill(pid, Signal::SIGTERM);
+        }
+        wrong = conversed.and_then(bid_farewell).err();
+    }
+    let status = wait(&mut running, PATIENCE)?;
+    while let Some(line) = next_line(&stderr, "the end of its standard error")? {
+        said.push(line);
+    }
+    let calls = trace(&files.trace, running.0.id())?;
+    Ok(Run { started, status, stderr: said, cut_off, wrong, calls })
+}
+
+/// The command that starts the server under strace.
+fn strace(scenario: Scenario, case: Option<(&Case, &(String, usize))>, files: &Files) -> Command {
+    // Standard input as descriptor 3 too; whoever needs neither does not care.
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 3<&0; exec strace \"$@\"", "sh"]);
+    // -D: the server is our child, and strace its. -y: descriptors are shown with what they are.
+    command.args(["-D", "-f", "-q", "-y", "-o"]).arg(&files.trace);
     let besides = scenario.fails_besides();
-    if let Some((case, when)) = case {
-        let name = case.call.name();
+    if let Some((case, (name, when))) = case {
         let mut filter = format!("trace={name}");
-        if let Some((other, _)) = besides.filter(|(other, _)| *other != name) {
+        if let Some((other, _)) = besides.filter(|(other, _)| other != name) {
             filter.push_str(&format!(",{other}"));
         }
         command.arg("-e").arg(format!("inject={name}:error={}:when={when}", case.errno));
@@ -161,77 +231,86 @@ pub(crate) fn run(scenario: Scenario, case: Option<(&Case, usize)>) -> Result<Ru
     if let Some((other, how)) = besides {
         command.arg("-e").arg(format!("inject={other}:{how}"));
     }
-    if scenario == Scenario::Stale {
-        // Nobody removes it.
-        drop(std::os::unix::net::UnixListener::bind(&files.socket).unwrap());
-    }
-    command.arg(env!("CARGO_BIN_EXE_myriapod")).args(scenario.arguments(&files.socket));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut running = Running(command.spawn().unwrap());
-    let stderr = BufReader::new(running.0.stderr.take().unwrap());
-    let lines = std::thread::spawn(move || stderr.lines().map_while(Result::ok).collect());
-    let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
-    let mut listening = String::new();
-    let _ = stdout.read_line(&mut listening);
-    let started = listening.starts_with("listening on ");
-    let (mut cut_off, mut wrong) = (Vec::new(), None);
-    if started {
-        if scenario.has_peers() {
-            match converse(&files.socket, &mut running) {
-                Ok(peers) => cut_off = peers,
-                Err(why) => wrong = Some(why),
-            }
+    if matches!(scenario, Scenario::Stale | Scenario::Inherited) {
+        // Nobody removes it.
+        let listener = UnixListener::bind(&files.socket).unwrap();
+        if scenario == Scenario::Inherited {
+            command.stdin(OwnedFd::from(listener));
         }
-        let pid = Pid::from_raw(running.0.id().try_into().unwrap());
-        let _ = signal::kill(pid, Signal::SIGTERM);
     }
-    let status = wait(&mut running, PATIENCE)?;
-    let mut rest = String::new();
-    let _ = stdout.read_to_string(&mut rest);
-    let stderr: Vec<String> = lines.join().unwrap();
-    let calls = trace(&files.trace)?;
-    let was_injected = match case {
-        Some((case, _)) => {
-            let call = format!(" {}(", case.call.name());
-            calls.iter().any(|line| {
-                line.contains("(INJECTED)") && line.contains(&call) && line.contains(case.errno)
-            })
-        }
-        None => true,
-    };
-    Ok(Run { started, status, stderr, cut_off, wrong, was_injected, calls })
+    command.args(scenario.command(&files.socket));
+    command
 }
 
-/// The peers: a bystander who was there before, those that meet the fault, and all of them again,
-/// when nothing may be missing. Returns those that were cut off in the middle.
-fn converse(path: &Path, running: &mut Running) -> Result<Vec<&'static str>, String> {
-    fn went<T>(who: &str, went: Result<T, Broken>) -> Result<T, String> {
-        went.map_err(|broken| match broken {
-            Broken::CutOff => format!("{who} was cut off"),
-            Broken::Wrong(why) => format!("{who}: {why}"),
-        })
+/// The lines of a pipe, read by a thread so that they can be waited for with patience.
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (to, lines) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+        lines.map(|line| to.send(line)).all(|sent| sent.is_ok())
+    });
+    lines
+}
+
+/// `None` at the end.
+fn next_line(lines: &Receiver<String>, what: &str) -> Result<Option<String>, String> {
+    match lines.recv_timeout(PATIENCE) {
+        Ok(line) => Ok(Some(line)),
+        Err(RecvTimeoutError::Disconnected) => Ok(None),
+        Err(RecvTimeoutError::Timeout) => Err(format!("in vain waited for {what}")),
     }
-    let mut bystander = went("the bystander", Peer::new(path))?;
-    went("the bystander, before", bystander.exchange(b"before"))?;
-    let mut cut_off = Vec::new();
-    for (name, converse) in PEERS {
-        match converse(path) {
-            Ok(()) => {}
-            Err(Broken::CutOff) => cut_off.push(name),
-            Err(Broken::Wrong(why)) => return Err(format!("{name}: {why}")),
+}
+
+fn went<T>(who: &str, went: Result<T, Broken>) -> Result<T, String> {
+    went.map_err(|broken| match broken {
+        Broken::CutOff => format!("{who} was cut off"),
+        Broken::Wrong(why) => format!("{who}: {why}"),
+    })
+}
+
+/// The peers: bystanders who were there before, those that meet the fault, and all of them again.
+/// Notes those that were cut off in the middle; returns the bystanders, unless the server ended by
+/// itself, of which it is not asked here whether it may.
+fn converse(
+    scenario: Scenario,
+    place: &Place,
+    running: &mut Running,
+    cut_off: &mut [Vec<&'static str>; 2],
+) -> Result<Vec<Peer>, String> {
+    let mut bystanders = Vec::new();
+    for _ in 0..scenario.bystanders() {
+        let mut peer = went("a bystander", Peer::new(place))?;
+        went("a bystander, before", peer.exchange(b"before"))?;
+        bystanders.push(peer);
+    }
+    for cut_off in cut_off {
+        for (name, converse) in PEERS {
+            match converse(place) {
+                Ok(()) => {}
+                Err(Broken::CutOff) => cut_off.push(name),
+                Err(Broken::Wrong(why)) => return Err(format!("{name}: {why}")),
+            }
+            if let Some(second) = bystanders.get_mut(1) {
+                // Its loop has then seen the end of the last one: after the first answer it may
+                // still have had the bytes before that end.
+                for _ in 0..2 {
+                    went("a bystander, between", second.exchange(b"between"))?;
+                }
+            }
         }
+        let after = bystanders.iter_mut().try_for_each(|peer| peer.exchange(b"afterwards"));
+        if after.is_err() && wait(running, Duration::from_secs(2)).is_ok() {
+            return Ok(Vec::new());
+        }
+        went("a bystander, afterwards", after)?;
     }
-    let after = went("the bystander, after", bystander.exchange(b"after"));
-    if after.is_err() && wait(running, Duration::from_secs(2)).is_ok() {
-        // It ended by itself; whether it may is not asked here.
-        return Ok(cut_off);
-    }
-    after?;
-    for (name, converse) in PEERS {
-        went(name, converse(path)).map_err(|why| format!("{why} when all was well again"))?;
-    }
-    went("the bystander, at the end", bystander.exchange(b"end"))?;
-    Ok(cut_off)
+    Ok(bystanders)
+}
+
+/// A server that stops lets peers go of whom nothing is in flight.
+fn bid_farewell(mut bystanders: Vec<Peer>) -> Result<(), String> {
+    bystanders.iter_mut().try_for_each(|peer| went("a bystander, when we stop", peer.end()))
 }
 
 fn wait(running: &mut Running, patience: Duration) -> Result<Option<i32>, String> {
@@ -247,13 +326,15 @@ fn wait(running: &mut Running, patience: Duration) -> Result<Option<i32>, String
     }
 }
 
-/// strace is not our child: its file is whole when it says that the server has exited.
-fn trace(path: &Path) -> Result<Vec<String>, String> {
+/// strace is not our child: its file is whole when it says that the server's first thread, which
+/// has the number of the process, has exited.
+fn trace(path: &Path, process: u32) -> Result<Vec<String>, String> {
     let deadline = Instant::now() + PATIENCE;
+    let process = process.to_string();
+    let is_end = |line: &str| line.split(' ').next() == Some(&process) && line.contains("+++ ");
     loop {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        if text.lines().any(|line| line.contains("+++ exited with") || line.contains("+++ killed"))
-        {
+        if text.lines().any(is_end) {
             return Ok(text.lines().map(str::to_owned).collect());
         }
         if Instant::now() > deadline {
