@@ -1,9 +1,11 @@
 //! `compare`: other servers and ours, with the same job, against the least that an echo costs.
 
 mod counted;
+mod figures;
 mod html;
 mod peers;
 mod table;
+mod timed;
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::load::{Clients, Measured};
-use crate::servers::{Running, pin_clients};
-use crate::{Result, median};
-use counted::Counts;
+use crate::Result;
+use crate::servers::pin_clients;
+use figures::{Figures, tables};
 use peers::{Job, NAMES, Peer, YARDSTICK};
-use table::{Cell, Table};
+use table::Table;
+use timed::{Noise, repeat, stolen};
 
 /// Connections, and messages in flight on each.
 const SETTINGS: [(u64, usize); 4] = [(50, 1), (1_000, 1), (10_000, 1), (50, 16)];
@@ -26,12 +28,6 @@ const SLOTS: u64 = 50;
 
 /// So many connections take pages enough to tell the bytes of one.
 const MANY: u64 = 1_000;
-
-/// How often a run is repeated at once because the host took processor time away from it.
-const RETRIES: usize = 3;
-
-/// A server that had work for less of the time than this was waiting for its clients.
-const BUSY: f64 = 0.9;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,28 +65,6 @@ pub(crate) struct Args {
     /// Also draw it, as one page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-}
-
-/// What one server came to, by setting; the last setting is short connections, which are only timed.
-#[derive(Debug, Default)]
-struct Figures {
-    /// Ratios against the yardstick in the same round.
-    cpu: Counts,
-    rate: Counts,
-    busy: Counts,
-    /// Bytes, instructions and calls, as they were counted.
-    bytes: Counts,
-    instructions: Counts,
-    calls: Counts,
-    /// The calls by their names at the first setting.
-    named: String,
-}
-
-/// What a run came to: processor time, rate, and the bytes of an idle connection.
-#[derive(Clone, Copy, Debug)]
-struct Ran {
-    measured: Measured,
-    bytes: Option<f64>,
 }
 
 /// Builds, measures, prints.
@@ -138,7 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                     Some(base) => base,
                     None => continue,
                 };
-                keep(&mut figures[yardstick], setting, base, base);
+                figures[yardstick].keep(setting, base, base);
                 let mut order: Vec<usize> = (0..peers.len())
                     .filter(|at| *at != yardstick && peers[*at].job == *job)
                     .collect();
@@ -153,7 +127,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                         continue;
                     }
                     match repeat(&peers[at], setting, time, &mut noise) {
-                        Ok(Some(ran)) => keep(&mut figures[at], setting, ran, base),
+                        Ok(Some(ran)) => figures[at].keep(setting, ran, base),
                         Ok(None) => {}
                         Err(error) => problems.push(format!(
                             "{} ({}, {}): {error}",
@@ -234,63 +208,6 @@ fn count(
     }
 }
 
-/// What runs were disturbed.
-#[derive(Debug, Default)]
-struct Noise {
-    stolen: u64,
-    dropped: u64,
-}
-
-/// A run in which the host stole no time, unless it never stops.
-fn repeat(peer: &Peer, setting: usize, time: Duration, noise: &mut Noise) -> Result<Option<Ran>> {
-    for _ in 0..RETRIES {
-        let before = stolen()?;
-        let ran = run_once(peer, setting, time)?;
-        if stolen()? == before {
-            return Ok(Some(ran));
-        }
-        noise.stolen += 1;
-    }
-    noise.dropped += 1;
-    Ok(None)
-}
-
-fn run_once(peer: &Peer, setting: usize, time: Duration) -> Result<Ran> {
-    let server = Running::start(&peer.contender)?;
-    let (connections, in_flight) = setting_of(setting);
-    let mut clients = Clients::none(server.port, &peer.request, peer.expect, in_flight)?;
-    if setting == SETTINGS.len() {
-        let measured = clients.measure_short(&server, SLOTS, time)?;
-        return Ok(Ran { measured, bytes: None });
-    }
-    // The slope is over connections that each have exchanged a message and are now idle.
-    let mut bytes = None;
-    if connections >= MANY {
-        let few = connections / 5;
-        clients.grow(few)?;
-        let before = server.resident()?;
-        clients.grow(connections)?;
-        let more = server.resident()?.saturating_sub(before);
-        bytes = Some(more as f64 / (connections - few) as f64);
-    } else {
-        clients.grow(connections)?;
-    }
-    Ok(Ran { measured: clients.measure_for(&server, time)?, bytes })
-}
-
-fn keep(figures: &mut Figures, setting: usize, ran: Ran, base: Ran) {
-    let (measured, base) = (ran.measured, base.measured);
-    let cpu = measured.cpu_time.as_secs_f64() / base.cpu_time.as_secs_f64();
-    figures.cpu.entry(setting).or_default().push(cpu);
-    let rate = measured.requests_per_second / base.requests_per_second;
-    figures.rate.entry(setting).or_default().push(rate);
-    // A ratio says nothing of the servers where either of them waited.
-    figures.busy.entry(setting).or_default().push(measured.busy.min(base.busy));
-    if let Some(bytes) = ran.bytes {
-        figures.bytes.entry(setting).or_default().push(bytes);
-    }
-}
-
 /// Connections and messages in flight; short connections carry one message each.
 fn setting_of(setting: usize) -> (u64, usize) {
     SETTINGS.get(setting).copied().unwrap_or((SLOTS, 1))
@@ -304,113 +221,6 @@ fn setting_name(setting: usize) -> String {
         }
         None => "short connections".to_owned(),
     }
-}
-
-/// The tables of one job.
-fn tables(job: Job, peers: &[Peer], figures: &[Figures], yardstick: usize) -> Vec<Table> {
-    let what = match job {
-        Job::Raw => "raw echo",
-        Job::Echo => "echo of JSON-header messages",
-        Job::Search => "searches in JSON-header messages",
-    };
-    let rows: Vec<(&str, &Figures)> = peers
-        .iter()
-        .zip(figures)
-        .filter(|(peer, _)| peer.name == YARDSTICK || peer.job == job)
-        .map(|(peer, figures)| (peer.name, figures))
-        .collect();
-    let table = |title: &str, settings: &[usize], figure: &dyn Fn(&Figures, usize) -> _| Table {
-        title: format!("{title}, {what}"),
-        columns: settings.iter().copied().map(setting_name).collect(),
-        rows: rows
-            .iter()
-            .map(|(name, figures)| {
-                let cells = settings.iter().map(|setting| figure(figures, *setting)).collect();
-                ((*name).to_owned(), cells)
-            })
-            .collect(),
-        drawn: true,
-    };
-    let base = &figures[yardstick];
-    let per_message: Vec<usize> = (0..SETTINGS.len()).collect();
-    let timed: Vec<usize> = (0..=SETTINGS.len()).collect();
-    let many: Vec<usize> =
-        per_message.iter().copied().filter(|at| setting_of(*at).0 >= MANY).collect();
-    vec![
-        table(
-            "Processor time per message / yardstick (less is better)",
-            &timed,
-            &|figures, setting| Cell::of(figures.cpu.get(&setting)?, false),
-        ),
-        table("Messages per second / yardstick (more is better)", &timed, &|figures, setting| {
-            let waited = median(figures.busy.get(&setting)?) < BUSY;
-            Cell::of(figures.rate.get(&setting)?, waited)
-        }),
-        table(
-            "User instructions per message / yardstick (less is better)",
-            &per_message,
-            &|figures, setting| ratio(&figures.instructions, &base.instructions, setting),
-        ),
-        table(
-            "System calls per message / yardstick (less is better)",
-            &per_message,
-            &|figures, setting| ratio(&figures.calls, &base.calls, setting),
-        ),
-        table(
-            "Resident memory per idle connection / yardstick (less is better)",
-            &many,
-            &|figures, setting| ratio(&figures.bytes, &base.bytes, setting),
-        ),
-        counts(what, &rows, &per_message, &many),
-    ]
-}
-
-/// What the ratios of what is counted were made from.
-fn counts(what: &str, rows: &[(&str, &Figures)], per_message: &[usize], many: &[usize]) -> Table {
-    let columns = |what: &'static str, settings: &[usize]| -> Vec<String> {
-        settings.iter().map(|setting| format!("{what}, {}", setting_name(*setting))).collect()
-    };
-    let cells = |figures: &Figures| {
-        let mut cells = Vec::new();
-        for (counts, settings, places) in [
-            (&figures.instructions, per_message, 0),
-            (&figures.calls, per_message, 2),
-            (&figures.bytes, many, 0),
-        ] {
-            let each = settings.iter().map(|setting| counts.get(setting));
-            cells.extend(
-                each.map(|all| all.map(|all| Cell::Text(format!("{:.places$}", median(all))))),
-            );
-        }
-        cells.push((!figures.named.is_empty()).then(|| Cell::Text(figures.named.clone())));
-        cells
-    };
-    Table {
-        title: format!("Counted, {what}"),
-        columns: [
-            columns("instructions", per_message),
-            columns("system calls", per_message),
-            columns("bytes", many),
-            columns("which calls", &per_message[..1]),
-        ]
-        .concat(),
-        rows: rows.iter().map(|(name, figures)| ((*name).to_owned(), cells(figures))).collect(),
-        drawn: false,
-    }
-}
-
-/// Counts against the median of the yardstick's, unless that is nothing.
-fn ratio(counts: &Counts, base: &Counts, setting: usize) -> Option<Cell> {
-    let base = median(base.get(&setting)?);
-    let ratios: Vec<f64> = counts.get(&setting)?.iter().map(|count| count / base).collect();
-    (base > 0.0).then(|| Cell::of(&ratios, false))?
-}
-
-/// Hundredths of a second that the host has taken away from this machine.
-fn stolen() -> Result<u64> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let all = text.lines().next().and_then(|line| line.split_whitespace().nth(8));
-    Ok(all.ok_or("no steal in /proc/stat")?.parse()?)
 }
 
 /// The processor and the kernel.
