@@ -34,6 +34,8 @@ pub(crate) enum Scenario {
     Threads,
     /// With the socket as standard input and as descriptor 3.
     Inherited,
+    /// With the socket as standard input, and metrics on TCP, by a thread of their own.
+    Metrics,
     /// On TCP.
     Starting,
     /// The same with two event loops, each of which accepts.
@@ -45,13 +47,14 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Serving,
         Self::Exhausted,
         Self::Reporting,
         Self::Stale,
         Self::Threads,
         Self::Inherited,
+        Self::Metrics,
         Self::Starting,
         Self::Spread,
         Self::Older,
@@ -85,6 +88,7 @@ impl Scenario {
             Self::Serving | Self::Exhausted | Self::Reporting | Self::Stale => &[&unix],
             Self::Threads => &[&unix, "--threads", "2", "--pin"],
             Self::Inherited => &["--listen-fd", "0", "--listen-fd", "3"],
+            Self::Metrics => &["--listen-fd", "0", "--metrics", "127.0.0.1:0"],
             Self::Starting | Self::Older => &["127.0.0.1", "0"],
             Self::Spread => &["127.0.0.1", "0", "--threads", "2"],
             Self::DualStack => return dual_stack::command(),
@@ -232,12 +236,12 @@ fn strace(scenario: Scenario, case: Option<(&Case, &(String, usize))>, files: &F
         command.arg("-e").arg(format!("inject={other}:{how}"));
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    if matches!(scenario, Scenario::Stale | Scenario::Inherited) {
-        // Nobody removes it.
-        let listener = UnixListener::bind(&files.socket).unwrap();
-        if scenario == Scenario::Inherited {
-            command.stdin(OwnedFd::from(listener));
-        }
+    // Nobody removes its file.
+    let listener = || UnixListener::bind(&files.socket).unwrap();
+    match scenario {
+        Scenario::Stale => drop(listener()),
+        Scenario::Inherited | Scenario::Metrics => drop(command.stdin(OwnedFd::from(listener()))),
+        _ => {}
     }
     command.args(scenario.command(&files.socket));
     command
