@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, Interest, Shutdown};
+use myriapod_sys::{self as sys, Errno, Interest, Shutdown};
 
 use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::config::Overflow;
@@ -92,7 +92,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return;
         };
-        if sys::shutdown(socket, Shutdown::Write).is_err() || planted!(LingerSkipped) {
+        // For want of buffers the peer is told by the close alone, and until then it may send on.
+        let shut = sys::shutdown(socket, Shutdown::Write);
+        if shut.is_err_and(|errno| errno != Errno::ENOBUFS) || planted!(LingerSkipped) {
             return self.finish_close(key);
         }
         connection.phase = Phase::Lingering;

@@ -39,7 +39,7 @@ pub struct Closing {
     pub received: u64,
     /// Whether the peer's end of the stream had arrived.
     pub end_seen: bool,
-    /// When the program had shut down its side, if it had.
+    /// When the program had shut down its side, if it had, or had tried to.
     pub finished_at: Option<Time>,
     /// Bytes that it had received since.
     pub received_after: u64,

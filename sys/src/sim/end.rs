@@ -63,7 +63,7 @@ pub(super) struct End {
     /// Bytes that the end's owner has received, and when it last received and sent any.
     pub(super) received: u64,
     pub(super) received_at: u64,
-    /// When its owner ended its side, and how many bytes it had received by then.
+    /// When its owner ended its side or tried to, and how many bytes it had received by then.
     pub(super) finished_at: Option<(u64, u64)>,
     /// When bytes last arrived.
     pub(super) arrived_at: u64,
@@ -153,6 +153,20 @@ impl Kernel {
         end.finished_at.get_or_insert((now, end.received));
         self.set_moving(id);
         Ok(())
+    }
+
+    /// The same as a descriptor's owner asks for it, who may be refused.
+    pub(super) fn shut(&mut self, id: EndId) -> Result<(), Errno> {
+        let now = self.now;
+        let can = |end: &End| end.state == State::Connected && !end.finished;
+        if self.ends.get(&id).is_some_and(can)
+            && self.fault(FaultKind::NotShut, self.faults.not_shut)
+            && let Some(end) = self.ends.get_mut(&id)
+        {
+            end.finished_at.get_or_insert((now, end.received));
+            return Err(Errno::ENOBUFS);
+        }
+        self.finish(id)
     }
 
     /// Takes up to `len` bytes that have arrived; nothing is the end.

@@ -37,6 +37,7 @@ kinds! {
     Dribble "delivery of one byte" "Bytes arrive one by one."
     BufferChange "buffer resized" "A send or receive buffer changes its size."
     DroppedByReset "received bytes lost to RST" "A reset destroys what had arrived and was not read."
+    NotShut "ENOBUFS on shutdown" "The system cannot end a stream for want of buffers."
     Aborted "ECONNABORTED on accept" "A peer is gone before it is accepted."
     Emfile "EMFILE" "This process has no descriptor left."
     Enfile "ENFILE" "The system has no descriptor left."
@@ -80,6 +81,8 @@ pub struct Faults {
     pub buffer_change: u16,
     /// A reset destroys what has arrived.
     pub dropped_by_reset: u16,
+    /// shutdown fails with `ENOBUFS`.
+    pub not_shut: u16,
     /// accept finds the peer gone.
     pub aborted: u16,
     /// A call that makes a descriptor fails with `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`.
@@ -127,6 +130,7 @@ impl Faults {
             dribble: some(&[20, 500]),
             buffer_change: some(&[10, 100]),
             dropped_by_reset: some(&[1000]),
+            not_shut: some(&[50, 500]),
             aborted: some(&[20, 200]),
             exhausted: some(&[20, 200]),
             unwatched: some(&[5, 50]),

@@ -78,7 +78,7 @@ fn transmit(fd: BorrowedFd<'_>, slices: &[&[u8]]) -> Result<usize, Errno> {
 ///
 /// # Errors
 ///
-/// `ENOTCONN` where the socket is not connected, or no longer.
+/// `ENOTCONN` where the socket is not connected, or no longer; `ENOBUFS`.
 pub fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<(), Errno> {
     let number = fd.as_fd().number();
     call(|kernel| {
@@ -87,7 +87,7 @@ pub fn shutdown(fd: impl AsFd, how: Shutdown) -> Result<(), Errno> {
         let shut = match how {
             // What still comes is not refused; nobody here reads on after that.
             Shutdown::Read => Ok(()),
-            Shutdown::Write | Shutdown::Both => kernel.finish(end),
+            Shutdown::Write | Shutdown::Both => kernel.shut(end),
         };
         kernel.tell_result(shut, |()| 0)
     })
