@@ -17,6 +17,7 @@ use crate::outgoing::Outgoing;
 use crate::protocol::EncodeError;
 use crate::slab::Key;
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use crate::sync::{Mutex, Waker};
 
 /// Items that may wait in one mailbox, besides answers and a stop, and bytes of the messages in them.
@@ -105,6 +106,8 @@ impl Item {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     waker: Waker,
+    /// Something was posted and the loop could not be woken.
+    unheard: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -145,7 +148,8 @@ impl std::error::Error for HandleError {}
 
 impl Mailbox {
     pub(crate) fn new(waker: impl Into<Waker>) -> Self {
-        Self { waker: waker.into(), inner: Mutex::new(Inner::default()) }
+        let inner = Mutex::new(Inner::default());
+        Self { waker: waker.into(), unheard: AtomicBool::new(false), inner }
     }
 
     pub(crate) fn post(&self, item: Item) -> Result<(), HandleError> {
@@ -171,8 +175,22 @@ impl Mailbox {
         }
         // Most of those who post wait for nothing else to wake the loop: a socket that is handed
         // over, a stop.
-        let woken = (0..WAKE_TRIES).any(|_| self.waker.wake().is_ok());
-        if woken { Ok(()) } else { Err(HandleError::NotWoken) }
+        self.wake()
+    }
+
+    /// Wakes the loop; where that fails, it looks in its next turn, whatever that is for.
+    pub(crate) fn wake(&self) -> Result<(), HandleError> {
+        if (0..WAKE_TRIES).any(|_| self.waker.wake().is_ok()) {
+            return Ok(());
+        }
+        self.unheard.store(true, SeqCst);
+        Err(HandleError::NotWoken)
+    }
+
+    /// Whether there is something to take for which the loop could not be woken.
+    pub(crate) fn take_unheard(&self) -> bool {
+        // Hardly ever, so it is read first: that leaves the cache line where it is.
+        self.unheard.load(SeqCst) && self.unheard.swap(false, SeqCst)
     }
 
     /// Takes all items. Called by the loop when it was woken.
@@ -182,6 +200,12 @@ impl Mailbox {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.bytes = 0;
         std::mem::take(&mut inner.items)
+    }
+
+    /// How many items wait.
+    #[cfg(myriapod_sim)]
+    pub(crate) fn len(&self) -> usize {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).items.len()
     }
 
     /// Waits as the poller of the loop does.

@@ -9,12 +9,13 @@ use myriapod::protocol::{ByteOrder, Head, Message};
 use myriapod::sys::sim::{self, Faults, Rng, mix};
 use myriapod::sys::{self, Backend, Events, Poller, Token, Waker};
 use myriapod::{
-    Client, ClientOptions, Deferred, Error, Handle, Handler, HandlerResult, Limits, Outgoing,
-    Reply, Server, SocketAddr,
+    Client, ClientOptions, Deferred, DeferredError, Error, Handle, HandleError, Handler,
+    HandlerResult, Limits, Outgoing, Reply, Server, SocketAddr,
 };
 
 use crate::request::answer_bytes;
 use crate::run::Life;
+use crate::serve::meddle::ask_to_stop;
 
 /// Where the server listens: a name with addresses that refuse, say nothing, and answer.
 const HOST: &str = "server.test";
@@ -44,29 +45,43 @@ impl Worker {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    fn give(&self, promise: (Deferred, Outgoing)) -> Result<(), sys::Error> {
+    fn give(&self, promise: (Deferred, Outgoing)) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(promise);
-        self.waker.wake()
+        self.wake();
     }
 
-    fn work(&self, poller: &mut Poller) -> Result<(), sys::Error> {
+    /// However often it takes.
+    fn wake(&self) {
+        while self.waker.wake().is_err() {}
+    }
+
+    fn work(&self, poller: &mut Poller, handle: &Handle) -> Result<(), sys::Error> {
         let mut events = Events::with_capacity(1);
         while self.over.load(Ordering::SeqCst) == 0 {
             events.clear();
             poller.wait(&mut events, None)?;
             self.waker.reset();
             while let Some((deferred, outgoing)) = self.take() {
+                let sent = deferred.send(outgoing);
                 // A loop that is gone has closed the connection.
-                let _ = deferred.send(outgoing);
+                if let Err(DeferredError::Handle(HandleError::NotWoken)) = sent {
+                    knock(handle);
+                }
             }
         }
         Ok(())
     }
 
-    fn end(&self) -> Result<(), sys::Error> {
+    fn end(&self) {
         self.over.store(1, Ordering::SeqCst);
-        self.waker.wake()
+        self.wake();
     }
+}
+
+/// Has the loops look at what they were asked for while they could not be woken.
+fn knock(handle: &Handle) {
+    let push = || Outgoing::binary("sim/push", Vec::new());
+    while handle.broadcast("nobody", push()) == Err(HandleError::NotWoken) {}
 }
 
 struct Answering(Arc<Worker>);
@@ -86,7 +101,7 @@ impl Handler for Answering {
         let answer = answer_bytes(client, number, len_of(client, number));
         if number % 3 == 0 {
             let deferred = reply.defer()?;
-            self.0.give((deferred, Outgoing::binary("sim/answer", answer)))?;
+            self.0.give((deferred, Outgoing::binary("sim/answer", answer)));
         } else {
             reply.binary("sim/answer", &answer)?;
         }
@@ -150,7 +165,8 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let mut servers = built.map_err(|error| said(&error))?;
 
     let working = Arc::clone(&worker);
-    let worker_thread = sys::spawn("worker", move || working.work(&mut poller));
+    let handle = servers.handle();
+    let worker_thread = sys::spawn("worker", move || working.work(&mut poller, &handle));
     let worker_thread = worker_thread.map_err(|error| said(&error))?;
     let common = Arc::new(Common::default());
     let stops_after = rng.chance(250).then(|| rng.between(0, 5));
@@ -188,7 +204,7 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         let answered = handle.wait().unwrap_or_else(|| Err("a client panicked".to_owned()))?;
         life.messages += answered;
     }
-    worker.end().map_err(|error| said(&error))?;
+    worker.end();
     let worked = worker_thread.wait().unwrap_or(Ok(()));
     worked.map_err(|error| said(&error))?;
     let closed: u64 = stats.closed.iter().sum();
@@ -214,7 +230,7 @@ impl Script {
         let result = self.through_all(common, handle);
         let is_last = common.there.fetch_sub(1, Ordering::SeqCst) == 1;
         if is_last && !common.stopped.load(Ordering::SeqCst) {
-            handle.shutdown().map_err(|error| error.to_string())?;
+            ask_to_stop(handle)?;
         }
         result.map(|()| self.answered)
     }
@@ -226,7 +242,7 @@ impl Script {
         for round in 0..rounds {
             if self.stops_after == Some(round) {
                 common.stopped.store(true, Ordering::SeqCst);
-                handle.shutdown().map_err(|error| error.to_string())?;
+                ask_to_stop(handle)?;
             }
             if let Err(failure) = self.round(&mut client) {
                 wrong = Some(failure);

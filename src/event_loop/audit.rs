@@ -38,6 +38,8 @@ pub struct Audit {
     pub longest_queue: usize,
     /// Bytes of all messages that were handled so far.
     pub decoded: u64,
+    /// What other threads have asked for and the loop has not looked at.
+    pub unheard: usize,
 }
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
@@ -52,6 +54,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             ready: self.ready.len(),
             addresses: self.acceptor.addresses.len(),
             decoded: self.engine.decoded,
+            unheard: self.mailbox.len(),
             ..Audit::default()
         };
         for (key, role) in self.selector.iter() {

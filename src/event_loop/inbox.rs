@@ -111,7 +111,7 @@ impl Inbox {
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Does what other threads have asked for, a bounded part of it in one turn.
     pub(super) fn work_inbox(&mut self) {
-        self.inbox.woken |= self.selector.take_woken();
+        self.inbox.woken |= self.selector.take_woken() | self.mailbox.take_unheard();
         for _ in 0..ITEM_BUDGET {
             // What is not done yet waits where it is counted: in the mailbox.
             if self.inbox.broadcasts.len() >= MAX_BROADCASTS {

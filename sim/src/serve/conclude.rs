@@ -22,6 +22,7 @@ impl Scene<'_> {
         self.life.world.set_descriptor_limit(1024);
         self.deeds.calm_since = Some(self.life.world.now());
         let deadline = self.life.world.now() + PATIENCE;
+        self.knock()?;
         let (mut turns, mut rounds) = (0, 0);
         loop {
             self.life.step += 1;

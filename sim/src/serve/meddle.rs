@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use myriapod::sys::Signal;
-use myriapod::{Handle, Outgoing};
+use myriapod::{Handle, HandleError, Outgoing};
 
 use super::{Scene, millis};
 use crate::peer::{Peer, Temper};
@@ -95,16 +95,27 @@ impl Scene<'_> {
         self.tell(|handle| handle.close(id))
     }
 
-    fn tell(
-        &self,
-        tell: impl FnOnce(&Handle) -> Result<(), myriapod::HandleError>,
+    pub(super) fn tell(
+        &mut self,
+        tell: impl FnOnce(&Handle) -> Result<(), HandleError>,
     ) -> Result<(), String> {
-        if self.deeds.drain_began.is_some() {
+        match tell(&self.handle) {
+            Ok(()) => Ok(()),
+            // It has what it is asked for, and will look when it wakes for something else.
+            Err(HandleError::NotWoken) => {
+                self.unwoken = true;
+                Ok(())
+            }
             // It may be gone.
-            let _ = tell(&self.handle);
-            return Ok(());
+            Err(_) if self.deeds.drain_began.is_some() => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
-        tell(&self.handle).map_err(|error| error.to_string())
+    }
+
+    /// Has the server look at what it was asked for while it could not be woken.
+    pub(super) fn knock(&mut self) -> Result<(), String> {
+        let push = self.push("nobody");
+        self.tell(|handle| handle.broadcast("nobody", push))
     }
 
     fn push(&mut self, to: &str) -> Outgoing {
@@ -180,6 +191,16 @@ impl Scene<'_> {
             self.life.world.raise(Signal::Terminate);
             return Ok(());
         }
-        self.handle.shutdown().map_err(|error| error.to_string())
+        ask_to_stop(&self.handle)
+    }
+}
+
+/// Has servers stop, however often it takes to wake them.
+pub(crate) fn ask_to_stop(handle: &Handle) -> Result<(), String> {
+    loop {
+        match handle.shutdown() {
+            Err(HandleError::NotWoken) => {}
+            asked => return asked.map_err(|error| error.to_string()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 mod conclude;
 mod limits;
-mod meddle;
+pub(crate) mod meddle;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -61,6 +61,8 @@ struct Scene<'a> {
     closes: bool,
     faults: Faults,
     next_push: u64,
+    /// It was asked for something and could not be woken.
+    unwoken: bool,
 }
 
 /// Lives through one world.
@@ -120,6 +122,7 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         closes,
         faults,
         next_push: 0,
+        unwoken: false,
     };
     scene.play()?;
     let Scene { life, server, handle, book, .. } = scene;
@@ -200,8 +203,7 @@ impl Scene<'_> {
             }
         }
         let timeout = millis(&mut self.life.rng, 1, 4000);
-        let asked = self.handle.connect(address, u64::from(number), timeout);
-        asked.map_err(|error| error.to_string())?;
+        self.tell(|handle| handle.connect(address, u64::from(number), timeout))?;
         self.connects.push(u64::from(number));
         self.peers.push(peer);
         Ok(())
@@ -212,7 +214,13 @@ impl Scene<'_> {
         let waits = self.life.rng.chance(200);
         let timeout = if waits { millis(&mut self.life.rng, 0, 100) } else { Duration::ZERO };
         let turn = self.server.event_loop().run_once(Some(timeout));
-        turn.map(drop).map_err(|error| error.to_string())
+        turn.map_err(|error| error.to_string())?;
+        // What it could not be woken for, it sees in its next turn, whatever that is for.
+        let unheard = self.server.event_loop().audit().unheard;
+        if std::mem::take(&mut self.unwoken) && unheard > 0 {
+            return Err(format!("{unheard} things were asked for, and a turn did not look"));
+        }
+        Ok(())
     }
 
     /// Holds what is seen against what must be.

@@ -44,6 +44,7 @@ kinds! {
     Enobufs "ENOBUFS" "The system has no memory for buffers left."
     Enomem "ENOMEM" "The system has no memory left."
     Unwatched "ENOMEM or ENOSPC on watching" "A poller has no room for another descriptor."
+    Unwoken "ENOMEM on waking" "A loop cannot be woken."
     BacklogFull "backlog full" "A peer is not let into a backlog, and tries again later."
     LateConnect "late connect" "A connect takes long."
     Refused "refused connect" "Nobody listens where a connect goes."
@@ -89,6 +90,8 @@ pub struct Faults {
     pub exhausted: u16,
     /// A poller does not take a descriptor that it does not watch yet.
     pub unwatched: u16,
+    /// Waking another thread fails.
+    pub unwoken: u16,
     /// A connect takes long.
     pub late_connect: u16,
     /// Another thread goes on after a call.
@@ -134,6 +137,7 @@ impl Faults {
             aborted: some(&[20, 200]),
             exhausted: some(&[20, 200]),
             unwatched: some(&[5, 50]),
+            unwoken: some(&[50, 500]),
             late_connect: some(&[50, 500]),
             preempted: some(&[50, 500]),
             no_hints: some(&[1]) == 1,

@@ -3,6 +3,7 @@
 use std::sync::atomic;
 
 use super::descriptor::{AsFd, Descriptor, call_number};
+use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::call;
 use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
@@ -38,12 +39,22 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// None.
+    /// `ENOMEM`.
     pub fn wake(&self) -> Result<()> {
-        self.1.wake(|| {
-            self.set(true);
-            Ok(())
-        })
+        self.1.wake(|| self.raise())
+    }
+
+    fn raise(&self) -> Result<()> {
+        let raised = call(|kernel| {
+            let raised = match kernel.fault(FaultKind::Unwoken, kernel.faults.unwoken) {
+                true => Err(Errno::ENOMEM),
+                false => Ok(()),
+            };
+            kernel.tell_result(raised, |()| 0)
+        });
+        raised.map_err(|errno| Error::call("wake", errno, ""))?;
+        self.set(true);
+        Ok(())
     }
 
     /// Takes the event back.
