@@ -3,6 +3,7 @@
 //! Nothing here is touched for a message. Opening and closing a connection costs its loop one
 //! atomic operation on a cache line of its own.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub(crate) struct Member {
     crew: Arc<Crew>,
     index: u16,
     accepting: bool,
+    /// Another loop could not be woken for what this one told it.
+    unwoken: Cell<bool>,
 }
 
 /// Makes the members of a crew in the order of their indices; `max_connections` is divided among
@@ -59,7 +62,13 @@ pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Ve
         broken: AtomicBool::new(false),
     });
     let indices = (0..count).filter_map(|nth| u16::try_from(nth).ok());
-    indices.map(|index| Member { crew: Arc::clone(&crew), index, accepting: true }).collect()
+    let member = |index| Member {
+        crew: Arc::clone(&crew),
+        index,
+        accepting: true,
+        unwoken: Cell::new(false),
+    };
+    indices.map(member).collect()
 }
 
 impl Member {
@@ -172,7 +181,7 @@ impl Member {
         peer: SocketAddr,
     ) -> Result<(), HandleError> {
         let mailbox = self.crew.mailboxes.get(usize::from(to)).ok_or(HandleError::Gone)?;
-        match mailbox.post(Item::Adopt { socket, peer }) {
+        match self.post(mailbox, Item::Adopt { socket, peer }) {
             // It is there, and will be seen.
             Ok(()) | Err(HandleError::NotWoken) => Ok(()),
             Err(error) => {
@@ -216,14 +225,39 @@ impl Member {
         for (at, mailbox) in self.crew.mailboxes.iter().enumerate() {
             if at != usize::from(self.index) {
                 // One that is gone need not be told, and one with a full mailbox will wake.
-                let _ = mailbox.post(item());
+                let _ = self.post(mailbox, item());
+            }
+        }
+    }
+
+    fn post(&self, mailbox: &Mailbox, item: Item) -> Result<(), HandleError> {
+        let posted = mailbox.post(item);
+        if posted == Err(HandleError::NotWoken) {
+            self.unwoken.set(true);
+        }
+        posted
+    }
+
+    /// Whether another loop is to be [woken](Self::wake_others) still.
+    pub(crate) fn owes_a_wake(&self) -> bool {
+        self.unwoken.get()
+    }
+
+    /// Tries again to wake the loops that could not be woken for what this one told them.
+    pub(crate) fn wake_others(&self) {
+        if !self.unwoken.take() {
+            return;
+        }
+        for mailbox in self.crew.mailboxes.iter().filter(|mailbox| mailbox.is_unheard()) {
+            if mailbox.wake() == Err(HandleError::NotWoken) {
+                self.unwoken.set(true);
             }
         }
     }
 
     fn resume_all(&self) {
         for mailbox in self.crew.mailboxes.iter() {
-            if mailbox.post(Item::Resume) == Err(HandleError::Full) {
+            if self.post(mailbox, Item::Resume) == Err(HandleError::Full) {
                 // It is told by whoever closes next.
                 self.crew.wanted.store(true, SeqCst);
             }
@@ -238,8 +272,12 @@ impl Brake {
     pub(crate) fn pull(&self) {
         self.0.broken.store(true, SeqCst);
         for mailbox in self.0.mailboxes.iter() {
-            // One that is gone has stopped.
-            let _ = mailbox.post(Item::Shutdown);
+            // One that is gone has stopped. Whoever pulls only waits for the others after that, and
+            // nothing else may ever wake them.
+            let mut told = mailbox.post(Item::Shutdown);
+            while told == Err(HandleError::NotWoken) {
+                told = mailbox.wake();
+            }
         }
     }
 }
@@ -254,6 +292,10 @@ impl Drop for Member {
         self.stop_accepting();
         self.crew.alive.fetch_sub(1, SeqCst);
         self.stop_others(false);
+        // Nobody is here later to try again.
+        while self.owes_a_wake() {
+            self.wake_others();
+        }
     }
 }
 

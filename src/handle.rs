@@ -188,9 +188,14 @@ impl Mailbox {
     }
 
     /// Whether there is something to take for which the loop could not be woken.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard.load(SeqCst)
+    }
+
+    /// The same; the loop is about to take it.
     pub(crate) fn take_unheard(&self) -> bool {
         // Hardly ever, so it is read first: that leaves the cache line where it is.
-        self.unheard.load(SeqCst) && self.unheard.swap(false, SeqCst)
+        self.is_unheard() && self.unheard.swap(false, SeqCst)
     }
 
     /// Takes all items. Called by the loop when it was woken.

@@ -224,7 +224,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return Some(Duration::ZERO);
         }
         let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.tick, at));
+        let again = if self.member.owes_a_wake() { 1 } else { u32::MAX };
         let ahead = until(self.wheel.next())
+            .min(again)
             .min(until(self.acceptor.paused_until))
             .min(until(self.inbox.next_alarm()))
             .min(until(self.give_back.due()))
@@ -289,6 +291,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.accept();
         self.expire();
         self.work_inbox();
+        self.member.wake_others();
         self.drain();
         self.give_back();
         let finished = self.is_finished();
