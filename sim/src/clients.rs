@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use myriapod::protocol::{ByteOrder, Head, Message};
 use myriapod::sys::sim::{self, Faults, Rng, mix};
-use myriapod::sys::{self, Backend, Events, Poller, Token, Waker};
+use myriapod::sys::{self, Backend, Errno, Events, Poller, Token, Waker};
 use myriapod::{
     Client, ClientOptions, Deferred, DeferredError, Error, Handle, HandleError, Handler,
     HandlerResult, Limits, Outgoing, Reply, Server, SocketAddr,
@@ -129,6 +129,20 @@ struct Common {
     there: AtomicUsize,
     /// Whether the servers were told to stop before all was over.
     stopped: AtomicBool,
+    /// Whether one was gone that nobody had told to stop.
+    gone: AtomicBool,
+}
+
+impl Common {
+    fn stop(&self, handle: &Handle) -> Result<(), String> {
+        match ask_to_stop(handle) {
+            Err(HandleError::Gone) => {
+                self.gone.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            asked => asked.map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// Lives through one world.
@@ -198,11 +212,24 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     faults.unwatched = 0;
     life.world.set_faults(faults);
 
-    let graceful = servers.run().map_err(|error| said(&error))?;
+    let ran = servers.run();
     let stats = servers.stats().sum();
+    let (graceful, servers) = match ran {
+        Ok(graceful) => (graceful, Some(servers)),
+        // One thread could not be started: then none is there, and nobody listens any more.
+        Err(Error::System(error)) if error.errno() == Some(Errno::EAGAIN) => {
+            common.stopped.store(true, Ordering::SeqCst);
+            drop(servers);
+            (true, None)
+        }
+        Err(error) => return Err(said(&error)),
+    };
     for handle in handles {
         let answered = handle.wait().unwrap_or_else(|| Err("a client panicked".to_owned()))?;
         life.messages += answered;
+    }
+    if common.gone.load(Ordering::SeqCst) && servers.is_some() {
+        return Err("an event loop was gone, and nobody had stopped it".to_owned());
     }
     worker.end();
     let worked = worker_thread.wait().unwrap_or(Ok(()));
@@ -230,7 +257,7 @@ impl Script {
         let result = self.through_all(common, handle);
         let is_last = common.there.fetch_sub(1, Ordering::SeqCst) == 1;
         if is_last && !common.stopped.load(Ordering::SeqCst) {
-            ask_to_stop(handle)?;
+            common.stop(handle)?;
         }
         result.map(|()| self.answered)
     }
@@ -242,7 +269,7 @@ impl Script {
         for round in 0..rounds {
             if self.stops_after == Some(round) {
                 common.stopped.store(true, Ordering::SeqCst);
-                ask_to_stop(handle)?;
+                common.stop(handle)?;
             }
             if let Err(failure) = self.round(&mut client) {
                 wrong = Some(failure);
@@ -266,7 +293,10 @@ impl Script {
         self.options.write_timeout = Duration::from_secs(60);
         client = None;
         for _ in 0..3 {
-            self.surely(&mut client)?;
+            let asked = self.surely(&mut client);
+            if asked.is_err() && !common.stopped.load(Ordering::SeqCst) {
+                return asked;
+            }
         }
         Ok(())
     }

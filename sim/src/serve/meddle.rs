@@ -191,16 +191,16 @@ impl Scene<'_> {
             self.life.world.raise(Signal::Terminate);
             return Ok(());
         }
-        ask_to_stop(&self.handle)
+        ask_to_stop(&self.handle).map_err(|error| error.to_string())
     }
 }
 
 /// Has servers stop, however often it takes to wake them.
-pub(crate) fn ask_to_stop(handle: &Handle) -> Result<(), String> {
+pub(crate) fn ask_to_stop(handle: &Handle) -> Result<(), HandleError> {
     loop {
-        match handle.shutdown() {
-            Err(HandleError::NotWoken) => {}
-            asked => return asked.map_err(|error| error.to_string()),
+        let asked = handle.shutdown();
+        if asked != Err(HandleError::NotWoken) {
+            return asked;
         }
     }
 }

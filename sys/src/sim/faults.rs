@@ -45,6 +45,7 @@ kinds! {
     Enomem "ENOMEM" "The system has no memory left."
     Unwatched "ENOMEM or ENOSPC on watching" "A poller has no room for another descriptor."
     Unwoken "ENOMEM on waking" "A loop cannot be woken."
+    Threadless "EAGAIN on starting a thread" "The system has no room for another thread."
     BacklogFull "backlog full" "A peer is not let into a backlog, and tries again later."
     LateConnect "late connect" "A connect takes long."
     Refused "refused connect" "Nobody listens where a connect goes."
@@ -92,6 +93,8 @@ pub struct Faults {
     pub unwatched: u16,
     /// Waking another thread fails.
     pub unwoken: u16,
+    /// Starting a thread fails.
+    pub threadless: u16,
     /// A connect takes long.
     pub late_connect: u16,
     /// Another thread goes on after a call.
@@ -138,6 +141,7 @@ impl Faults {
             exhausted: some(&[20, 200]),
             unwatched: some(&[5, 50]),
             unwoken: some(&[50, 500]),
+            threadless: some(&[50, 300]),
             late_connect: some(&[50, 500]),
             preempted: some(&[50, 500]),
             no_hints: some(&[1]) == 1,

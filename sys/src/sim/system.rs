@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::panic;
 
 use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
+use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::{self, call};
 use crate::{Errno, Error, Result, SocketAddr, Time, UnixAddr};
@@ -61,10 +62,14 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {
-    call(|kernel| kernel.enter(call_number::SPAWN));
-    match threads::spawn(name, run) {
-        Ok((handle, thread)) => Ok(JoinHandle { handle, thread }),
-        Err(_) => Err(Error::call("pthread_create", Errno::EAGAIN, name)),
+    let refused = call(|kernel| {
+        kernel.enter(call_number::SPAWN);
+        kernel.fault(FaultKind::Threadless, kernel.faults.threadless)
+    });
+    let started = (!refused).then(|| threads::spawn(name, run).ok()).flatten();
+    match started {
+        Some((handle, thread)) => Ok(JoinHandle { handle, thread }),
+        None => Err(Error::call("pthread_create", Errno::EAGAIN, name)),
     }
 }
 
