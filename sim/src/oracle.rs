@@ -356,7 +356,10 @@ pub(crate) fn at_end(
         peer.temper,
         peer.end
     );
+    // A receive that comes short has emptied the socket, as far as the contract of `sys` goes.
+    let came_short = closing.is_some_and(|closing| closing.came_short);
     if let Some(due) = peer.due_at_stop
+        && !came_short
         && cause == Cause::Drained
         && peer.end == Some(End::Finished)
         && !peer.garbled

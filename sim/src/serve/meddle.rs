@@ -174,9 +174,8 @@ impl Scene<'_> {
         if self.deeds.drain_began.is_some() {
             return Ok(());
         }
-        // From now on a receive that comes short has emptied the socket, as it has on real systems:
-        // so a server that stops knows that nothing is left.
-        self.faults.short_read = 0;
+        // A receive that comes short has emptied the socket, as far as a server that stops knows.
+        self.faults.stopping = true;
         self.life.world.set_faults(self.faults.clone());
         if self.life.rng.chance(500) {
             // Sockets often hold requests at that moment.

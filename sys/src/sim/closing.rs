@@ -49,6 +49,8 @@ pub struct Closing {
     pub arrived_at: Time,
     /// Whether a poller has ever had no room for it.
     pub unwatched: bool,
+    /// Whether a receive brought less than was there since the program was told to stop.
+    pub came_short: bool,
     /// Bytes of the last send that found no room.
     pub unsent: usize,
     /// Since when there has always been something that found no room.
@@ -73,6 +75,7 @@ impl Closing {
             received_after: end.finished_at.map_or(0, |(_, before)| end.received - before),
             arrived_at: Time::from_nanos(end.arrived_at),
             unwatched: end.unwatched,
+            came_short: end.came_short,
             unsent: end.unsent,
             stalled_from: Time::from_nanos(end.stalled_from),
             progress_at: Time::from_nanos(end.progress_at),

@@ -70,6 +70,8 @@ pub(super) struct End {
     pub(super) sent_at: u64,
     /// Whether a poller had no room for it.
     pub(super) unwatched: bool,
+    /// Whether a receive came short since its owner was told to stop.
+    pub(super) came_short: bool,
     /// When each of the bytes that a descriptor received was received: up to which number, when.
     pub(super) receipts: Receipts,
     /// Bytes of a descriptor's last send that found no room, since when some do, and when the
@@ -112,6 +114,7 @@ impl Kernel {
             arrived_at: self.now,
             sent_at: self.now,
             unwatched: false,
+            came_short: false,
             receipts: Receipts::default(),
             unsent: 0,
             stalled_from: self.now,
@@ -200,11 +203,19 @@ impl Kernel {
         }
         let there = end.inbox.len().min(len);
         let is_ours = end.owner == Owner::Descriptor;
-        let mut count = there;
-        if is_ours && there > 1 && self.fault(FaultKind::ShortRead, self.faults.short_read) {
-            count = if self.rng.chance(500) { 1 } else { self.rng.len(1, there - 1) };
-        }
+        let stopping = self.faults.stopping;
+        let (kind, rate) = match stopping {
+            false => (FaultKind::ShortRead, self.faults.short_read),
+            true => (FaultKind::ShortLastRead, self.faults.short_last_read),
+        };
+        let comes_short = is_ours && there > 1 && self.fault(kind, rate);
+        let count = match comes_short {
+            false => there,
+            true if self.rng.chance(500) => 1,
+            true => self.rng.len(1, there - 1),
+        };
         let Some(end) = self.ends.get_mut(&id) else { return Err(Errno::ENOTCONN) };
+        end.came_short |= comes_short && stopping;
         let bytes: Vec<u8> = end.inbox.drain(..count).collect();
         end.received += bytes.len() as u64;
         end.received_at = self.now;

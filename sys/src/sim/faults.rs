@@ -25,6 +25,7 @@ macro_rules! kinds {
 
 kinds! {
     ShortRead "short read" "A receive brings less than is there."
+    ShortLastRead "short read after a stop" "A receive brings less than is there, and the program stops."
     ShortWrite "short write" "A send takes less than there is room for."
     FullBuffer "EAGAIN on send" "A socket that was said to be writable is not."
     Interrupted "EINTR" "A signal interrupts a call."
@@ -59,6 +60,10 @@ kinds! {
 pub struct Faults {
     /// A receive brings less than is there, down to a byte.
     pub short_read: u16,
+    /// The same once the program was told to stop, in place of that.
+    pub short_last_read: u16,
+    /// Whether it was.
+    pub stopping: bool,
     /// A send takes less than there is room for, down to a byte.
     pub short_write: u16,
     /// A send takes nothing although there is room.
@@ -124,6 +129,7 @@ impl Faults {
         };
         let mut faults = Self {
             short_read: some(&[50, 300, 900]),
+            short_last_read: some(&[50, 300, 900]),
             short_write: some(&[50, 300, 900]),
             full_buffer: some(&[20, 200]),
             interrupted: some(&[20, 200]),
