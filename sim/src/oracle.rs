@@ -285,6 +285,19 @@ pub(crate) fn at_close(
         closing.unread
     );
     hold!(may, "peer {number} ({:?}): closed for no reason as {cause}: {closing:?}", peer.temper);
+    // A stop finishes what had arrived when it began. A receive that comes short has emptied the
+    // socket, as far as the contract of `sys` goes.
+    if let Some(due) = peer.asked_at_stop
+        && cause == Cause::Drained
+        && !(closing.came_short || closing.was_broken)
+    {
+        hold!(
+            seat.handled >= due,
+            "peer {number} ({:?}): {due} requests were there when the stop began, {} were handled",
+            peer.temper,
+            seat.handled
+        );
+    }
     // Nor is any deadline late, as far as it ran when nothing went wrong.
     let resumed = closing.sent_at.max(closing.progress_at).max(seat.handled_at);
     let drain_due = deeds.drain_began.map(|began| began + limits.drain_timeout);
@@ -356,21 +369,6 @@ pub(crate) fn at_end(
         peer.temper,
         peer.end
     );
-    // A receive that comes short has emptied the socket, as far as the contract of `sys` goes.
-    let came_short = closing.is_some_and(|closing| closing.came_short);
-    if let Some(due) = peer.due_at_stop
-        && !came_short
-        && cause == Cause::Drained
-        && peer.end == Some(End::Finished)
-        && !peer.garbled
-    {
-        hold!(
-            peer.answered + seat.lost >= due,
-            "peer {number} ({:?}): {due} requests were there when the stop began, {} are answered",
-            peer.temper,
-            peer.answered
-        );
-    }
     let orderly = matches!(cause, Cause::Peer | Cause::Fault | Cause::Handler | Cause::Panic);
     let driven = deeds.closed.contains(&number);
     if orderly && !driven && peer.end == Some(End::Finished) {

@@ -107,8 +107,8 @@ pub(crate) struct Peer {
     plan: VecDeque<(usize, Option<Answer>)>,
     /// Each request that it will ever send.
     history: Vec<Asked>,
-    /// How many answers it must have had in the end, if it was let go for a stop.
-    pub(crate) due_at_stop: Option<u64>,
+    /// How many of its requests were there when a stop began.
+    pub(crate) asked_at_stop: Option<u32>,
     /// The answers that are owed, the next one first. Those of `plan` whose request is sent whole.
     owed: VecDeque<Answer>,
     /// The verbs it used.
@@ -145,7 +145,7 @@ impl Peer {
             sent: 0,
             plan: VecDeque::new(),
             history: Vec::new(),
-            due_at_stop: None,
+            asked_at_stop: None,
             owed: VecDeque::new(),
             verbs: Vec::new(),
             garbled: false,
@@ -375,14 +375,15 @@ impl Peer {
         Ok(())
     }
 
-    /// The server is told to stop: what has arrived there by now is to be answered.
+    /// The server is told to stop: what has arrived there by now is to be handled.
     pub(crate) fn note_stop(&mut self) {
         let Some(remote) = &self.remote else { return };
         if !remote.is_accepted() {
             return;
         }
         let arrived = self.sent - remote.on_its_way().min(self.sent);
-        self.due_at_stop = Some(self.answers_due(arrived as u64));
+        let whole = self.history.partition_point(|asked| asked.end <= arrived as u64);
+        self.asked_at_stop = Some(u32::try_from(whole).unwrap_or(u32::MAX));
     }
 
     /// How many answers it must have had once this many of its bytes were received.

@@ -170,6 +170,26 @@ impl Scene<'_> {
         }
     }
 
+    /// Many ask at once, and then the rest behind that: so sockets hold requests behind some that
+    /// wait for their answers.
+    pub(super) fn rush(&mut self) -> Result<(), String> {
+        for _ in 0..self.life.rng.below(10) {
+            self.come()?;
+        }
+        // They are accepted first.
+        for most in [None, None, None, Some(200), Some(200), Some(usize::MAX)] {
+            self.life.world.pass(Duration::from_millis(2));
+            self.turn()?;
+            self.check()?;
+            let Some(most) = most else { continue };
+            for peer in self.peers.iter_mut().filter(|peer| peer.temper != Temper::Dribbling) {
+                peer.send(most);
+            }
+        }
+        self.life.world.pass(Duration::from_millis(1));
+        Ok(())
+    }
+
     pub(super) fn stop(&mut self) -> Result<(), String> {
         if self.deeds.drain_began.is_some() {
             return Ok(());
@@ -177,13 +197,6 @@ impl Scene<'_> {
         // A receive that comes short has emptied the socket, as far as a server that stops knows.
         self.faults.stopping = true;
         self.life.world.set_faults(self.faults.clone());
-        if self.life.rng.chance(500) {
-            // Sockets often hold requests at that moment.
-            for peer in self.peers.iter_mut().filter(|peer| peer.temper != Temper::Dribbling) {
-                peer.send(usize::MAX);
-            }
-            self.life.world.pass(Duration::from_millis(1));
-        }
         self.peers.iter_mut().for_each(Peer::note_stop);
         self.deeds.drain_began = Some(self.life.world.now());
         if self.by_signals {

@@ -139,11 +139,18 @@ impl Scene<'_> {
         let most_peers = self.life.rng.len(1, 24);
         let closes = self.closes;
         // Some servers are stopped in the middle of everything.
-        let stop_at = self.life.rng.chance(400).then(|| self.life.rng.between(20, steps));
+        let stop_at = self.life.rng.chance(500).then(|| self.life.rng.between(20, steps));
         for step in 0..steps {
             self.life.step += 1;
             if Some(step) == stop_at {
+                if self.life.rng.chance(800) {
+                    self.rush()?;
+                }
                 self.stop()?;
+            }
+            // Answers come before the time for a stop is over.
+            if self.deeds.drain_began.is_some() && self.life.rng.chance(200) {
+                self.keep_promise();
             }
             match self.life.rng.below(100) {
                 0..=39 => self.turn()?,
@@ -172,7 +179,7 @@ impl Scene<'_> {
     }
 
     /// Another peer comes.
-    fn come(&mut self) -> Result<(), String> {
+    pub(super) fn come(&mut self) -> Result<(), String> {
         let number = u32::try_from(self.peers.len()).unwrap_or_default();
         let mut peer = Peer::new(number, &mut self.life.rng, self.habits);
         if self.habits.framing == FramingKind::Raw {
