@@ -114,6 +114,9 @@ pub(crate) struct Pool {
     reserve: Reserve,
     /// Capacity of all buffers that are lent out.
     lent: usize,
+    /// The most that it ever was, for simulations to judge refusals by.
+    #[cfg(myriapod_sim)]
+    most_lent: usize,
     limit: usize,
     /// Set where memory may have become spare.
     spare: bool,
@@ -122,7 +125,30 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(limit: usize, release: Release) -> Self {
         let reserve = Reserve::new(release);
-        Self { recv: Slab::new(), send: Slab::new(), reserve, lent: 0, limit, spare: false }
+        Self {
+            recv: Slab::new(),
+            send: Slab::new(),
+            reserve,
+            lent: 0,
+            #[cfg(myriapod_sim)]
+            most_lent: 0,
+            limit,
+            spare: false,
+        }
+    }
+
+    #[cfg(myriapod_sim)]
+    pub(crate) fn most_lent(&self) -> usize {
+        self.most_lent
+    }
+
+    /// Counts `bytes` as lent out, besides what is.
+    fn note_lent(&mut self, bytes: usize) {
+        self.lent += bytes;
+        #[cfg(myriapod_sim)]
+        {
+            self.most_lent = self.most_lent.max(self.lent);
+        }
     }
 
     /// Capacity in bytes of all buffers that connections hold.
@@ -206,7 +232,8 @@ impl Pool {
             self.reserve.put(std::mem::replace(&mut buffer.bytes, larger));
             self.spare = true;
         }
-        self.lent = others + buffer.bytes.capacity();
+        let grown = buffer.bytes.capacity() - capacity;
+        self.note_lent(grown);
         Ok(())
     }
 
@@ -289,13 +316,13 @@ impl Pool {
             return Err(PoolFull);
         }
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
-        self.lent += bytes.len();
         if sent > 0 {
             queue.sent = sent;
         }
         queue.len += bytes.len() - sent;
         queue.shared += bytes.len();
         queue.segments.push_back(Segment::Shared(Arc::clone(bytes)));
+        self.note_lent(bytes.len());
         Ok(())
     }
 
@@ -372,7 +399,7 @@ impl Pool {
         }
         let mut buffer = self.reserve.take(capacity, self.limit - self.lent);
         buffer.reserve_exact(capacity);
-        self.lent += buffer.capacity();
+        self.note_lent(buffer.capacity());
         Ok(buffer)
     }
 
@@ -383,7 +410,7 @@ impl Pool {
         }
         let mut buffer = Vec::new();
         buffer.reserve_exact(capacity);
-        self.lent += buffer.capacity();
+        self.note_lent(buffer.capacity());
         Ok(buffer)
     }
 

@@ -20,6 +20,9 @@ const LATE: Duration = Duration::from_millis(100);
 /// The most that one receive brings.
 const RECEIVE: u64 = 64 << 10;
 
+/// Replies that wait are gathered in buffers of this size at least.
+const SEGMENT: usize = 16 << 10;
+
 /// Bytes that have not been read for as long as this, when nothing goes wrong, were overlooked.
 const OVERLOOKED: Duration = Duration::from_millis(30);
 
@@ -254,7 +257,16 @@ pub(crate) fn at_close(
             !waits_to_send && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
         }
         Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
-        Cause::BufferLimit => limits.max_buffer_bytes < 1 << 20,
+        Cause::BufferLimit => {
+            let received = closing.received - closing.received_after;
+            let incoming = peer.buffer_needed(seat.handled, received);
+            let longest = limits.high_water + moment.longest_answer + 1000;
+            let outgoing = stalled.then_some(longest.max(SEGMENT) as u64);
+            let most_lent = moment.audit.most_lent as u64;
+            incoming
+                .max(outgoing)
+                .is_some_and(|needed| most_lent + needed > limits.max_buffer_bytes as u64)
+        }
         Cause::Drained => deeds.drain_began.is_some(),
         Cause::CutOff => cut_off,
         _ => false,

@@ -402,6 +402,18 @@ impl Peer {
         Some((begin, asked.header_end))
     }
 
+    /// The largest buffer that what waits of it may need, once so many of its requests are handled
+    /// and so many of its bytes received; none where nothing waits.
+    pub(crate) fn buffer_needed(&self, handled: u32, received: u64) -> Option<u64> {
+        let handled = handled as usize;
+        let begin = handled.checked_sub(1).and_then(|last| self.history.get(last));
+        let begin = begin.map_or(0, |last| last.end);
+        let waits = received.checked_sub(begin).filter(|waits| *waits > 0)?;
+        let whole = self.history.get(handled).map_or(0, |asked| asked.end - begin);
+        // One that is full grows for a byte more.
+        Some(whole.max(waits + 1))
+    }
+
     /// Ends its side of the stream.
     pub(crate) fn finish(&mut self) {
         if let Some(remote) = &self.remote

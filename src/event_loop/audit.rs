@@ -36,6 +36,8 @@ pub struct Audit {
     pub queued: u64,
     /// Unsent bytes of the longest queue.
     pub longest_queue: usize,
+    /// The most capacity that the buffers of all connections have had.
+    pub most_lent: usize,
     /// Bytes of all messages that were handled so far.
     pub decoded: u64,
     /// What other threads have asked for and the loop has not looked at.
@@ -53,6 +55,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             alarms: self.inbox.alarms(),
             ready: self.ready.len(),
             addresses: self.acceptor.addresses.len(),
+            most_lent: self.pool.most_lent(),
             decoded: self.engine.decoded,
             unheard: self.mailbox.len(),
             ..Audit::default()
