@@ -467,7 +467,7 @@ mod tests {
             pool.make_room(handle).unwrap();
             let mut bytes = pool.take_bytes(handle);
             capacities.push(bytes.capacity());
-            bytes.resize(bytes.capacity(), 7);
+            bytes.extend(vec![7; bytes.capacity() - bytes.len()]);
             assert!(pool.put_bytes(handle, bytes));
             assert_eq!(pool.lent(), *capacities.last().unwrap());
         }

@@ -482,13 +482,14 @@ mod tests {
             Head { content_encoding: "latin-1-and-much-longer", ..Head::json() },
             Head { content_encoding: "", ..Head::binary("") },
         ];
-        let lens = [0, 1, 9, 10, 11, 99, 100, 999, 1000, 12_345];
+        let lens: &[usize] =
+            if cfg!(miri) { &[0, 9, 10] } else { &[0, 1, 9, 10, 11, 99, 100, 999, 1000, 12_345] };
         let mut framing = JsonHeader::default();
         let mut expected = Vec::new();
         let mut out = Vec::new();
         for begun in &heads {
             for finished in &heads {
-                for len in lens {
+                for &len in lens {
                     let content: Vec<u8> = (0..len).map(|at| b"0123456"[at % 7]).collect();
                     expected.extend(plain(finished, &content));
                     let mark = framing.begin(&mut out, begun).unwrap();
@@ -535,27 +536,39 @@ mod tests {
 
     #[test]
     fn is_a_header_over_two_bytes_of_length_refused_and_cut_back() {
-        let fixed = plain(&Head::binary(""), b"").len() - 2;
-        let fits = "x".repeat(65_535 - fixed);
-        let over = "x".repeat(65_536 - fixed);
+        let extra = |len: usize| {
+            let mut extra = ExtraHeaders::new();
+            extra.push("key", &"x".repeat(len)).unwrap();
+            extra
+        };
+        let fixed = plain(&Head { extra: &extra(0), ..Head::json() }, b"").len() - 2;
+        let (fits, over) = (extra(65_535 - fixed), extra(65_536 - fixed));
+        is_cut_back(&Head { extra: &fits, ..Head::json() }, &Head { extra: &over, ..Head::json() });
+        // Miri would take minutes, since these are escaped each time.
+        if !cfg!(miri) {
+            let fixed = plain(&Head::binary(""), b"").len() - 2;
+            let over = "x".repeat(65_536 - fixed);
+            is_cut_back(&Head::binary(&over[1..]), &Head::binary(&over));
+        }
+    }
+
+    /// The first head is as long as one may be with no more than a digit of content.
+    fn is_cut_back(fits: &Head<'_>, over: &Head<'_>) {
         let mut framing = JsonHeader::default();
         let mut out = b"before".to_vec();
-        assert!(matches!(
-            framing.begin(&mut out, &Head::binary(&over)),
-            Err(EncodeError::HeaderTooLong)
-        ));
-        assert!(framing.encode(&mut out, &Head::binary(&over), b"").is_err());
-        assert!(encode(&mut out, &Head::binary(&over), b"").is_err());
+        assert!(matches!(framing.begin(&mut out, over), Err(EncodeError::HeaderTooLong)));
+        assert!(framing.encode(&mut out, over, b"").is_err());
+        assert!(encode(&mut out, over, b"").is_err());
         assert_eq!(out, b"before");
 
         let mark = framing.begin(&mut out, &Head::json()).unwrap();
         out.extend_from_slice(b"content");
-        assert!(framing.finish(&mut out, mark, &Head::binary(&over)).is_err());
+        assert!(framing.finish(&mut out, mark, over).is_err());
         assert_eq!(out, b"before");
         // One digit more than with no content: over again.
-        assert!(framing.encode(&mut out, &Head::binary(&fits), &[0; 10]).is_err());
+        assert!(framing.encode(&mut out, fits, &[0; 10]).is_err());
         assert_eq!(out, b"before");
-        framing.encode(&mut out, &Head::binary(&fits), &[0; 9]).unwrap();
+        framing.encode(&mut out, fits, &[0; 9]).unwrap();
         assert_eq!(out.get(6..8), Some(&[0xff, 0xff][..]));
     }
 

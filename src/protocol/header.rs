@@ -340,6 +340,11 @@ mod tests {
         wire
     }
 
+    /// All of them; under Miri, which is a thousand times slower, so many.
+    fn first<T>(all: &[T], under_miri: usize) -> &[T] {
+        if cfg!(miri) { &all[..under_miri] } else { all }
+    }
+
     fn is_predicted(framing: &mut JsonHeader, wire: &[u8]) -> bool {
         framing.predictor.predict(wire).is_some()
             || framing.predictor.predict_by_another(wire).is_some()
@@ -405,27 +410,33 @@ mod tests {
         let mut php = vec![0, u8::try_from(escaped.len()).unwrap()];
         php.extend_from_slice(escaped);
         php.extend_from_slice(b"123");
-        for learned in [wire("a", 42), wire("a", 100), wire("b", 5), wire("a", 0), php] {
-            framing.decode(&learned).unwrap();
-            for at in 0..=learned.len() {
+        let all = [wire("a", 42), php, wire("a", 100), wire("b", 5), wire("a", 0)];
+        for learned in first(&all, 2) {
+            // Under Miri: in the middle of the header, and around both of its ends.
+            let header_end = 2 + usize::from(learned[1]);
+            let told = |at: &usize| {
+                !cfg!(miri) || *at < 3 || *at == 50 || (header_end - 4..header_end + 2).contains(at)
+            };
+            framing.decode(learned).unwrap();
+            for at in (0..=learned.len()).filter(told) {
                 check(&mut framing, &learned[..at]);
             }
-            framing.decode(&learned).unwrap();
-            for len in [0, 1, 9, 10, 41, 42, 43, 99, 100, 101, 120, 121, 500] {
-                check(&mut framing, &wire("a", len));
-                check(&mut framing, &[wire("a", len), wire("b", len)].concat());
-                check(&mut framing, &learned);
+            framing.decode(learned).unwrap();
+            for len in first(&[0, 42, 9, 10, 121, 1, 41, 43, 99, 100, 101, 120, 500], 5) {
+                check(&mut framing, &wire("a", *len));
+                check(&mut framing, &[wire("a", *len), wire("b", *len)].concat());
+                check(&mut framing, learned);
             }
-            for at in 0..learned.len() {
+            for at in (0..learned.len()).filter(told) {
                 check(&mut framing, &learned[..at]);
-                for byte in [b'0', b'1', b'9', b'"', b' ', b'}', 0, 0xff] {
+                for byte in first(&[b'0', b'9', 0xff, b'1', b'"', b' ', b'}', 0], 3) {
                     let mut changed = learned.clone();
-                    changed[at] = byte;
+                    changed[at] = *byte;
                     check(&mut framing, &changed);
-                    check(&mut framing, &learned);
+                    check(&mut framing, learned);
                 }
             }
-            check(&mut framing, &[&learned[..], b"x"].concat());
+            check(&mut framing, &[learned, &b"x"[..]].concat());
             // JSON has no leading zeros.
             let mut zero = learned.clone();
             if let Some(at) = zero.windows(2).position(|digits| digits == b"42") {
@@ -434,7 +445,7 @@ mod tests {
                 check(&mut framing, &zero);
             }
         }
-        assert!(hits > 1000, "{hits}");
+        assert!(hits > if cfg!(miri) { 50 } else { 1000 }, "{hits}");
     }
 
     #[test]
@@ -442,7 +453,7 @@ mod tests {
         let mut framing = JsonHeader::default();
         framing.decode(&wire("used", 10)).unwrap();
         framing.decode(&wire("used", 10)).unwrap();
-        for round in 0..500 {
+        for round in 0..if cfg!(miri) { 60 } else { 500 } {
             framing.decode(&wire(&format!("new {round}"), 10)).unwrap();
             if round % 20 == 0 {
                 assert!(is_predicted(&mut framing, &wire("used", 10)), "round {round}");
