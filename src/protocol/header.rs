@@ -443,6 +443,10 @@ mod tests {
                 zero[at..at + 2].copy_from_slice(b"05");
                 zero.truncate(zero.len() - 37);
                 check(&mut framing, &zero);
+                // What follows 9 in ASCII is no ten.
+                let mut ten = [&learned[..], &[b'x'; 8]].concat();
+                ten[at + 1] = b':';
+                check(&mut framing, &ten);
             }
         }
         assert!(hits > if cfg!(miri) { 50 } else { 1000 }, "{hits}");
