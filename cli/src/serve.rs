@@ -151,10 +151,10 @@ where
     }
     let graceful = servers.run();
     let stats = servers.stats();
+    tell(&stats);
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }
-    tell(&stats);
     if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
 }
 
