@@ -31,7 +31,7 @@ const MANY: u64 = 1_000;
 
 const EXAMPLES: &str = "\
 Examples:
-  myriapod-bench compare                               everything: some 20 minutes
+  myriapod-bench compare                               everything: half an hour
   myriapod-bench compare --quick                       two short rounds
   myriapod-bench compare --peers myriapod,mio --jobs raw --rounds 10
   myriapod-bench compare --html compare.html";
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let mut notes = vec![
         format!("{}: {rounds} rounds of {} ms, interleaved; median (least to most) of each round's ratio against the yardstick, a C epoll loop that echoes bytes; no range where all rounds agree.", machine(), time.as_millis()),
-        "{processors}. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many: select watches descriptors below 1,024. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise. The yardstick keeps nothing for a connection: its bytes are what is left of whole pages.".replace("{processors}", &crate::servers::Processors::get().to_string()),
+        "{processors}. † where the server or the yardstick had work for less than 90 % of the time, so that the clients set the rate. – where a server cannot hold so many (select watches descriptors below 1,024), or the yardstick's figure is nothing. c-epoll-again is the yardstick once more: what it differs from 1.00 is noise. The yardstick keeps nothing for a connection: its bytes are what is left of whole pages.".replace("{processors}", &crate::servers::Processors::get().to_string()),
         format!("The host stole {stolen:.2} s of processor time in {:.0} s; runs that saw it: {}, repeated at once; still so, and left out: {}.", timed.elapsed().as_secs_f64(), noise.stolen, noise.dropped),
         format!("All of it took {:.1} minutes.", began.elapsed().as_secs_f64() / 60.0),
     ];
