@@ -21,9 +21,9 @@ const SEGMENT_CAPACITY: usize = 16 << 10;
 
 /// Where a connection's buffer is in the pool: an index, or nothing. 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Handle(u32);
+pub(crate) struct Lent(u32);
 
-impl Handle {
+impl Lent {
     pub(crate) const NONE: Self = Self(u32::MAX);
 
     #[inline]
@@ -46,8 +46,41 @@ pub(crate) struct RecvBuffer {
     pub(crate) needed: usize,
     /// Whether the header of the first message is whole.
     pub(crate) in_content: bool,
-    /// When the present deadline began; while reading is paused, the time already used up of it.
-    pub(crate) since: Tick,
+    /// How much of the present deadline is used up.
+    pub(crate) clock: Stopwatch,
+}
+
+/// The time that a peer has taken: it runs, or stands still while it is we who do not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopwatch {
+    /// It has run since then.
+    Running { since: Tick },
+    /// It stands still; so many ticks are used up.
+    Stopped { used: u32 },
+}
+
+impl Stopwatch {
+    /// One that has nothing used up.
+    pub(crate) fn new(now: Tick, runs: bool) -> Self {
+        if runs { Self::Running { since: now } } else { Self::Stopped { used: 0 } }
+    }
+
+    /// Lets it run or stand still from now on.
+    pub(crate) fn run(&mut self, now: Tick, runs: bool) {
+        *self = match *self {
+            Self::Running { since } if !runs => Self::Stopped { used: now.wrapping_sub(since) },
+            Self::Stopped { used } if runs => Self::Running { since: now.wrapping_sub(used) },
+            same => same,
+        };
+    }
+
+    /// Since when it would have run, had it never stood still; `None` while it does.
+    pub(crate) fn since(self) -> Option<Tick> {
+        match self {
+            Self::Running { since } => Some(since),
+            Self::Stopped { .. } => None,
+        }
+    }
 }
 
 impl RecvBuffer {
@@ -161,25 +194,25 @@ impl Pool {
         self.recv.len() + self.send.len()
     }
 
-    pub(crate) fn recv(&self, handle: Handle) -> Option<&RecvBuffer> {
+    pub(crate) fn recv(&self, handle: Lent) -> Option<&RecvBuffer> {
         self.recv.at(handle.0)
     }
 
-    pub(crate) fn recv_mut(&mut self, handle: Handle) -> Option<&mut RecvBuffer> {
+    pub(crate) fn recv_mut(&mut self, handle: Lent) -> Option<&mut RecvBuffer> {
         self.recv.at_mut(handle.0).map(|(_, buffer)| buffer)
     }
 
-    pub(crate) fn send(&self, handle: Handle) -> Option<&SendQueue> {
+    pub(crate) fn send(&self, handle: Lent) -> Option<&SendQueue> {
         self.send.at(handle.0)
     }
 
-    pub(crate) fn send_mut(&mut self, handle: Handle) -> Option<&mut SendQueue> {
+    pub(crate) fn send_mut(&mut self, handle: Lent) -> Option<&mut SendQueue> {
         self.send.at_mut(handle.0).map(|(_, queue)| queue)
     }
 
     /// Bytes that a send queue holds; none where there is no queue.
     #[inline]
-    pub(crate) fn queued(&self, handle: Handle) -> usize {
+    pub(crate) fn queued(&self, handle: Lent) -> usize {
         if handle.is_none() { 0 } else { self.send(handle).map_or(0, SendQueue::len) }
     }
 
@@ -190,20 +223,20 @@ impl Pool {
         bytes: &[u8],
         needed: usize,
         in_content: bool,
-        since: Tick,
-    ) -> Result<Handle, PoolFull> {
+        clock: Stopwatch,
+    ) -> Result<Lent, PoolFull> {
         let capacity = needed.min(FIRST_CAPACITY).max(bytes.len());
         let mut buffer = self.take(capacity)?;
         buffer.extend_from_slice(bytes);
-        let entry = RecvBuffer { bytes: buffer, start: 0, needed, in_content, since };
-        self.recv.insert(entry).map(handle).map_err(|_| PoolFull)
+        let entry = RecvBuffer { bytes: buffer, start: 0, needed, in_content, clock };
+        self.recv.insert(entry).map(lent).map_err(|_| PoolFull)
     }
 
     /// Drops what is decoded from the front and makes room for what is `needed`: the capacity
     /// doubles as bytes arrive, and its last step is exact.
     ///
     /// There is always room for one byte afterwards.
-    pub(crate) fn make_room(&mut self, handle: Handle) -> Result<(), PoolFull> {
+    pub(crate) fn make_room(&mut self, handle: Lent) -> Result<(), PoolFull> {
         let Some((_, buffer)) = self.recv.at_mut(handle.0) else { return Ok(()) };
         if buffer.start > 0 {
             buffer.bytes.drain(..buffer.start);
@@ -238,13 +271,13 @@ impl Pool {
     }
 
     /// The bytes of a receive buffer, to be put back with [`put_bytes`](Self::put_bytes).
-    pub(crate) fn take_bytes(&mut self, handle: Handle) -> Vec<u8> {
+    pub(crate) fn take_bytes(&mut self, handle: Lent) -> Vec<u8> {
         self.recv_mut(handle).map(|buffer| std::mem::take(&mut buffer.bytes)).unwrap_or_default()
     }
 
     /// Puts back what [`take_bytes`](Self::take_bytes) took; its capacity must not have changed.
     /// Returns whether there still is a buffer to put it into; the pool has it back in any case.
-    pub(crate) fn put_bytes(&mut self, handle: Handle, bytes: Vec<u8>) -> bool {
+    pub(crate) fn put_bytes(&mut self, handle: Lent, bytes: Vec<u8>) -> bool {
         let Some(buffer) = self.recv_mut(handle) else {
             self.put(bytes);
             return false;
@@ -254,7 +287,7 @@ impl Pool {
     }
 
     /// Takes a receive buffer back.
-    pub(crate) fn return_recv(&mut self, handle: Handle) {
+    pub(crate) fn return_recv(&mut self, handle: Lent) {
         if let Some(key) = self.recv.at_mut(handle.0).map(|(key, _)| key)
             && let Some(buffer) = self.recv.remove(key)
         {
@@ -263,7 +296,7 @@ impl Pool {
     }
 
     /// Lends an empty send queue.
-    pub(crate) fn lend_send(&mut self, stalled_since: Tick) -> Result<Handle, PoolFull> {
+    pub(crate) fn lend_send(&mut self, stalled_since: Tick) -> Result<Lent, PoolFull> {
         let queue = SendQueue {
             segments: VecDeque::new(),
             sent: 0,
@@ -272,11 +305,11 @@ impl Pool {
             stalled_since,
             over_since: None,
         };
-        self.send.insert(queue).map(handle).map_err(|_| PoolFull)
+        self.send.insert(queue).map(lent).map_err(|_| PoolFull)
     }
 
     /// Appends a copy of `bytes` to a send queue: all of them or, where there is no room, none.
-    pub(crate) fn queue(&mut self, to: Handle, bytes: &[u8]) -> Result<(), PoolFull> {
+    pub(crate) fn queue(&mut self, to: Lent, bytes: &[u8]) -> Result<(), PoolFull> {
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
         let room = match queue.segments.back() {
             Some(Segment::Own(last)) => last.capacity() - last.len(),
@@ -304,22 +337,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Appends a pushed message to a send queue, of which `sent` bytes are sent already; the queue
-    /// is empty where that is not 0. Each queue counts the bytes, though they are shared.
-    pub(crate) fn queue_shared(
-        &mut self,
-        to: Handle,
-        bytes: &Arc<[u8]>,
-        sent: usize,
-    ) -> Result<(), PoolFull> {
+    /// Appends a pushed message to a send queue. Each queue counts the bytes, though they are shared.
+    pub(crate) fn queue_shared(&mut self, to: Lent, bytes: &Arc<[u8]>) -> Result<(), PoolFull> {
         if self.lent + bytes.len() > self.limit {
             return Err(PoolFull);
         }
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
-        if sent > 0 {
-            queue.sent = sent;
-        }
-        queue.len += bytes.len() - sent;
+        queue.len += bytes.len();
         queue.shared += bytes.len();
         queue.segments.push_back(Segment::Shared(Arc::clone(bytes)));
         self.note_lent(bytes.len());
@@ -327,7 +351,7 @@ impl Pool {
     }
 
     /// Bytes of the pushed messages of which nothing is sent.
-    pub(crate) fn droppable(&self, of: Handle) -> usize {
+    pub(crate) fn droppable(&self, of: Lent) -> usize {
         let Some(queue) = self.send(of) else { return 0 };
         match queue.segments.front() {
             Some(Segment::Shared(first)) if queue.sent > 0 => queue.shared - first.len(),
@@ -337,7 +361,7 @@ impl Pool {
 
     /// Drops the oldest pushed message of which nothing is sent. Returns its length, or `None`
     /// where there is none.
-    pub(crate) fn drop_oldest_push(&mut self, from: Handle) -> Option<usize> {
+    pub(crate) fn drop_oldest_push(&mut self, from: Lent) -> Option<usize> {
         let (_, queue) = self.send.at_mut(from.0)?;
         let begun = usize::from(queue.sent > 0);
         let mut segments = queue.segments.iter().skip(begun);
@@ -350,7 +374,7 @@ impl Pool {
     }
 
     /// Marks `sent` bytes of a queue as sent `now` and takes back the segments that are done with.
-    pub(crate) fn advance(&mut self, handle: Handle, sent: usize, now: Tick) {
+    pub(crate) fn advance(&mut self, handle: Lent, sent: usize, now: Tick) {
         let Some((_, queue)) = self.send.at_mut(handle.0) else { return };
         if sent > 0 {
             queue.stalled_since = now;
@@ -379,7 +403,7 @@ impl Pool {
     }
 
     /// Takes a send queue back, with whatever it still holds; returns how many bytes that was.
-    pub(crate) fn return_send(&mut self, handle: Handle) -> usize {
+    pub(crate) fn return_send(&mut self, handle: Lent) -> usize {
         let Some(key) = self.send.at_mut(handle.0).map(|(key, _)| key) else { return 0 };
         let Some(queue) = self.send.remove(key) else { return 0 };
         self.spare = true;
@@ -441,8 +465,8 @@ impl Pool {
     }
 }
 
-fn handle(key: Key) -> Handle {
-    Handle(key.index())
+fn lent(key: Key) -> Lent {
+    Lent(key.index())
 }
 
 #[cfg(test)]
@@ -452,7 +476,7 @@ mod history;
 mod tests {
     use super::*;
 
-    fn unsent(pool: &Pool, handle: Handle) -> Vec<u8> {
+    fn unsent(pool: &Pool, handle: Lent) -> Vec<u8> {
         pool.send(handle).unwrap().slices().flatten().copied().collect()
     }
 
@@ -460,7 +484,8 @@ mod tests {
     fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
         let mut pool = Pool::new(10 << 20, |_| 0);
         let needed = 1_000_100;
-        let handle = pool.lend_recv(b"the beginning", needed, true, 0).unwrap();
+        let handle =
+            pool.lend_recv(b"the beginning", needed, true, Stopwatch::new(0, true)).unwrap();
         assert_eq!(pool.lent(), FIRST_CAPACITY, "an announced length alone reserves nothing");
         let mut capacities = Vec::new();
         while pool.recv(handle).unwrap().unread().len() < needed {
@@ -481,7 +506,7 @@ mod tests {
     #[test]
     fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
         let mut pool = Pool::new(1 << 20, |_| 0);
-        let handle = pool.lend_recv(b"donerest", 8, false, 0).unwrap();
+        let handle = pool.lend_recv(b"donerest", 8, false, Stopwatch::new(0, true)).unwrap();
         pool.recv_mut(handle).unwrap().start = 4;
         pool.recv_mut(handle).unwrap().needed = 20;
         pool.make_room(handle).unwrap();
@@ -497,7 +522,7 @@ mod tests {
     #[test]
     fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
         let mut pool = Pool::new(1 << 20, |_| 0);
-        let handle = pool.lend_recv(b"some bytes", 100, false, 0).unwrap();
+        let handle = pool.lend_recv(b"some bytes", 100, false, Stopwatch::new(0, true)).unwrap();
         let bytes = pool.take_bytes(handle);
         pool.return_recv(handle);
         assert!(!pool.put_bytes(handle, bytes), "there is no place for it any more");
@@ -521,9 +546,12 @@ mod tests {
     #[test]
     fn does_a_refused_buffer_cost_nothing() {
         let mut pool = Pool::new(100_000, |_| 0);
-        let handle = pool.lend_recv(&[1; 60_000], 200_000, true, 0).unwrap();
+        let handle = pool.lend_recv(&[1; 60_000], 200_000, true, Stopwatch::new(0, true)).unwrap();
         let lent = pool.lent();
-        assert_eq!(pool.lend_recv(&[1; 60_000], 60_001, true, 0), Err(PoolFull));
+        assert_eq!(
+            pool.lend_recv(&[1; 60_000], 60_001, true, Stopwatch::new(0, true)),
+            Err(PoolFull)
+        );
         let mut bytes = pool.take_bytes(handle);
         bytes.resize(bytes.capacity(), 2);
         pool.put_bytes(handle, bytes);
@@ -536,10 +564,12 @@ mod tests {
     #[test]
     fn does_a_used_buffer_not_lead_over_the_limit() {
         let mut pool = Pool::new(100_000, |_| 0);
-        let used = pool.lend_recv(&[1; FIRST_CAPACITY], FIRST_CAPACITY, false, 0).unwrap();
+        let used = pool
+            .lend_recv(&[1; FIRST_CAPACITY], FIRST_CAPACITY, false, Stopwatch::new(0, true))
+            .unwrap();
         pool.return_recv(used);
-        let large = pool.lend_recv(&[1; 80_000], 80_000, false, 0).unwrap();
-        let small = pool.lend_recv(b"x", 2, false, 0).unwrap();
+        let large = pool.lend_recv(&[1; 80_000], 80_000, false, Stopwatch::new(0, true)).unwrap();
+        let small = pool.lend_recv(b"x", 2, false, Stopwatch::new(0, true)).unwrap();
         assert!(pool.lent() <= 100_000, "{} bytes", pool.lent());
         pool.return_recv(large);
         pool.return_recv(small);

@@ -1,84 +1,298 @@
-//! What is kept for one connection, and the engine that turns its bytes into replies.
+//! One connection as a state machine: facts in, decisions out; no socket and no clock.
 //!
-//! Sans-IO: received bytes go in, encoded replies and a decision come out. The event loop does the
-//! receiving and sending.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! ```text
+//!             enter                 Asked                 nothing is unsent
+//!  arriving ────────▶ Open ───────────────────▶ Closing ───────────────────▶ lingering ──▶ gone
+//!                     │  ▲                         ▲                             ▲
+//!            Deferred │  │ Answered          Asked │                             │
+//!                     ▼  │                         │      the loop stops, and     │
+//!                   Waiting ───────────────────────┤      nothing is in flight    │
+//!                     │                            │      (from Open) ────────────┘
+//!          SendFailed ▼                            │
+//!                 Unsendable ──────────────────────┴──▶ gone, without lingering
+//! ```
+//!
+//! The peer's end ([`Fact::EndSeen`]) is no state: requests that came before it are still answered.
+//! Then the connection is gone; there is nobody left to linger for.
+//!
+//! The loop tells [`Connection::step`] what happened, and asks [`Connection::decide`] what to do
+//! once nothing more is to be told. Invariants, which `step` asserts in debug builds:
+//!
+//! 1. `Closing`: no receive buffer, not on the ready list, not paused. Nothing is read any more.
+//! 2. `Unsendable`: no send queue, not paused. Nothing is sent any more.
+//! 3. On the ready list: there is a receive buffer.
+//! 4. `Waiting`: not on the ready list. The next message waits for the reply.
 
 use myriapod_sys::Interest;
 
-use crate::buffer::Handle;
-use crate::config::Config;
+use crate::buffer::Lent;
 use crate::groups;
-use crate::handler::{ConnectionId, Desk, Handler, HandlerError, HandlerResult, Reply};
-use crate::log::{LogEvent, LogHook};
-use crate::protocol::{Decoded, Frame, Framing, Message, ProtocolError};
-use crate::reserve::Release;
-use crate::slab::Key;
-use crate::stats::{Cause, Stats};
+use crate::stats::Cause;
 use crate::timer::{Tick, TimerLinks};
 
-/// What the engine keeps for one connection, beside its socket.
+/// What a loop keeps for one open connection, beside its socket.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     pub(crate) timer: TimerLinks,
     /// The unfinished message, if there is one.
-    pub(crate) recv: Handle,
-    /// The unsent replies, if there are any.
-    pub(crate) send: Handle,
-    /// When bytes last arrived or a queued reply last went out; while lingering, when that began.
-    pub(crate) last_active: Tick,
-    /// The sequence number of the deferred reply that the next message waits for, 0 for none;
-    /// while lingering, the bytes that may still be read and dropped.
-    pub(crate) pending: u32,
+    pub(crate) recv: Lent,
+    /// What is unsent, if there is anything.
+    pub(crate) send: Lent,
     /// Which entry of the table of addresses counts this connection.
     pub(crate) address: u32,
     /// The head of the list of its groups.
     pub(crate) groups: u32,
-    /// Set once the connection is to be closed as soon as its replies are sent.
-    pub(crate) closing: Option<Cause>,
-    pub(crate) phase: Phase,
-    /// The peer has shut down its sending side.
-    pub(crate) end_seen: bool,
-    /// Not read from until the queue is below the low-water mark.
-    pub(crate) paused: bool,
-    /// On the ready list: the receive buffer may hold whole messages.
-    pub(crate) ready: bool,
-    /// Closed once the deferred reply is sent.
-    pub(crate) last_reply: bool,
+    state: State,
+    /// The number of the listener that it came through, with [`Marks::ACCEPTED`].
+    listener: u16,
+    marks: Marks,
     /// The handler's own.
-    pub(crate) state: S,
+    pub(crate) own: S,
 }
 
-/// How far a connection is.
+/// How far a connection is. Bytes last went in either direction at `active`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+enum State {
     /// Messages and replies.
-    Open,
-    /// Sending failed: what has arrived is still handled, replies are dropped.
-    Unsendable,
-    /// Our side is shut down; what arrives is dropped.
-    Lingering,
+    Open { active: Tick },
+    /// The next message waits for the reply with this number. With `last`, the connection is closed
+    /// behind that reply.
+    Waiting { active: Tick, sequence: u32, last: bool },
+    /// Sending failed: what has arrived is still handled, and replies are dropped.
+    Unsendable { active: Tick },
+    /// Nothing is read any more; what is unsent goes out first. Without `linger`, sending has failed:
+    /// there is nothing left that a reset could destroy.
+    Closing { active: Tick, cause: Cause, linger: bool },
+}
+
+/// What else is known of a connection. All are independent but for the invariants above.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    const NONE: Self = Self(0);
+    /// The peer has shut down its sending side.
+    const END_SEEN: Self = Self(1);
+    /// Not read from until the queue is below the low-water mark.
+    const PAUSED: Self = Self(1 << 1);
+    /// On the ready list: the receive buffer may hold whole messages.
+    const READY: Self = Self(1 << 2);
+    /// On the list of those whose queue is sent at the end of the turn.
+    const UNSENT: Self = Self(1 << 3);
+    /// It has a timer of the handler's.
+    const TIMER: Self = Self(1 << 4);
+    /// A listener accepted it.
+    const ACCEPTED: Self = Self(1 << 5);
+    /// We connected to the peer.
+    const CONNECTED: Self = Self(1 << 6);
+
+    const fn has(self, marks: Self) -> bool {
+        self.0 & marks.0 != 0
+    }
+
+    const fn and(self, marks: Self) -> Self {
+        Self(self.0 | marks.0)
+    }
+
+    fn set(&mut self, marks: Self, on: bool) {
+        self.0 = if on { self.0 | marks.0 } else { self.0 & !marks.0 };
+    }
+}
+
+impl std::fmt::Debug for Marks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = ["end_seen", "paused", "ready", "unsent", "timer", "accepted", "connected"];
+        let set = names.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
+        f.debug_set().entries(set.map(|(_, name)| name)).finish()
+    }
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Accepted by the listener with this number.
+    Accepted(u16),
+    /// We connected to the peer.
+    Connected,
+    /// Given to the loop as a connected socket.
+    Adopted,
+}
+
+/// Something that happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// The peer has shut down its sending side.
+    EndSeen,
+    /// The reply to its last message comes later.
+    Deferred { sequence: u32, last: bool },
+    /// That reply is there.
+    Answered,
+    /// It is to be closed, for this cause, behind what is unsent.
+    Asked(Cause),
+    /// The peer takes no more bytes.
+    SendFailed,
+    /// Its queue has reached the high-water mark.
+    QueueHigh,
+    /// Its queue is down to the low-water mark.
+    QueueLow,
+    /// Its receive buffer may hold whole messages, and it waits for its turn.
+    Ready,
+    /// Its turn has come.
+    Turn,
+}
+
+/// What is known of a socket after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Socket {
+    /// It holds nothing more: a receive came short, or would have blocked.
+    Empty,
+    /// It may hold more.
+    MayHoldMore,
+}
+
+/// What is to be done about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Watch its socket for this.
+    Watch(Interest),
+    /// The same; but if it is watched for reading now, it stays so until something comes.
+    WatchOrStay(Interest),
+    /// The same, and the loop is being stopped: the socket may hold requests, so receive once more.
+    LookAgain(Interest),
+    /// Its replies are sent: shut down our side, then read on for a while and drop what comes.
+    Linger(Cause),
+    /// Close it.
+    Close(Cause),
 }
 
 impl<S> Connection<S> {
-    pub(crate) fn new(state: S, address: u32, now: Tick) -> Self {
+    pub(crate) fn new(own: S, origin: Origin, address: u32, now: Tick) -> Self {
+        let (listener, marks) = match origin {
+            Origin::Accepted(listener) => (listener, Marks::ACCEPTED),
+            Origin::Connected => (0, Marks::CONNECTED),
+            Origin::Adopted => (0, Marks::NONE),
+        };
         Self {
             timer: TimerLinks::UNARMED,
-            recv: Handle::NONE,
-            send: Handle::NONE,
-            last_active: now,
-            pending: 0,
+            recv: Lent::NONE,
+            send: Lent::NONE,
             address,
             groups: groups::NONE,
-            closing: None,
-            phase: Phase::Open,
-            end_seen: false,
-            paused: false,
-            ready: false,
-            last_reply: false,
-            state,
+            state: State::Open { active: now },
+            listener,
+            marks,
+            own,
         }
+    }
+
+    /// How it came about.
+    #[inline]
+    pub(crate) fn origin(&self) -> Origin {
+        if self.marks.has(Marks::ACCEPTED) {
+            Origin::Accepted(self.listener)
+        } else if self.marks.has(Marks::CONNECTED) {
+            Origin::Connected
+        } else {
+            Origin::Adopted
+        }
+    }
+
+    /// Notes what happened. Several facts may follow one another before [`decide`](Self::decide)
+    /// says what to do about them.
+    pub(crate) fn step(&mut self, fact: Fact) {
+        let active = self.active();
+        match fact {
+            Fact::EndSeen => self.marks.set(Marks::END_SEEN, true),
+            Fact::Deferred { sequence, last } => {
+                if let State::Open { .. } = self.state {
+                    self.marks.set(Marks::READY, false);
+                    self.state = State::Waiting { active, sequence, last };
+                }
+            }
+            Fact::Answered => {
+                if let State::Waiting { .. } = self.state {
+                    self.state = State::Open { active };
+                }
+            }
+            Fact::Asked(cause) => match self.state {
+                // The first cause is the one that is told.
+                State::Closing { .. } => {}
+                State::Unsendable { .. } | State::Open { .. } | State::Waiting { .. } => {
+                    let linger = !matches!(self.state, State::Unsendable { .. });
+                    self.marks.set(Marks::PAUSED.and(Marks::READY), false);
+                    self.state = State::Closing { active, cause, linger };
+                }
+            },
+            Fact::SendFailed => {
+                self.marks.set(Marks::PAUSED, false);
+                match self.state {
+                    // An answer that was deferred would come for nobody.
+                    State::Open { .. } | State::Waiting { .. } | State::Unsendable { .. } => {
+                        self.state = State::Unsendable { active };
+                    }
+                    State::Closing { cause, .. } => {
+                        self.state = State::Closing { active, cause, linger: false };
+                    }
+                }
+            }
+            Fact::QueueHigh => {
+                let reads = matches!(self.state, State::Open { .. } | State::Waiting { .. });
+                self.marks.set(Marks::PAUSED, reads || self.marks.has(Marks::PAUSED));
+            }
+            Fact::QueueLow => self.marks.set(Marks::PAUSED, false),
+            Fact::Ready => {
+                let reads = matches!(self.state, State::Open { .. } | State::Unsendable { .. });
+                self.marks.set(Marks::READY, reads && !self.recv.is_none());
+            }
+            Fact::Turn => self.marks.set(Marks::READY, false),
+        }
+    }
+
+    /// What to do now, given what is known of its socket. `draining`: the loop is being stopped, and
+    /// this connection is to end once nothing of it is in flight.
+    pub(crate) fn decide(&self, socket: Socket, draining: bool) -> Decision {
+        self.check();
+        if self.send.is_none() {
+            match self.state {
+                State::Closing { cause, linger, .. } if self.is_ended() || !linger => {
+                    return Decision::Close(cause);
+                }
+                State::Closing { cause, .. } => return Decision::Linger(cause),
+                State::Open { .. } | State::Unsendable { .. }
+                    if self.is_ended() && !self.is_ready() =>
+                {
+                    return Decision::Close(Cause::Peer);
+                }
+                State::Open { .. } | State::Unsendable { .. } if draining && self.is_quiet() => {
+                    return match socket {
+                        Socket::MayHoldMore => Decision::LookAgain(self.interest()),
+                        Socket::Empty => Decision::Linger(Cause::Drained),
+                    };
+                }
+                _ => {}
+            }
+        }
+        match self.state {
+            // The answer may well be faster than whatever comes next.
+            State::Waiting { .. } if !self.is_paused() => Decision::WatchOrStay(self.interest()),
+            _ => Decision::Watch(self.interest()),
+        }
+    }
+
+    /// The invariants at the top of this file.
+    fn check(&self) {
+        let closing = matches!(self.state, State::Closing { .. });
+        let unsendable = matches!(self.state, State::Unsendable { .. });
+        let waiting = matches!(self.state, State::Waiting { .. });
+        debug_assert!(
+            !closing || self.recv.is_none() && !self.is_ready() && !self.is_paused(),
+            "1: {:?} {:?}",
+            self.state,
+            self.marks
+        );
+        debug_assert!(!unsendable || self.send.is_none() && !self.is_paused(), "2");
+        debug_assert!(!self.is_ready() || !self.recv.is_none(), "3");
+        debug_assert!(!waiting || !self.is_ready(), "4");
     }
 
     /// What the socket should be watched for: the one place that decides it.
@@ -88,7 +302,8 @@ impl<S> Connection<S> {
         if self.wants_to_read() {
             interest = Interest::READABLE;
         }
-        if !self.send.is_none() {
+        // What was queued in this turn is sent at its end, whatever the socket says.
+        if !self.send.is_none() && !self.marks.has(Marks::UNSENT) {
             interest = interest | Interest::WRITABLE;
         }
         interest
@@ -98,324 +313,149 @@ impl<S> Connection<S> {
     /// be read from again within a turn or two, but is not read from meanwhile.
     #[inline]
     pub(crate) fn wants_to_read(&self) -> bool {
-        match self.phase {
-            Phase::Lingering => true,
-            Phase::Open | Phase::Unsendable => {
-                !self.end_seen && !self.paused && self.closing.is_none() && self.pending == 0
-            }
-        }
+        let reads = matches!(self.state, State::Open { .. } | State::Unsendable { .. });
+        reads && !self.marks.has(Marks::END_SEEN.and(Marks::PAUSED))
     }
 
     /// Whether it is we who do not read on, so that the peer is not late.
     #[inline]
     pub(crate) fn is_held(&self) -> bool {
-        self.paused || self.is_deferred()
+        self.is_paused() || self.is_waiting()
     }
 
     /// Whether its next message waits for a deferred reply.
     #[inline]
-    pub(crate) fn is_deferred(&self) -> bool {
-        self.phase != Phase::Lingering && self.pending != 0
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Whether it waits for the deferred reply with this number; if so, whether that is its last.
+    pub(crate) fn waits_for(&self, number: u32) -> Option<bool> {
+        match self.state {
+            State::Waiting { sequence, last, .. } if sequence == number => Some(last),
+            _ => None,
+        }
+    }
+
+    /// Whether it is being closed, or nothing can be sent to it any more.
+    pub(crate) fn is_deaf(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Unsendable { .. })
+    }
+
+    /// Whether replies can be sent to it.
+    #[inline]
+    pub(crate) fn takes_replies(&self) -> bool {
+        !matches!(self.state, State::Unsendable { .. } | State::Closing { linger: false, .. })
+    }
+
+    /// Whether it is to be closed once all is sent.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
+    }
+
+    /// Why it is being closed, if it is.
+    pub(crate) fn closing_cause(&self) -> Option<Cause> {
+        match self.state {
+            State::Closing { cause, .. } => Some(cause),
+            _ => None,
+        }
     }
 
     /// Whether it is open, with nothing unfinished in either direction and nothing in the way.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        // One branch for all the flags.
-        let open = self.phase == Phase::Open;
-        self.closing.is_none()
+        let in_the_way = Marks::END_SEEN.and(Marks::PAUSED).and(Marks::READY).and(Marks::UNSENT);
+        matches!(self.state, State::Open { .. })
+            && !self.marks.has(in_the_way)
             && self.recv.is_none()
             && self.send.is_none()
-            && self.pending == 0
-            && !(!open | self.end_seen | self.paused | self.ready)
     }
 
     /// Whether nothing of a message or reply is in flight, as far as we know.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.phase != Phase::Lingering
-            && self.recv.is_none()
-            && self.send.is_none()
-            && !self.ready
-            && self.pending == 0
-            && self.closing.is_none()
+    fn is_quiet(&self) -> bool {
+        let at_rest = matches!(self.state, State::Open { .. } | State::Unsendable { .. });
+        at_rest && self.recv.is_none() && self.send.is_none() && !self.is_ready()
+    }
+
+    /// When bytes last went in either direction.
+    #[inline]
+    pub(crate) fn active(&self) -> Tick {
+        match self.state {
+            State::Open { active }
+            | State::Waiting { active, .. }
+            | State::Unsendable { active }
+            | State::Closing { active, .. } => active,
+        }
+    }
+
+    /// Bytes went in one direction.
+    #[inline]
+    pub(crate) fn touch(&mut self, now: Tick) {
+        match &mut self.state {
+            State::Open { active }
+            | State::Waiting { active, .. }
+            | State::Unsendable { active }
+            | State::Closing { active, .. } => *active = now,
+        }
+    }
+
+    /// Whether the peer has shut down its sending side.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.marks.has(Marks::END_SEEN)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.marks.has(Marks::PAUSED)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.marks.has(Marks::READY)
+    }
+
+    /// Puts it on the list of those whose queue is sent at the end of the turn. Returns whether it
+    /// was not there before.
+    pub(crate) fn list_unsent(&mut self) -> bool {
+        let was_listed = self.marks.has(Marks::UNSENT);
+        self.marks.set(Marks::UNSENT, true);
+        !was_listed
+    }
+
+    /// It is taken off that list.
+    pub(crate) fn unlist_unsent(&mut self) {
+        self.marks.set(Marks::UNSENT, false);
+    }
+
+    /// Whether its queue is sent at the end of the turn.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.marks.has(Marks::UNSENT)
+    }
+
+    /// Whether it has a timer of the handler's.
+    pub(crate) fn has_timer(&self) -> bool {
+        self.marks.has(Marks::TIMER)
+    }
+
+    pub(crate) fn set_has_timer(&mut self, has: bool) {
+        self.marks.set(Marks::TIMER, has);
     }
 }
 
-/// What became of the bytes that were looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// How many bytes at the front are done with.
-    pub(crate) consumed: usize,
-    pub(crate) next: Next,
+/// What is left of a connection whose conversation is over: our side is shut down, and what still
+/// arrives is read and dropped. Closing with unread input would reset the connection, and the reset
+/// may destroy the last reply.
+#[derive(Debug)]
+pub(crate) struct Lingering {
+    pub(crate) timer: TimerLinks,
+    /// Which entry of the table of addresses counts it.
+    pub(crate) address: u32,
+    /// Bytes that may still be read and dropped.
+    pub(crate) left: u32,
 }
 
-/// What is to be done with the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// There is no rest.
-    Nothing,
-    /// It begins a message; look again when `needed` bytes are there.
-    Partial { needed: usize, in_content: bool },
-    /// It may hold whole messages, but it is others' turn, or enough replies wait.
-    More,
-    /// It waits for the reply that was deferred.
-    Deferred,
-    /// Close the connection once its replies are sent, and drop the rest.
-    Close(Cause),
-}
-
-/// The shared send buffer gives back at once what it grew beyond this.
-const OUT_CAPACITY: usize = 256 << 10;
-
-/// What it grew beyond this, it gives back once that is not needed any more.
-const OUT_KEPT: usize = 16 << 10;
-
-/// Decodes, asks the handler, and gathers the replies. One for each event loop.
-pub(crate) struct Engine<H, F> {
-    pub(crate) handler: H,
-    pub(crate) framing: F,
-    /// Of the message that is being answered.
-    pub(crate) frame: Frame,
-    /// The shared send buffer: the replies of the event that is being handled.
-    pub(crate) out: Vec<u8>,
-    /// The most of it that was in use since the last step of giving memory back.
-    pub(crate) out_used: usize,
-    pub(crate) desk: Desk,
-    pub(crate) config: Config,
-    pub(crate) stats: Stats,
-    /// Bytes of the messages that were handled, for simulations to add up.
-    #[cfg(myriapod_sim)]
-    pub(crate) decoded: u64,
-    pub(crate) log: Option<LogHook>,
-    pub(crate) log_messages: bool,
-    /// Which of the server's loops this is.
-    pub(crate) event_loop: u16,
-}
-
-impl<H: Handler, F: Framing> Engine<H, F> {
-    #[inline]
-    pub(crate) fn id(&self, key: Key) -> ConnectionId {
-        ConnectionId { event_loop: self.event_loop, key }
-    }
-
-    /// Handles the whole messages at the front of `bytes`. `queued` is what the connection has
-    /// yet to send already.
-    pub(crate) fn process(
-        &mut self,
-        id: ConnectionId,
-        state: &mut H::State,
-        bytes: &[u8],
-        queued: usize,
-    ) -> Progress {
-        let mut consumed = 0;
-        let mut budget = self.config.limits.messages_per_event;
-        loop {
-            let rest = bytes.get(consumed..).unwrap_or_default();
-            if rest.is_empty() {
-                return Progress { consumed, next: Next::Nothing };
-            }
-            if budget == 0 || queued + self.out.len() >= self.config.limits.high_water {
-                return Progress { consumed, next: Next::More };
-            }
-            if !self.framing.predict(rest, &mut self.frame) {
-                match self.framing.decode(rest) {
-                    Ok(Decoded::Message(frame)) => self.frame = frame,
-                    Ok(Decoded::Incomplete { needed, in_content }) => {
-                        return Progress { consumed, next: Next::Partial { needed, in_content } };
-                    }
-                    Err(error) => {
-                        self.refuse(id, &error);
-                        return Progress { consumed, next: Next::Close(Cause::Fault) };
-                    }
-                }
-            }
-            consumed += self.frame.len();
-            budget -= 1;
-            if let Some(cause) = self.answer::<false>(id, state, rest) {
-                return Progress { consumed, next: Next::Close(cause) };
-            }
-            if self.desk.is_deferred() {
-                return Progress { consumed, next: Next::Deferred };
-            }
-        }
-    }
-
-    /// Whether `bytes` are exactly one message, of a kind that can be told at little cost. It is then
-    /// to be [answered](Self::answer).
-    #[inline]
-    pub(crate) fn is_predicted(&mut self, bytes: &[u8]) -> bool {
-        self.framing.predict(bytes, &mut self.frame) && self.frame.len() == bytes.len()
-    }
-
-    /// Lets the handler answer the message that `bytes` start with and `frame` describes. Returns
-    /// why the connection is to be closed, if it is.
-    ///
-    /// `ORDINARY` changes nothing but makes this two functions, each with one caller: so the handler
-    /// is inlined into both, whatever its size.
-    #[inline(always)]
-    pub(crate) fn answer<const ORDINARY: bool>(
-        &mut self,
-        id: ConnectionId,
-        state: &mut H::State,
-        bytes: &[u8],
-    ) -> Option<Cause> {
-        self.stats.messages += 1;
-        #[cfg(myriapod_sim)]
-        {
-            self.decoded += self.frame.len() as u64;
-        }
-        if self.log_messages {
-            self.tell_of(id, bytes);
-        }
-        let start = self.out.len();
-        // A handler that panics may leave its own state half-changed; only its connection, which
-        // is closed, sees that again. The buffer is cut back below.
-        let result = catch_unwind(AssertUnwindSafe(|| self.call_handler(id, state, bytes)));
-        let close = match result {
-            Ok((Ok(()), replied, close)) => {
-                self.stats.replies += u64::from(replied);
-                close
-            }
-            Ok((Err(error), _, close)) => {
-                self.out.truncate(start);
-                self.desk.take_deferred();
-                self.reply_error(id, &error);
-                close
-            }
-            Err(_panic) => {
-                self.out.truncate(start);
-                self.desk.take_deferred();
-                self.tell(&LogEvent::HandlerPanic { id });
-                return Some(Cause::Panic);
-            }
-        };
-        if self.desk.is_deferred() {
-            // Only the deferred reply is the one to close after.
-            self.desk.note_close(close);
-            return None;
-        }
-        let answered = self.out.len() > start;
-        (close || (self.config.one_shot && answered)).then_some(Cause::Handler)
-    }
-
-    /// Returns the handler's result, whether it replied, and whether it wants to close.
-    #[inline(always)]
-    fn call_handler(
-        &mut self,
-        id: ConnectionId,
-        state: &mut H::State,
-        bytes: &[u8],
-    ) -> (HandlerResult, bool, bool) {
-        let message = Message::new(bytes, &self.frame);
-        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.desk, id);
-        let result = self.handler.on_message(state, message, &mut reply);
-        (result, reply.is_replied(), reply.wants_close())
-    }
-
-    /// Answers with the handler's error in place of its reply.
-    #[cold]
-    #[inline(never)]
-    fn reply_error(&mut self, id: ConnectionId, error: &HandlerError) {
-        let text = error.to_string();
-        match error.fault() {
-            Some(fault) => {
-                self.stats.count_fault(fault.kind());
-                self.tell(&LogEvent::Fault { id, fault: fault.kind(), text: &text });
-            }
-            None => {
-                self.stats.handler_errors += 1;
-                self.tell(&LogEvent::HandlerError { id, text: &text });
-            }
-        }
-        self.error_reply(error.kind(), &text);
-    }
-
-    /// Answers a fault of the framing.
-    #[cold]
-    #[inline(never)]
-    fn refuse(&mut self, id: ConnectionId, error: &ProtocolError) {
-        let text = error.to_string();
-        self.stats.count_fault(error.kind());
-        self.tell(&LogEvent::Fault { id, fault: error.kind(), text: &text });
-        self.error_reply(error.kind().name(), &text);
-    }
-
-    pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
-        let start = self.out.len();
-        match self.framing.error_reply(&mut self.out, kind, text) {
-            Ok(()) => self.stats.replies += 1,
-            // A text that does not fit into a message: the peer learns by the close.
-            Err(_) => self.out.truncate(start),
-        }
-    }
-
-    /// The socket took all replies.
-    #[inline]
-    pub(crate) fn sent_all(&mut self) {
-        self.stats.bytes_out += self.out.len() as u64;
-        self.clear_out();
-    }
-
-    /// Empties the send buffer, and gives memory back where it grew large.
-    #[inline]
-    pub(crate) fn clear_out(&mut self) {
-        if self.holds_spare_memory() {
-            self.clear_large_out();
-        }
-        self.out.clear();
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn clear_large_out(&mut self) {
-        self.out_used = self.out_used.max(self.out.len());
-        self.out.clear();
-        self.out.shrink_to(OUT_CAPACITY);
-    }
-
-    /// Whether the send buffer is larger than need be kept.
-    #[inline]
-    pub(crate) fn holds_spare_memory(&self) -> bool {
-        self.out.capacity() > OUT_KEPT
-    }
-
-    /// Gives back what the send buffer grew, where no reply since the last step has needed that.
-    pub(crate) fn give_back(&mut self, release: Release) {
-        if self.out_used <= OUT_KEPT {
-            release(&mut self.out);
-            self.out.shrink_to(OUT_KEPT);
-        }
-        self.out_used = 0;
-    }
-
-    /// Calls the handler; `None` where it panicked, which concerns that connection alone.
-    pub(crate) fn guard<R>(
-        &mut self,
-        id: ConnectionId,
-        call: impl FnOnce(&mut H) -> R,
-    ) -> Option<R> {
-        let handler = &mut self.handler;
-        let result = catch_unwind(AssertUnwindSafe(|| call(handler))).ok();
-        if result.is_none() {
-            self.tell(&LogEvent::HandlerPanic { id });
-        }
-        result
-    }
-
-    /// Tells of a whole message.
-    #[cold]
-    #[inline(never)]
-    fn tell_of(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(log) = &mut self.log else { return };
-        let content_type = Message::new(bytes, &self.frame).content_type();
-        log(&LogEvent::Message { id, content_type, len: self.frame.len() });
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn tell(&mut self, event: &LogEvent<'_>) {
-        if let Some(log) = &mut self.log {
-            log(event);
-        }
+impl Lingering {
+    /// So many bytes were dropped. Returns whether to go on.
+    pub(crate) fn dropped(&mut self, bytes: usize) -> bool {
+        self.left = self.left.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.left > 0
     }
 }

@@ -179,9 +179,10 @@ impl Member {
         to: u16,
         socket: Descriptor,
         peer: SocketAddr,
+        listener: u16,
     ) -> Result<(), HandleError> {
         let mailbox = self.crew.mailboxes.get(usize::from(to)).ok_or(HandleError::Gone)?;
-        match self.post(mailbox, Item::Adopt { socket, peer }) {
+        match self.post(mailbox, Item::HandOver { socket, peer, listener }) {
             // It is there, and will be seen.
             Ok(()) | Err(HandleError::NotWoken) => Ok(()),
             Err(error) => {
@@ -286,7 +287,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         if let Some(mailbox) = self.crew.mailboxes.get(usize::from(self.index)) {
             // Sockets that were handed over and are closed here had places.
-            let is_socket = |item: &&Item| matches!(item, Item::Adopt { .. });
+            let is_socket = |item: &&Item| matches!(item, Item::HandOver { .. });
             mailbox.close().iter().filter(is_socket).for_each(|_| self.release());
         }
         self.stop_accepting();

@@ -76,9 +76,11 @@ pub(crate) enum Item {
         due: Time,
         tag: u64,
     },
-    Adopt {
+    /// A socket that another loop accepted by the listener with this number.
+    HandOver {
         socket: Descriptor,
         peer: SocketAddr,
+        listener: u16,
     },
     Stats {
         to: Sender<Stats>,

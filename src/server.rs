@@ -7,7 +7,7 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Backend, ListenOptions, Listener, Signal, Signals, SocketAddr};
 
 use crate::config::{Config, ConfigError, Limits};
-use crate::connection::Engine;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Seed};
 use crate::handle::Handle;
@@ -388,7 +388,8 @@ impl Plan {
     ) -> Result<Vec<SocketAddr>, Error> {
         let mut addresses = Vec::new();
         let spread = !others.is_empty();
-        for place in places {
+        for (number, place) in places.into_iter().enumerate() {
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
             let (listener, is_ours) = match place {
                 Place::Host(host, port) if spread && sys::REUSE_PORT_BALANCES => {
                     (bind_shared(&host, port, &self.options)?, true)
@@ -400,11 +401,11 @@ impl Plan {
             let is_shared = is_ours && sys::REUSE_PORT_BALANCES && !address.is_unix();
             // The file of a Unix socket goes with the server that made it.
             let file = (is_ours && address.is_unix()).then(|| address.clone());
-            first.add_listener(Opening { listener, file, spread: spread && !is_shared })?;
+            first.add_listener(Opening { listener, number, file, spread: spread && !is_shared })?;
             for other in others.iter_mut().filter(|_| is_shared) {
                 let options = ListenOptions { reuse_port: true, ..self.options.clone() };
                 let listener = Listener::bind(&address, &options)?;
-                other.listen(Opening { listener, file: None, spread: false });
+                other.listen(Opening { listener, number, file: None, spread: false });
             }
             addresses.push(address);
         }

@@ -98,6 +98,9 @@ pub struct Stats {
     pub connected: u64,
     /// Connections open now.
     pub open: u64,
+    /// Sockets of connections that are closed already: what their peers still send is read and
+    /// dropped, for a bounded time.
+    pub lingering: u64,
     /// Connections closed, by [`Cause`] in the order of [`Cause::ALL`].
     pub closed: [u64; Cause::ALL.len()],
     /// Whole messages received.
@@ -162,6 +165,7 @@ impl Stats {
             accepted,
             connected,
             open,
+            lingering,
             closed,
             messages,
             replies,
@@ -199,6 +203,7 @@ impl Stats {
         self.accepted += accepted;
         self.connected += connected;
         self.open += open;
+        self.lingering += lingering;
         self.messages += messages;
         self.replies += replies;
         self.bytes_in += bytes_in;

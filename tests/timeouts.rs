@@ -362,6 +362,9 @@ fn does_lingering_end(backend: Backend) {
     // The peer keeps its side open, and sends now and then.
     peer.send(b"more");
     let stats = server.wait_for("the close", |stats| stats.open == 0);
+    // The handler's part is over; the socket is read from until the time is up.
+    assert_eq!(stats.lingering, 1);
+    let stats = server.wait_for("the end", |stats| stats.lingering == 0);
     assert!(began.elapsed() >= SHORT);
     assert_all_closed_for(&stats, Cause::Fault, 1);
     server.stop();

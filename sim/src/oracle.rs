@@ -93,6 +93,12 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
     }
     let open = book.seats.values().filter(|seat| seat.cause.is_none());
     hold!(
+        stats.lingering == audit.lingering as u64,
+        "lingering {}, and {} sockets do",
+        stats.lingering,
+        audit.lingering
+    );
+    hold!(
         stats.open == audit.connections as u64 && stats.open == open.count() as u64,
         "open {}, and there are {} connections",
         stats.open,
@@ -179,7 +185,8 @@ pub(crate) fn at_growth(
     );
     let of = |stats: &Stats| stats.closed_for(Cause::Shed);
     let shed = of(stats) - of(before);
-    let places = most + connecting as u64 + taken;
+    // A socket that lingers has its place still.
+    let places = most + connecting as u64 + taken + before.lingering;
     hold!(
         shed == 0 || places > limit,
         "{shed} made room, and there were {places} connections of {limit}"

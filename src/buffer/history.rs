@@ -22,7 +22,7 @@ enum Step {
     LendSend,
     Queue(usize, usize),
     /// A push, of which a share is sent already where nothing is before it.
-    Push(usize, usize, f64),
+    Push(usize, usize),
     DropOldest(usize),
     Advance(usize, f64),
     ReturnSend(usize),
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => at().prop_map(Step::ReturnRecv),
         2 => Just(Step::LendSend),
         4 => (at(), length()).prop_map(|(at, len)| Step::Queue(at, len)),
-        3 => (at(), length(), share()).prop_map(|(at, len, share)| Step::Push(at, len, share)),
+        3 => (at(), length()).prop_map(|(at, len)| Step::Push(at, len)),
         1 => at().prop_map(Step::DropOldest),
         4 => (at(), share()).prop_map(|(at, share)| Step::Advance(at, share)),
         1 => at().prop_map(Step::ReturnSend),
@@ -114,8 +114,8 @@ impl ModelQueue {
 struct History {
     pool: Pool,
     source: Source,
-    receiving: Vec<(Handle, Vec<u8>)>,
-    sending: Vec<(Handle, ModelQueue)>,
+    receiving: Vec<(Lent, Vec<u8>)>,
+    sending: Vec<(Lent, ModelQueue)>,
 }
 
 impl History {
@@ -147,7 +147,7 @@ impl History {
             Step::LendRecv { bytes, more } => {
                 let bytes = self.source.bytes(bytes);
                 let needed = bytes.len() + more;
-                match pool.lend_recv(&bytes, needed, false, 0) {
+                match pool.lend_recv(&bytes, needed, false, Stopwatch::new(0, true)) {
                     Ok(handle) => self.receiving.push((handle, bytes)),
                     Err(PoolFull) => {
                         let least = needed.min(FIRST_CAPACITY).max(bytes.len());
@@ -195,13 +195,11 @@ impl History {
                     prop_assert!(pool.lent() + most > LIMIT, "refused though there is room");
                 }
             }
-            Step::Push(_, len, share) => {
+            Step::Push(_, len) => {
                 let (handle, model) = &mut self.sending[at];
                 let bytes = self.source.bytes(len);
-                let sent = if model.messages.is_empty() { part(len - 1, share) } else { 0 };
-                if pool.queue_shared(*handle, &Arc::from(&bytes[..]), sent).is_ok() {
+                if pool.queue_shared(*handle, &Arc::from(&bytes[..])).is_ok() {
                     model.messages.push_back((bytes, true));
-                    model.sent += sent;
                 } else {
                     prop_assert!(pool.lent() + len > LIMIT, "refused though there is room");
                 }

@@ -7,6 +7,7 @@ use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, Socke
 
 use super::exchange::Exchange;
 use crate::error::Error;
+use crate::link;
 
 /// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
 const BACKLOG_RETRY: Duration = Duration::from_millis(5);
@@ -94,7 +95,7 @@ impl Transport {
 
     fn try_send(&mut self, exchange: &mut Exchange, timeout: Duration) -> Result<(), Error> {
         while !self.ended && self.send_error.is_none() && !exchange.unsent().is_empty() {
-            match self.socket.send(exchange.unsent()) {
+            match link::send(self.socket.as_fd(), exchange.unsent()) {
                 Ok(sent) => {
                     exchange.advance(sent);
                     continue;
@@ -136,14 +137,14 @@ impl Transport {
 
     /// Looks whether the peer has closed the connection. `buffer` gets what nobody asked for.
     pub(super) fn probe(&self, buffer: &mut Vec<u8>) -> Probe {
-        match self.socket.recv_append(buffer) {
+        match link::receive(self.socket.as_fd(), buffer) {
             Err(errno) if errno.would_block() => Probe::Idle,
             _ => Probe::Useless,
         }
     }
 
     fn receive_some(&mut self, exchange: &mut Exchange) -> Result<(), Error> {
-        match self.socket.recv_append(exchange.receive_buffer()) {
+        match link::receive(self.socket.as_fd(), exchange.receive_buffer()) {
             Ok(0) => self.ended = true,
             Ok(_) => {}
             Err(errno) if errno.would_block() => {}

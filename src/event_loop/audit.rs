@@ -2,7 +2,9 @@
 
 use myriapod_sys::Interest;
 
+use super::arrive::Arriving;
 use super::{EventLoop, Role};
+use crate::connection::Lingering;
 use crate::handler::Handler;
 use crate::protocol::Framing;
 
@@ -14,6 +16,8 @@ pub struct Audit {
     pub entries: usize,
     /// Connections among them.
     pub connections: usize,
+    /// Entries that are read and dropped after the end of their conversation.
+    pub lingering: usize,
     /// Entries that are watched for something.
     pub watched: usize,
     /// Listeners that are still served.
@@ -52,25 +56,37 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             entries: self.selector.len(),
             listeners: self.acceptor.listeners.len(),
             timers: self.wheel.len(),
-            alarms: self.inbox.alarms(),
-            ready: self.ready.len(),
+            alarms: self.inbox.timers() + self.arrivals.len(),
+            ready: self.shared.ready.len(),
             addresses: self.acceptor.addresses.len(),
-            most_lent: self.pool.most_lent(),
-            decoded: self.engine.decoded,
+            most_lent: self.shared.pool.most_lent(),
+            decoded: self.shared.engine.decoded,
             unheard: self.mailbox.len(),
             ..Audit::default()
         };
         for (key, role) in self.selector.iter() {
             let interest = self.selector.interest(key).unwrap_or(Interest::NONE);
             audit.watched += usize::from(!interest.is_empty());
-            let Role::Connection(connection) = role else { continue };
+            let connection = match role {
+                Role::Connection(connection) => connection,
+                Role::Lingering(Lingering { timer, .. }) => {
+                    audit.lingering += 1;
+                    audit.armed += usize::from(timer.expires().is_some());
+                    continue;
+                }
+                Role::Arriving(Arriving { timer, .. }) => {
+                    audit.armed += usize::from(timer.expires().is_some());
+                    continue;
+                }
+                Role::Listener(_) | Role::Signals => continue,
+            };
             audit.connections += 1;
             audit.armed += usize::from(connection.timer.expires().is_some());
-            if let Some(buffer) = self.pool.recv(connection.recv) {
+            if let Some(buffer) = self.shared.pool.recv(connection.recv) {
                 audit.buffered += buffer.unread().len() as u64;
                 audit.largest_buffer = audit.largest_buffer.max(buffer.bytes.capacity());
             }
-            let queued = self.pool.queued(connection.send);
+            let queued = self.shared.pool.queued(connection.send);
             audit.queued += queued as u64;
             audit.longest_queue = audit.longest_queue.max(queued);
         }

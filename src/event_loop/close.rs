@@ -1,15 +1,17 @@
-//! Deadlines, and the ways a connection ends.
+//! The ways in which a connection ends.
 
+use std::mem;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, Errno, Interest, Shutdown};
+use myriapod_sys::{Errno, Interest};
 
+use super::shared::{After, At, Shared, Step};
 use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::config::Overflow;
-use crate::connection::{Connection, Phase};
-use crate::event_loop::receive::Socket;
+use crate::connection::{Connection, Decision, Lingering};
 use crate::groups;
 use crate::handler::Handler;
+use crate::link;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
 use crate::slab::Key;
@@ -20,49 +22,40 @@ use crate::timer::{self, Tick};
 const SHED_BUDGET: usize = 64;
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
-    /// Brings a connection into order after a step: closes it if it is done, and watches its
-    /// socket for what it wants now.
-    pub(super) fn settle(&mut self, key: Key, socket: Socket) {
-        let draining = self.drain.is_some();
-        let Some(connection) = self.connection(key) else { return };
-        if connection.send.is_none() && connection.phase != Phase::Lingering {
-            match connection.closing {
-                Some(cause) if connection.end_seen || connection.phase == Phase::Unsendable => {
-                    return self.close(key, cause);
-                }
-                Some(_) => return self.begin_linger(key),
-                None if connection.end_seen && !connection.ready && !connection.is_deferred() => {
-                    if !connection.recv.is_none() {
-                        // Whole messages are answered before receiving on, so this one is not.
-                        self.engine.stats.truncated += 1;
-                    }
-                    return self.close(key, Cause::Peer);
-                }
-                None if draining && connection.is_quiet() => match socket {
-                    Socket::MayHoldMore if !planted!(DrainTooEarly) => self.look_again(key),
-                    Socket::MayHoldMore | Socket::Empty => {
-                        connection.closing = Some(Cause::Drained);
-                        return self.begin_linger(key);
-                    }
-                },
-                None => {}
-            }
-        }
-        let Some(connection) = self.connection(key) else { return };
-        let mut interest = connection.interest();
-        if connection.is_deferred() && !connection.paused && connection.closing.is_none() {
-            // Stays watched until something comes: the answer may well be faster.
-            let was = self.selector.interest(key).unwrap_or(Interest::NONE);
-            interest = interest | (was & Interest::READABLE);
-        }
-        self.watch(key, interest);
+    /// Works on one connection and brings it into order afterwards: one look-up serves both.
+    /// Returns whether there is such a connection.
+    pub(super) fn work(
+        &mut self,
+        key: Key,
+        work: impl FnOnce(&mut Shared<H, F>, &mut At<'_, H::State>) -> After,
+    ) -> bool {
+        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return false;
+        };
+        let mut at = At { key, source, connection };
+        let after = work(&mut self.shared, &mut at);
+        let step = self.shared.conclude(at.connection, after, self.drain.is_some());
+        self.apply(key, step);
+        true
     }
 
-    /// Something came for a connection whose deferred reply has not.
-    pub(super) fn stop_watching(&mut self, key: Key) {
-        if let Some(connection) = self.connection(key) {
-            let interest = connection.interest();
-            self.watch(key, interest);
+    /// Does what was decided about a connection.
+    pub(super) fn apply(&mut self, key: Key, step: Step) {
+        if let Some(due) = step.due {
+            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
+        }
+        match step.decision {
+            Decision::Watch(interest) => self.watch(key, interest),
+            Decision::WatchOrStay(interest) => {
+                let was = self.selector.interest(key).unwrap_or(Interest::NONE);
+                self.watch(key, interest | (was & Interest::READABLE));
+            }
+            Decision::LookAgain(interest) => {
+                self.look_again(key);
+                self.watch(key, interest);
+            }
+            Decision::Linger(cause) => self.linger(key, cause),
+            Decision::Close(cause) => self.close(key, cause),
         }
     }
 
@@ -73,67 +66,78 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// From now on the connection only gets its replies; [`settle`](Self::settle) does the rest.
-    pub(super) fn begin_close(&mut self, key: Key, cause: Cause) {
-        if let Some(connection) = self.connection(key) {
-            connection.closing = connection.closing.or(Some(cause));
-            connection.paused = false;
-            if connection.is_deferred() {
-                connection.pending = 0;
-            }
-            self.release_own(key);
+    /// The conversation is over, and what is to be read and dropped remains: the handler is told,
+    /// and the connection keeps its socket and its timer alone.
+    fn part(&mut self, key: Key, cause: Cause) {
+        let left = self.shared.engine.config.limits.linger_bytes;
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        let (timer, address) = (connection.timer, connection.address);
+        let rest = Role::Lingering(Lingering { timer, address, left });
+        let Some(role) = self.selector.get_mut(key) else { return };
+        let Role::Connection(mut connection) = mem::replace(role, rest) else { return };
+        self.shared.take_back(&mut connection);
+        if connection.groups != groups::NONE {
+            self.inbox.leave_all_groups(connection.groups);
         }
+        let engine = &mut self.shared.engine;
+        engine.stats.open -= 1;
+        engine.stats.lingering += 1;
+        engine.stats.count_closed(cause);
+        let id = engine.id(key);
+        engine.guard(id, |handler| handler.on_close(connection.own, cause));
+        engine.tell(&LogEvent::Closed { id, cause });
     }
 
     /// All replies are sent: shuts down our side and reads on for a while, since closing with
     /// unread input would reset the connection and may destroy the last reply.
-    fn begin_linger(&mut self, key: Key) {
-        let (tick, bytes) = (self.tick, self.engine.config.limits.linger_bytes);
-        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+    fn linger(&mut self, key: Key, cause: Cause) {
+        // The kernel may lack buffers to tell the peer: the close tells it then, and until that the
+        // peer may send on.
+        let shut = self.selector.source(key).map(link::finish);
+        let may_linger = matches!(shut, Some(Ok(()) | Err(Errno::ENOBUFS)));
+        self.part(key, cause);
+        let watched = may_linger && self.selector.modify(key, Interest::READABLE).is_ok();
+        if !watched {
+            return self.leave(key);
+        }
+        let timeout = self.shared.engine.config.limits.linger_timeout;
+        let mut timers = Timers(&mut self.selector);
+        match after(self.shared.tick, timeout) {
+            Some(due) => self.wheel.arm(&mut timers, key.index(), due),
+            None => drop(self.wheel.cancel(&mut timers, key.index())),
+        }
+    }
+
+    /// Closes a connection at once.
+    pub(super) fn close(&mut self, key: Key, cause: Cause) {
+        self.part(key, cause);
+        self.leave(key);
+    }
+
+    /// Closes the socket of a connection that is over, and gives its place back.
+    pub(super) fn leave(&mut self, key: Key) {
+        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        let Some(Role::Lingering(lingering)) = self.selector.close(key) else { return };
+        self.shared.engine.stats.lingering -= 1;
+        self.acceptor.addresses.leave(lingering.address);
+        self.give_place_back();
+    }
+
+    /// A socket is closed: its place is free for another.
+    pub(super) fn give_place_back(&mut self) {
+        self.member.release();
+        if self.acceptor.parked {
+            self.resume_accepting();
+        }
+    }
+
+    /// Something came for a connection that is over.
+    pub(super) fn discard(&mut self, key: Key) {
+        let Some((source, Role::Lingering(lingering))) = self.selector.entry_mut(key) else {
             return;
         };
-        // For want of buffers the peer is told by the close alone, and until then it may send on.
-        let shut = sys::shutdown(socket, Shutdown::Write);
-        if shut.is_err_and(|errno| errno != Errno::ENOBUFS) || planted!(LingerSkipped) {
-            return self.finish_close(key);
-        }
-        connection.phase = Phase::Lingering;
-        connection.last_active = tick;
-        connection.pending = bytes;
-        let interest = connection.interest();
-        if self.selector.modify(key, interest).is_err() {
-            return self.finish_close(key);
-        }
-        self.rearm(key);
-    }
-
-    /// Closes a connection that was to be closed.
-    pub(super) fn finish_close(&mut self, key: Key) {
-        let Some(connection) = self.connection(key) else { return };
-        let cause = connection.closing.unwrap_or(Cause::Peer);
-        self.close(key, cause);
-    }
-
-    /// Closes a connection at once, and takes back all that it held.
-    pub(super) fn close(&mut self, key: Key, cause: Cause) {
-        if !planted!(TimerNotCancelled) {
-            self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
-        }
-        self.release_own(key);
-        let Some(Role::Connection(connection)) = self.selector.close(key) else { return };
-        self.engine.stats.discarded_out += self.pool.return_send(connection.send) as u64;
-        self.acceptor.addresses.leave(connection.address);
-        if connection.groups != groups::NONE {
-            self.leave_all_groups(connection.groups);
-        }
-        self.engine.stats.open -= 1;
-        self.member.release();
-        self.engine.stats.count_closed(cause);
-        let id = self.engine.id(key);
-        self.engine.guard(id, |handler| handler.on_close(connection.state, cause));
-        self.tell(&LogEvent::Closed { id, cause });
-        if self.acceptor.parked && !planted!(AcceptNotRearmed) {
-            self.resume_accepting();
+        if !self.shared.discard(source, lingering) {
+            self.leave(key);
         }
     }
 
@@ -141,20 +145,22 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     ///
     /// Looks in the wheel's order first, where those that have been idle for longest stand in
     /// front; one that has been active since goes where it belongs, so that the next look finds
-    /// others. What stands there for another reason (an unfinished message) must not hide who is
+    /// others. What stands there for another reason (an unfinished message) must not hide what is
     /// behind it, idle connections may have no timer, and the wheel's order is coarse far ahead: so
     /// a few places of the slab, others each time, are looked at too.
     pub(super) fn find_idle(&mut self, idle: Duration) -> Option<Key> {
         let mut longest = None;
         for _ in 0..SHED_BUDGET {
             let Some(index) = self.wheel.first() else { break };
-            let Some((key, _)) = self.selector.at_mut(index) else { break };
-            longest = self.idle_since(key, idle).map(|ticks| (ticks, key.to_bits()));
+            let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) else {
+                break;
+            };
+            longest = self.shared.idle_since(connection, idle).map(|ticks| (ticks, key.to_bits()));
             if longest.is_some() {
                 break;
             }
-            let Some((due, _)) = self.deadline(key) else { break };
-            if self.connection(key).and_then(|connection| connection.timer.expires()) == Some(due) {
+            let Some((due, _)) = self.shared.deadline(connection) else { break };
+            if connection.timer.expires() == Some(due) {
                 break;
             }
             self.wheel.arm(&mut Timers(&mut self.selector), index, due);
@@ -163,99 +169,85 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         for _ in 0..SHED_BUDGET.min(end as usize) {
             let index = self.acceptor.next_look % end;
             self.acceptor.next_look = index + 1;
-            let Some((key, _)) = self.selector.at_mut(index) else { continue };
-            longest = longest.max(self.idle_since(key, idle).map(|ticks| (ticks, key.to_bits())));
+            if let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) {
+                let ticks = self.shared.idle_since(connection, idle);
+                longest = longest.max(ticks.map(|ticks| (ticks, key.to_bits())));
+            }
         }
         longest.map(|(_, key)| Key::from_bits(key))
     }
 
-    /// For how many ticks a connection has been idle, where that is `idle` at least.
-    fn idle_since(&mut self, key: Key, idle: Duration) -> Option<u32> {
-        let tick = self.tick;
-        let connection = self.connection(key)?;
-        let since = timer::until(connection.last_active, tick);
-        (connection.is_plain() && since > timer::ticks(idle)).then_some(since)
-    }
-
-    /// Fires what has expired: closes a connection whose deadline has come, and arms the timer
-    /// anew where the connection has been active since.
+    /// Fires what has expired: ends what is late, and arms the timer of a connection anew that has
+    /// been active since.
     pub(super) fn expire(&mut self) {
         let mut budget = TIMER_BUDGET;
         loop {
             let mut entries = Timers(&mut self.selector);
-            let Some(index) = self.wheel.expire(&mut entries, self.tick, &mut budget) else {
-                return;
-            };
-            let Some((key, _)) = self.selector.at_mut(index) else { continue };
-            let Some((due, cause)) = self.deadline(key) else { continue };
-            if timer::until(self.tick, due) > 0 && !planted!(DeadlineFixed) {
-                self.wheel.arm(&mut Timers(&mut self.selector), index, due);
-            } else {
-                self.close(key, cause);
-                budget = budget.saturating_sub(CLOSE_COST);
+            let now = self.shared.tick;
+            let Some(index) = self.wheel.expire(&mut entries, now, &mut budget) else { return };
+            match self.selector.at_mut(index) {
+                Some((key, Role::Connection(connection))) => {
+                    let Some((due, cause)) = self.shared.deadline(connection) else { continue };
+                    if timer::until(now, due) > 0 {
+                        self.wheel.arm(&mut Timers(&mut self.selector), index, due);
+                        continue;
+                    }
+                    self.close(key, cause);
+                }
+                Some((key, Role::Lingering(_))) => self.leave(key),
+                Some((key, Role::Arriving(_))) => self.arrival_is_late(key),
+                Some((_, Role::Listener(_) | Role::Signals)) | None => continue,
             }
+            budget = budget.saturating_sub(CLOSE_COST);
         }
-    }
-
-    /// Sees to it that the connection's timer fires no later than its deadline.
-    pub(super) fn rearm(&mut self, key: Key) {
-        let Some((due, _)) = self.deadline(key) else { return };
-        let Some(connection) = self.connection(key) else { return };
-        let armed = connection.timer.expires();
-        let now = self.tick;
-        if armed.is_none_or(|armed| timer::until(now, due) < timer::until(now, armed)) {
-            self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
-        }
-    }
-
-    /// The connection's next deadline, and the cause of its close should that come.
-    fn deadline(&self, key: Key) -> Option<(Tick, Cause)> {
-        let Some(Role::Connection(connection)) = self.selector.get(key) else { return None };
-        let limits = &self.engine.config.limits;
-        let after = |start: Tick, timeout: Duration, cause: Cause| {
-            // The start lies within its tick, so the count begins with the next.
-            let due = start.wrapping_add(timer::ticks(timeout).saturating_add(1));
-            (!timeout.is_zero()).then_some((due, cause))
-        };
-        if connection.phase == Phase::Lingering {
-            let cause = connection.closing.unwrap_or(Cause::Peer);
-            return after(connection.last_active, limits.linger_timeout, cause);
-        }
-        let sending = self.pool.send(connection.send);
-        let receiving = self.pool.recv(connection.recv);
-        let write = sending.and_then(|queue| {
-            after(queue.stalled_since, limits.write_timeout, Cause::WriteTimeout)
-        });
-        // While it is we who do not read, the peer is not late.
-        let message = receiving.filter(|_| !connection.is_held() && !connection.ready);
-        let message = message.and_then(|buffer| {
-            if buffer.in_content {
-                after(buffer.since, limits.content_timeout, Cause::ContentTimeout)
-            } else {
-                after(buffer.since, limits.header_timeout, Cause::HeaderTimeout)
-            }
-        });
-        let now = self.tick;
-        let over = match limits.overflow {
-            Overflow::CloseAfter(timeout) => sending
-                .and_then(|queue| queue.over_since)
-                .and_then(|since| after(since, timeout, Cause::Overflow)),
-            Overflow::DropNewest | Overflow::DropOldest => None,
-        };
-        let running = write.into_iter().chain(message).chain(over);
-        let soonest = running.min_by_key(|(due, _)| timer::until(now, *due));
-        if soonest.is_none() && connection.is_deferred() {
-            return None;
-        }
-        soonest.or_else(|| after(connection.last_active, limits.idle_timeout, Cause::Idle))
-    }
-
-    /// The stamp that a deadline of this connection's unfinished message begins with: now, or
-    /// nothing used up while reading is paused.
-    pub(super) fn clock_of(&mut self, key: Key) -> Tick {
-        let tick = self.tick;
-        self.connection(key).map_or(tick, |connection| if connection.is_held() { 0 } else { tick })
     }
 }
 
-const _: () = assert!(size_of::<Connection<()>>() <= 48, "see the table in ARCHITECTURE.md");
+impl<H, F> Shared<H, F> {
+    /// For how many ticks a connection has been idle, where that is `idle` at least.
+    fn idle_since<S>(&self, connection: &Connection<S>, idle: Duration) -> Option<u32> {
+        let since = timer::until(connection.active(), self.tick);
+        (connection.is_plain() && since > timer::ticks(idle)).then_some(since)
+    }
+
+    /// The connection's next deadline, and the cause of its close should that come.
+    pub(super) fn deadline<S>(&self, connection: &Connection<S>) -> Option<(Tick, Cause)> {
+        let limits = &self.engine.config.limits;
+        let sending = self.pool.send(connection.send);
+        let receiving = self.pool.recv(connection.recv);
+        let write = sending
+            .and_then(|queue| after(queue.stalled_since, limits.write_timeout))
+            .map(|due| (due, Cause::WriteTimeout));
+        // While it is we who do not read, the peer is not late.
+        let message = receiving.filter(|_| !connection.is_ready()).and_then(|buffer| {
+            let (timeout, cause) = if buffer.in_content {
+                (limits.content_timeout, Cause::ContentTimeout)
+            } else {
+                (limits.header_timeout, Cause::HeaderTimeout)
+            };
+            Some((after(buffer.clock.since()?, timeout)?, cause))
+        });
+        let over = match limits.overflow {
+            Overflow::CloseAfter(timeout) => sending
+                .and_then(|queue| after(queue.over_since?, timeout))
+                .map(|due| (due, Cause::Overflow)),
+            Overflow::DropNewest | Overflow::DropOldest => None,
+        };
+        let running = write.into_iter().chain(message).chain(over);
+        let soonest = running.min_by_key(|(due, _)| timer::until(self.tick, *due));
+        if soonest.is_none() && connection.is_waiting() {
+            return None;
+        }
+        let idle = || Some((after(connection.active(), limits.idle_timeout)?, Cause::Idle));
+        soonest.or_else(idle)
+    }
+}
+
+/// When `timeout` has surely passed since `start`; `None` for a timeout that is off.
+pub(super) fn after(start: Tick, timeout: Duration) -> Option<Tick> {
+    // The start lies within its tick, so the count begins with the next.
+    let due = start.wrapping_add(timer::ticks(timeout).saturating_add(1));
+    (!timeout.is_zero()).then_some(due)
+}
+
+const _: () = assert!(size_of::<Role<()>>() <= 44, "see the table in ARCHITECTURE.md");

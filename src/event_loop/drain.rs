@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::shared::Shared;
 use super::{EventLoop, Role};
-use crate::connection::Phase;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
@@ -46,8 +46,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if self.drain.is_some() {
             return;
         }
-        let timeout = self.engine.config.limits.drain_timeout;
-        let deadline = self.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
+        let timeout = self.shared.engine.config.limits.drain_timeout;
+        let deadline = self.shared.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
         self.drain = Some(Drain {
             deadline: (!timeout.is_zero()).then_some(deadline),
             next: 0,
@@ -57,7 +57,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         });
         self.resume_accepting();
         self.drain_backlog();
-        self.stop_connecting();
+        self.stop_arriving();
         self.note_listeners();
         if self.member.index() == 0 {
             let open = self.member.open();
@@ -106,12 +106,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         self.note_listeners();
         for index in 0..self.selector.end() {
-            if let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) {
-                // One that lingers has had all its replies.
-                match connection.phase {
-                    Phase::Lingering => self.finish_close(key),
-                    Phase::Open | Phase::Unsendable => self.close(key, Cause::CutOff),
-                }
+            match self.selector.at_mut(index) {
+                Some((key, Role::Connection(_))) => self.close(key, Cause::CutOff),
+                // It has had all its replies.
+                Some((key, Role::Lingering(_))) => self.leave(key),
+                _ => {}
             }
         }
     }
@@ -120,7 +119,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.drain.is_some()
-            && self.engine.stats.open == 0
+            && self.shared.engine.stats.open == 0
+            && self.shared.engine.stats.lingering == 0
             && self.acceptor.listeners.is_empty()
             && self.member.may_end()
     }
@@ -137,15 +137,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 let index = drain.next;
                 drain.next += 1;
                 if let Some((key, Role::Connection(_))) = self.selector.at_mut(index) {
-                    self.receive(key);
+                    self.work(key, Shared::receive);
                 }
             } else if let Some(key) = drain.again.pop_front() {
-                self.receive(key);
+                self.work(key, Shared::receive);
             } else {
                 break;
             }
         }
-        let tick = self.tick;
+        let tick = self.shared.tick;
         let due = |deadline: &mut Tick| timer::until(tick, *deadline) == 0;
         // Taken, since the loop may have to wait for the others after that.
         if self.drain.as_mut().and_then(|drain| drain.deadline.take_if(due)).is_some() {

@@ -16,7 +16,7 @@ mod tests {
     use crate::timer::{self, Tick, TimerEntries, TimerLinks};
     use crate::{ConnectionId, HandlerResult, Interest, Message, Reply, Server, sys};
 
-    use crate::connection::Connection;
+    use crate::connection::{Connection, Origin};
 
     const FEW: u32 = 1_000;
     const MANY: u32 = 1_000_000;
@@ -69,7 +69,7 @@ mod tests {
     /// Entries up to so many, their timers spread as those of idle connections are.
     fn grow(event_loop: &mut EventLoop<Echo>, entries: &mut Entries, to: u32) {
         for nth in u32::try_from(entries.0.len()).unwrap()..to {
-            let connection = Connection::new((), u32::MAX, 0);
+            let connection = Connection::new((), Origin::Adopted, u32::MAX, 0);
             let role = Role::Connection(connection);
             let entry = Entry { _source: 7, _interest: Interest::READABLE, role };
             let index = entries.0.insert(entry).unwrap().index();
@@ -91,18 +91,20 @@ mod tests {
             let (key, entry) = entries.0.at_mut(index).unwrap();
             let Role::Connection(connection) = &mut entry.role else { panic!("connections") };
             assert!(connection.is_plain());
-            event_loop.shared.clear();
-            event_loop.shared.extend_from_slice(&request);
+            event_loop.shared.scratch.clear();
+            event_loop.shared.scratch.extend_from_slice(&request);
             let id = ConnectionId { event_loop: 0, key };
-            if event_loop.engine.is_predicted(&event_loop.shared) {
-                connection.last_active = tick;
-                let state = &mut connection.state;
-                assert_eq!(event_loop.engine.answer::<true>(id, state, &event_loop.shared), None);
+            if event_loop.shared.engine.is_predicted(&event_loop.shared.scratch) {
+                connection.touch(tick);
+                let state = &mut connection.own;
+                let shared = &mut event_loop.shared;
+                assert_eq!(shared.engine.answer::<true>(id, state, &shared.scratch), None);
             } else {
-                event_loop.engine.process(id, &mut connection.state, &event_loop.shared, 0);
+                let shared = &mut event_loop.shared;
+                shared.engine.process(id, &mut connection.own, &shared.scratch, 0);
             }
-            assert_eq!(event_loop.engine.out, request);
-            event_loop.engine.sent_all();
+            assert_eq!(event_loop.shared.engine.out, request);
+            event_loop.shared.engine.sent_all();
             if nth % MESSAGES_PER_TICK == 0 {
                 tick += 1;
                 let mut budget = u32::MAX;

@@ -28,7 +28,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     #[inline]
     pub(super) fn give_back(&mut self) {
         match self.give_back.0 {
-            Some(due) if timer::until(self.tick, due) == 0 => self.give_back_some(),
+            Some(due) if timer::until(self.shared.tick, due) == 0 => self.give_back_some(),
             None if self.holds_spare_memory() => self.give_back.0 = Some(self.next_step()),
             _ => {}
         }
@@ -36,23 +36,23 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     #[inline]
     fn holds_spare_memory(&self) -> bool {
-        self.pool.holds_spare_memory() || self.engine.holds_spare_memory()
+        self.shared.pool.holds_spare_memory() || self.shared.engine.holds_spare_memory()
     }
 
     fn next_step(&self) -> Tick {
-        self.tick.wrapping_add(timer::ticks(STEP))
+        self.shared.tick.wrapping_add(timer::ticks(STEP))
     }
 
     #[cold]
     #[inline(never)]
     fn give_back_some(&mut self) {
-        if self.pool.holds_spare_memory() {
-            self.pool.give_back();
+        if self.shared.pool.holds_spare_memory() {
+            self.shared.pool.give_back();
         } else {
-            self.engine.give_back(sys::release_pages);
+            self.shared.engine.give_back(sys::release_pages);
             // Whatever was large went through here as well; what it holds is done with.
-            self.shared.clear();
-            sys::release_pages(&mut self.shared);
+            self.shared.scratch.clear();
+            sys::release_pages(&mut self.shared.scratch);
         }
         self.give_back.0 = self.holds_spare_memory().then(|| self.next_step());
     }

@@ -3,6 +3,8 @@
 //! One turn is [`EventLoop::run_once`]; each of its steps has a file of its own.
 
 mod accept;
+mod addresses;
+mod arrive;
 #[cfg(myriapod_sim)]
 mod audit;
 mod close;
@@ -14,9 +16,10 @@ mod memory;
 mod receive;
 mod seed;
 mod send;
+mod shared;
 mod spin;
+mod timers;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +27,24 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
+use self::arrive::{Arrival, Arriving};
 #[cfg(myriapod_sim)]
 pub use self::audit::Audit;
 use self::drain::Drain;
 use self::inbox::Inbox;
 use self::memory::GiveBack;
 pub(crate) use self::seed::{Opening, Seed};
+use self::shared::{After, Shared};
 use self::spin::Spin;
-use crate::buffer::Pool;
-use crate::connection::{Connection, Engine};
+use crate::connection::{Connection, Lingering, Socket};
 use crate::crew::{Brake, Member};
+use crate::engine::Engine;
 use crate::handle::{Handle, Mailbox};
 use crate::handler::{Desk, Handler};
 use crate::log::LogEvent;
 use crate::protocol::{Framing, JsonHeader};
 use crate::selector::Selector;
-use crate::slab::Key;
+use crate::slab::{Key, Slab};
 use crate::stats::{Cause, Stats};
 use crate::timer::{self, TICK, Tick, TimerEntries, TimerLinks, Wheel};
 
@@ -65,20 +70,16 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     acceptor: Acceptor,
     selector: Selector<Role<H::State>>,
     wheel: Wheel,
-    pool: Pool,
-    engine: Engine<H, F>,
+    shared: Shared<H, F>,
     signals: Option<Signals>,
     mailbox: Arc<Mailbox>,
     inbox: Inbox,
     member: Member,
-    /// The shared receive buffer.
-    shared: Vec<u8>,
-    /// Connections whose buffers may hold whole messages.
-    ready: VecDeque<Key>,
+    /// Sockets that wait for a step before they become connections.
+    arrivals: Slab<Arrival>,
     /// The clock as it was read after the last wait.
     now: Time,
-    /// The same in ticks, and when that tick began.
-    tick: Tick,
+    /// When the tick of this turn began.
     tick_began: Time,
     turn: u64,
     drain: Option<Drain>,
@@ -86,14 +87,16 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     give_back: GiveBack,
 }
 
-/// What a registered descriptor is for.
+/// What a registered descriptor is for. The first three are the stages of a connection's life, in
+/// their order.
 #[derive(Debug)]
 enum Role<S> {
+    Arriving(Arriving),
     Connection(Connection<S>),
-    Listener,
+    Lingering(Lingering),
+    /// A listener, with its number.
+    Listener(u16),
     Signals,
-    /// A connect under way, and its place in the clock.
-    Connecting(u32),
 }
 
 /// What one turn did.
@@ -113,7 +116,9 @@ impl<S> TimerEntries for Timers<'_, S> {
     fn links(&mut self, index: u32) -> Option<&mut TimerLinks> {
         match self.0.at_mut(index) {
             Some((_, Role::Connection(connection))) => Some(&mut connection.timer),
-            _ => None,
+            Some((_, Role::Lingering(lingering))) => Some(&mut lingering.timer),
+            Some((_, Role::Arriving(arriving))) => Some(&mut arriving.timer),
+            Some((_, Role::Listener(_) | Role::Signals)) | None => None,
         }
     }
 }
@@ -131,17 +136,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let mut event_loop = Self {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
-            pool: Pool::new(limits.max_buffer_bytes, sys::release_pages),
             acceptor: Acceptor::new(limits),
-            engine,
+            shared: Shared::new(engine),
             signals: None,
             mailbox,
             inbox: Inbox::default(),
             member,
-            shared: Vec::with_capacity(SHARED_RECV),
-            ready: VecDeque::new(),
+            arrivals: Slab::new(),
             now,
-            tick: 0,
             tick_began: now,
             turn: 0,
             drain: None,
@@ -156,8 +158,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Adds a listening socket.
     pub(crate) fn add_listener(&mut self, opening: Opening) -> sys::Result<()> {
-        let Opening { listener, file, spread } = opening;
-        let key = self.selector.register(listener, Interest::READABLE, Role::Listener)?;
+        let Opening { listener, number, file, spread } = opening;
+        let key = self.selector.register(listener, Interest::READABLE, Role::Listener(number))?;
         self.acceptor.listeners.push(key);
         self.acceptor.files.extend(file.map(|file| (key, file)));
         self.acceptor.spread.extend(spread.then_some(key));
@@ -189,17 +191,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// The handler.
     pub fn handler_mut(&mut self) -> &mut H {
-        &mut self.engine.handler
+        &mut self.shared.engine.handler
     }
 
     /// What happened so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = self.engine.stats.clone();
+        let mut stats = self.shared.engine.stats.clone();
         stats.stale_events = self.selector.stale_events();
         stats.groups = self.inbox.groups() as u64;
-        stats.pool_bytes = self.pool.lent() as u64;
-        stats.pool_buffers = self.pool.held() as u64;
+        stats.pool_bytes = self.shared.pool.lent() as u64;
+        stats.pool_buffers = self.shared.pool.held() as u64;
         stats.timers = (self.wheel.len() + self.inbox.timers()) as u64;
         stats
     }
@@ -220,10 +222,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn timeout_from(&self, now: Time) -> Option<Duration> {
         let accepts = !self.acceptor.listeners.is_empty() && !self.acceptor.parked;
         let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work() || accepts);
-        if !self.ready.is_empty() || drains || self.inbox.has_work() {
+        if !self.shared.ready.is_empty() || drains || self.inbox.has_work() {
             return Some(Duration::ZERO);
         }
-        let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.tick, at));
+        let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.shared.tick, at));
         let again = if self.member.owes_a_wake() { 1 } else { u32::MAX };
         let ahead = until(self.wheel.next())
             .min(again)
@@ -247,7 +249,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         // One turn follows the other at once, so the clock of the last one will do.
         while !self.turn(None, self.now)?.finished {}
         let hurried = self.drain.as_ref().is_some_and(|drain| drain.hurried);
-        Ok(!hurried && self.engine.stats.closed_for(Cause::CutOff) == 0)
+        Ok(!hurried && self.shared.engine.stats.closed_for(Cause::CutOff) == 0)
     }
 
     /// Does one turn: waits at most for `timeout` (`None`: until there is something to do), then
@@ -279,11 +281,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         };
         self.turn += 1;
         self.read_clock();
-        self.engine.stats.wakeups += 1;
-        self.engine.stats.events += events as u64;
+        self.shared.engine.stats.wakeups += 1;
+        self.shared.engine.stats.events += events as u64;
 
         // Those that were waiting for their turn before this one; new ones wait for the next.
-        let leftovers = self.ready.len();
+        let leftovers = self.shared.ready.len();
         self.handle_events();
         for _ in 0..leftovers {
             self.resume_next();
@@ -306,7 +308,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let elapsed = self.now.saturating_since(self.tick_began);
         if elapsed >= TICK {
             let ticks = u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
-            self.tick = self.tick.wrapping_add(ticks);
+            self.shared.tick = self.shared.tick.wrapping_add(ticks);
             self.tick_began += TICK * ticks;
         }
     }
@@ -316,17 +318,22 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn dispatch(&mut self, key: Key, readiness: Interest) {
         match self.selector.get(key) {
             Some(Role::Connection(_)) => {
-                // Reading comes first: what the peer sent before it went is not lost.
-                if readiness.is_readable() {
-                    self.receive(key);
-                }
-                if readiness.is_writable() {
-                    self.flush(key);
-                }
+                self.work(key, |shared, at| {
+                    let mut after = After::Settle(Socket::MayHoldMore);
+                    // Reading comes first: what the peer sent before it went is not lost.
+                    if readiness.is_readable() {
+                        after = shared.receive(at);
+                    }
+                    if readiness.is_writable() && matches!(after, After::Settle(_)) {
+                        after = shared.flush(at);
+                    }
+                    after
+                });
             }
-            Some(Role::Listener) => self.acceptor.waiting.push(key),
+            Some(Role::Lingering(_)) => self.discard(key),
+            Some(Role::Arriving(_)) => self.step_is_done(key),
+            Some(Role::Listener(_)) => self.acceptor.waiting.push(key),
             Some(Role::Signals) => self.take_signals(),
-            Some(Role::Connecting(_)) => self.connected(key),
             None => {}
         }
     }
@@ -347,16 +354,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// The connection that `key` names.
-    fn connection(&mut self, key: Key) -> Option<&mut Connection<H::State>> {
-        match self.selector.get_mut(key) {
-            Some(Role::Connection(connection)) => Some(connection),
-            _ => None,
-        }
-    }
-
     fn tell(&mut self, event: &LogEvent<'_>) {
-        self.engine.tell(event);
+        self.shared.engine.tell(event);
     }
 }
 
@@ -370,7 +369,7 @@ impl<H: Handler, F: Framing> fmt::Debug for EventLoop<H, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop")
             .field("selector", &self.selector)
-            .field("open", &self.engine.stats.open)
+            .field("open", &self.shared.engine.stats.open)
             .field("draining", &self.drain.is_some())
             .finish_non_exhaustive()
     }

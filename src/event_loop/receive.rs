@@ -1,191 +1,203 @@
 //! Receiving, and handing what was received to the engine.
 
-use myriapod_sys::{self as sys, Errno, Interest};
+use myriapod_sys::{BorrowedFd, Interest};
 
+use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
-use crate::buffer::Handle;
-use crate::connection::{Connection, Next, Phase, Progress};
+use crate::buffer::{Lent, Stopwatch};
+use crate::connection::{Connection, Fact, Lingering, Socket};
+use crate::engine::{Next, Progress};
 use crate::handler::Handler;
+use crate::link;
 use crate::protocol::Framing;
-use crate::slab::Key;
-use crate::stats::Cause;
+use crate::stats::{Cause, Stats};
 
-/// What is known of a socket after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Socket {
-    /// It holds nothing more: a receive came short, or would have blocked.
-    Empty,
-    /// It may hold more.
-    MayHoldMore,
+/// What a receive brought.
+enum Received {
+    Bytes(usize, Socket),
+    /// The peer has shut down its sending side.
+    End,
+    /// Nothing, for now.
+    Nothing,
+    Failed,
+}
+
+/// Receives once: the one place of the loop that does.
+#[inline(always)]
+fn receive_into(source: BorrowedFd<'_>, buffer: &mut Vec<u8>, stats: &mut Stats) -> Received {
+    let room = buffer.capacity() - buffer.len();
+    match link::receive(source, buffer) {
+        Ok(0) => Received::End,
+        Ok(len) => {
+            stats.bytes_in += len as u64;
+            Received::Bytes(len, if len < room { Socket::Empty } else { Socket::MayHoldMore })
+        }
+        Err(errno) if errno.would_block() => Received::Nothing,
+        Err(_) => Received::Failed,
+    }
 }
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Handles the events of the last wait.
     ///
-    /// The ordinary event is handled right here: one look-up, one `recv` that brings one message of
-    /// a known kind to a connection with nothing unfinished, one `send` that takes the reply.
+    /// The ordinary event ends right here: one look-up, one receive that brings one message of a
+    /// known kind to a connection with nothing unfinished, one send that takes the reply.
     #[inline(never)]
     pub(super) fn handle_events(&mut self) {
         while let Some(event) = self.selector.next_event() {
             let Some((key, readiness, source, role)) = self.selector.find(event) else { continue };
-            let connection = match role {
+            match role {
                 Role::Connection(connection)
                     if readiness == Interest::READABLE
                         && connection.is_plain()
                         && self.drain.is_none() =>
                 {
-                    connection
+                    let mut at = At { key, source, connection };
+                    if let Some(after) = self.shared.receive_shared(&mut at) {
+                        let step = self.shared.conclude(at.connection, after, false);
+                        self.apply(key, step);
+                    }
                 }
-                _ => {
-                    self.dispatch(key, readiness);
-                    continue;
-                }
-            };
-            self.shared.clear();
-            let len = match sys::recv_append(source, &mut self.shared) {
-                Ok(len) => len,
-                Err(errno) => {
-                    self.cannot_receive(key, errno);
-                    continue;
-                }
-            };
-            if len == self.shared.capacity() || !self.engine.is_predicted(&self.shared) {
-                self.digest_shared(key);
-                continue;
-            }
-            self.engine.stats.bytes_in += len as u64;
-            connection.last_active = self.tick;
-            if let Some(cause) =
-                self.engine.answer::<true>(self.engine.id(key), &mut connection.state, &self.shared)
-            {
-                self.send_and_close(key, cause);
-                continue;
-            }
-            if self.engine.desk.is_deferred() {
-                self.begin_deferral(key);
-                continue;
-            }
-            let out = &self.engine.out;
-            let sent = if out.is_empty() { Ok(0) } else { sys::send(source, out) };
-            if sent == Ok(out.len()) {
-                self.engine.sent_all();
-            } else {
-                self.sent_some(key, sent);
-                self.settle(key, Socket::Empty);
+                _ => self.dispatch(key, readiness),
             }
         }
     }
 
+    /// Gives the next connection on the ready list its turn.
+    pub(super) fn resume_next(&mut self) {
+        let Some(key) = self.shared.ready.pop_front() else { return };
+        self.work(key, |shared, at| {
+            if at.connection.is_ready() {
+                at.connection.step(Fact::Turn);
+                shared.digest_own(at);
+            }
+            After::Settle(Socket::MayHoldMore)
+        });
+    }
+}
+
+impl<H: Handler, F: Framing> Shared<H, F> {
     /// Receives once, and answers whatever whole messages are there then.
-    pub(super) fn receive(&mut self, key: Key) {
-        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
-            return;
-        };
-        if connection.is_deferred() {
+    pub(super) fn receive(&mut self, at: &mut At<'_, H::State>) -> After {
+        if at.connection.is_waiting() {
             // It stayed watched in the hope that the answer is faster than the next message.
-            return self.stop_watching(key);
+            return After::Unwatch;
         }
-        if connection.ready || !connection.wants_to_read() {
-            return;
+        if !at.connection.wants_to_read() || at.connection.is_ready() {
+            return After::Settle(Socket::MayHoldMore);
         }
-        if connection.phase == Phase::Lingering {
-            return self.discard(key);
+        if at.connection.is_plain() {
+            return self.receive_shared(at).unwrap_or(After::Settle(Socket::Empty));
         }
-        if !connection.recv.is_none() {
-            let own = connection.recv;
-            return self.receive_own(key, own);
+        if !at.connection.recv.is_none() {
+            return self.receive_own(at);
         }
-        self.shared.clear();
-        match sys::recv_append(source, &mut self.shared) {
-            Ok(_) => self.digest_shared(key),
-            Err(errno) => self.cannot_receive(key, errno),
-        }
+        self.scratch.clear();
+        let received = receive_into(at.source, &mut self.scratch, &mut self.engine.stats);
+        self.receive_other(at, received)
     }
 
-    /// A receive failed: for now, or for good.
-    #[cold]
-    #[inline(never)]
-    fn cannot_receive(&mut self, key: Key, errno: Errno) {
-        if errno.would_block() {
-            self.settle(key, Socket::Empty);
-        } else {
-            self.close(key, Cause::Error);
+    /// Receives into the buffer that all share, for a connection with nothing unfinished. `None`
+    /// where that was all: one whole message came, and its reply is sent.
+    #[inline(always)]
+    pub(super) fn receive_shared(&mut self, at: &mut At<'_, H::State>) -> Option<After> {
+        self.scratch.clear();
+        match receive_into(at.source, &mut self.scratch, &mut self.engine.stats) {
+            Received::Bytes(_, Socket::Empty) if self.engine.is_predicted(&self.scratch) => {}
+            received => return Some(self.receive_other(at, received)),
         }
+        at.connection.touch(self.tick);
+        let id = self.engine.id(at.key);
+        let own = &mut at.connection.own;
+        if let Some(cause) = self.engine.answer::<true>(id, own, &self.scratch) {
+            return Some(self.send_and_close(at, cause));
+        }
+        if self.engine.desk.is_deferred() {
+            return Some(self.begin_deferral(at));
+        }
+        if self.send_at_once(at) { None } else { Some(After::Settle(Socket::Empty)) }
     }
 
-    /// Answers what was received into the shared buffer (nothing is the end of the stream), and moves
-    /// what is left of it to a buffer of the connection's own.
+    /// Whatever is not the ordinary message.
     #[inline(never)]
-    fn digest_shared(&mut self, key: Key) {
-        if self.shared.is_empty() {
-            if let Some(connection) = self.connection(key) {
-                connection.end_seen = true;
+    fn receive_other(&mut self, at: &mut At<'_, H::State>, received: Received) -> After {
+        match received {
+            Received::Bytes(_, socket) => {
+                self.digest_shared(at);
+                After::Settle(socket)
             }
-            return self.settle(key, Socket::Empty);
+            Received::End => {
+                at.connection.step(Fact::EndSeen);
+                After::Settle(Socket::Empty)
+            }
+            Received::Nothing => After::Settle(Socket::Empty),
+            Received::Failed => After::Close(Cause::Error),
         }
-        self.engine.stats.bytes_in += self.shared.len() as u64;
-        let bytes = std::mem::take(&mut self.shared);
-        let socket =
-            if bytes.len() < bytes.capacity() { Socket::Empty } else { Socket::MayHoldMore };
-        let progress = self.process(key, &bytes);
-        self.shared = bytes;
-        if let Some(Progress { consumed, next }) = progress {
-            self.keep_rest(key, consumed, next);
+    }
+
+    /// Answers what was received into the shared buffer, and moves what is left of it to a buffer of
+    /// the connection's own.
+    fn digest_shared(&mut self, at: &mut At<'_, H::State>) {
+        let bytes = std::mem::take(&mut self.scratch);
+        let Progress { consumed, next } = self.process(at, &bytes);
+        self.keep_rest(at.connection, bytes.get(consumed..).unwrap_or_default(), next);
+        if at.connection.is_ready() {
+            self.ready.push_back(at.key);
         }
-        self.settle(key, socket);
+        self.scratch = bytes;
     }
 
     /// Sends the replies, and begins to close.
     #[cold]
     #[inline(never)]
-    fn send_and_close(&mut self, key: Key, cause: Cause) {
-        self.send_replies(key);
-        self.begin_close(key, cause);
-        self.settle(key, Socket::Empty);
+    fn send_and_close(&mut self, at: &mut At<'_, H::State>, cause: Cause) -> After {
+        self.send(at);
+        self.begin_close(at.connection, cause);
+        After::Settle(Socket::Empty)
+    }
+
+    /// The ordinary message's reply was deferred, so nothing is sent now.
+    #[cold]
+    #[inline(never)]
+    fn begin_deferral(&mut self, at: &mut At<'_, H::State>) -> After {
+        self.note_deferral(at.connection);
+        After::Settle(Socket::Empty)
+    }
+
+    fn note_deferral(&mut self, connection: &mut Connection<H::State>) {
+        let last = self.engine.desk.closes();
+        let sequence = self.engine.desk.take_deferred();
+        self.step(connection, Fact::Deferred { sequence, last });
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.
-    fn receive_own(&mut self, key: Key, own: Handle) {
+    fn receive_own(&mut self, at: &mut At<'_, H::State>) -> After {
+        let own = at.connection.recv;
         if self.pool.make_room(own).is_err() {
-            self.begin_close(key, Cause::BufferLimit);
-            return self.settle(key, Socket::MayHoldMore);
+            self.begin_close(at.connection, Cause::BufferLimit);
+            return After::Settle(Socket::MayHoldMore);
         }
         let mut buffer = self.pool.take_bytes(own);
-        let socket = self.recv_into(key, &mut buffer);
+        let received = receive_into(at.source, &mut buffer, &mut self.engine.stats);
         self.pool.put_bytes(own, buffer);
-        let Some(socket) = socket else { return self.close(key, Cause::Error) };
-        self.digest_own(key, own);
-        self.settle(key, socket);
-    }
-
-    /// One `recv` into the free end of `buffer`. `None` where it failed, and the connection is to be
-    /// closed as soon as its buffer is back; the end of the stream is noted in the connection.
-    fn recv_into(&mut self, key: Key, buffer: &mut Vec<u8>) -> Option<Socket> {
-        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
-            return None;
+        let socket = match received {
+            Received::Bytes(_, socket) => {
+                at.connection.touch(self.tick);
+                socket
+            }
+            Received::End => {
+                at.connection.step(Fact::EndSeen);
+                Socket::Empty
+            }
+            Received::Nothing => Socket::Empty,
+            Received::Failed => return After::Close(Cause::Error),
         };
-        let room = buffer.capacity() - buffer.len();
-        match sys::recv_append(source, buffer) {
-            Ok(0) => {
-                connection.end_seen = true;
-                Some(Socket::Empty)
-            }
-            Ok(received) => {
-                self.engine.stats.bytes_in += received as u64;
-                // Whoever uploads is not idle, however long it takes; the linger has its own start.
-                if connection.phase != Phase::Lingering {
-                    connection.last_active = self.tick;
-                }
-                Some(if received < room { Socket::Empty } else { Socket::MayHoldMore })
-            }
-            Err(errno) if errno.would_block() => Some(Socket::Empty),
-            Err(_) => None,
-        }
+        self.digest_own(at);
+        After::Settle(socket)
     }
 
     /// Moves what is left in the shared receive buffer to a buffer of the connection's own.
-    fn keep_rest(&mut self, key: Key, consumed: usize, next: Next) {
-        let rest = self.shared.get(consumed..).unwrap_or_default();
+    fn keep_rest(&mut self, connection: &mut Connection<H::State>, rest: &[u8], next: Next) {
         let (needed, in_content) = match next {
             Next::Nothing => return,
             Next::Partial { needed, in_content } => (needed, in_content),
@@ -193,22 +205,26 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Next::More | Next::Deferred => (0, false),
             Next::Close(cause) => {
                 self.engine.stats.discarded_in += rest.len() as u64;
-                return self.begin_close(key, cause);
+                return self.begin_close(connection, cause);
             }
         };
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
-        // While it is not read from, nothing of the deadline is used up.
-        let since = if connection.is_held() { 0 } else { self.tick };
-        let Ok(own) = self.pool.lend_recv(rest, needed, in_content, since) else {
+        if connection.is_closing() {
+            // Its replies found no room.
             self.engine.stats.discarded_in += rest.len() as u64;
-            return self.begin_close(key, Cause::BufferLimit);
+            return;
+        }
+        let clock = Stopwatch::new(self.tick, !connection.is_held());
+        let Ok(own) = self.pool.lend_recv(rest, needed, in_content, clock) else {
+            self.engine.stats.discarded_in += rest.len() as u64;
+            return self.begin_close(connection, Cause::BufferLimit);
         };
         connection.recv = own;
-        self.wait_for_rest(key);
+        self.wait_for_rest(connection);
     }
 
     /// Answers what stands in the connection's own buffer, if it is worth looking.
-    fn digest_own(&mut self, key: Key, own: Handle) {
+    fn digest_own(&mut self, at: &mut At<'_, H::State>) {
+        let own = at.connection.recv;
         let Some(buffer) = self.pool.recv(own) else { return };
         if buffer.unread().len() < buffer.needed {
             return;
@@ -216,135 +232,93 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let (start, was_in_content) = (buffer.start, buffer.in_content);
         let bytes = self.pool.take_bytes(own);
         let len = bytes.len();
-        let progress = self.process(key, bytes.get(start..).unwrap_or_default());
-        let kept = self.pool.put_bytes(own, bytes);
-        let Some(Progress { consumed, next }) = progress else { return };
-        if !kept {
+        let Progress { consumed, next } = self.process(at, bytes.get(start..).unwrap_or_default());
+        if !self.pool.put_bytes(own, bytes) {
             // Its replies found no room, so the connection is being closed.
             self.engine.stats.discarded_in += (len - start - consumed) as u64;
             return;
         }
-        let since = self.clock_of(key);
+        let clock = Stopwatch::new(self.tick, !at.connection.is_held());
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
         (buffer.needed, buffer.in_content) = match next {
-            Next::Nothing => {
-                self.release_own(key);
-                return self.rearm(key);
-            }
+            Next::Nothing => return self.release_done(at.connection),
             Next::Partial { needed, in_content } => (needed, in_content),
-            Next::Deferred if consumed + start == len => return self.release_own(key),
+            Next::Deferred if consumed + start == len => return self.release_done(at.connection),
             Next::More | Next::Deferred => (0, false),
-            Next::Close(cause) => return self.begin_close(key, cause),
+            Next::Close(cause) => return self.begin_close(at.connection, cause),
         };
         // A new message, or a new part of it, has a deadline of its own.
         if consumed > 0 || buffer.in_content != was_in_content {
-            buffer.since = since;
+            buffer.clock = clock;
         }
-        self.wait_for_rest(key);
+        self.wait_for_rest(at.connection);
+        if at.connection.is_ready() {
+            self.ready.push_back(at.key);
+        }
+    }
+
+    /// All that was in the connection's own buffer is answered.
+    fn release_done(&mut self, connection: &mut Connection<H::State>) {
+        self.release_own(connection);
+        self.nearer = true;
     }
 
     /// Has the engine answer `bytes`, and sends the replies.
-    fn process(&mut self, key: Key, bytes: &[u8]) -> Option<Progress> {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return None };
-        connection.last_active = self.tick;
-        let queued = self.pool.queued(connection.send);
-        let progress =
-            self.engine.process(self.engine.id(key), &mut connection.state, bytes, queued);
+    fn process(&mut self, at: &mut At<'_, H::State>, bytes: &[u8]) -> Progress {
+        at.connection.touch(self.tick);
+        let queued = self.pool.queued(at.connection.send);
+        let id = self.engine.id(at.key);
+        let progress = self.engine.process(id, &mut at.connection.own, bytes, queued);
         if progress.next == Next::Deferred {
-            connection.last_reply = self.engine.desk.closes();
-            connection.pending = self.engine.desk.take_deferred();
+            self.note_deferral(at.connection);
         }
-        self.send_replies(key);
-        Some(progress)
+        self.send(at);
+        progress
     }
 
     /// A rest stays in the connection's own buffer: either it waits for the next turn, or the
     /// deadline for what is missing runs.
-    fn wait_for_rest(&mut self, key: Key) {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
-        let whole = self.pool.recv(connection.recv).is_some_and(|buffer| buffer.needed == 0);
+    fn wait_for_rest(&mut self, connection: &mut Connection<H::State>) {
         if connection.is_held() {
             return;
         }
+        let whole = self.pool.recv(connection.recv).is_some_and(|buffer| buffer.needed == 0);
         if whole {
-            connection.ready = true;
-            self.ready.push_back(key);
+            connection.step(Fact::Ready);
         } else {
-            self.rearm(key);
-        }
-    }
-
-    /// The ordinary message's reply was deferred, so nothing is sent now.
-    #[cold]
-    #[inline(never)]
-    fn begin_deferral(&mut self, key: Key) {
-        let last_reply = self.engine.desk.closes();
-        let pending = self.engine.desk.take_deferred();
-        if let Some(connection) = self.connection(key) {
-            (connection.pending, connection.last_reply) = (pending, last_reply);
-        }
-        self.settle(key, Socket::Empty);
-    }
-
-    /// Applies a change after which the connection may be read from, or may not: while it may not,
-    /// the deadline of an unfinished message stands still.
-    pub(super) fn hold(&mut self, key: Key, change: impl FnOnce(&mut Connection<H::State>)) {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
-        let was_held = connection.is_held();
-        change(connection);
-        if connection.is_held() != was_held
-            && let Some(buffer) = self.pool.recv_mut(connection.recv)
-        {
-            // The moment it began becomes the time that is used up, and the other way round.
-            buffer.since = self.tick.wrapping_sub(buffer.since);
+            self.nearer = true;
         }
     }
 
     /// Reading goes on, unless something else holds it: whole messages in the buffer get their
     /// turn, and the deadline of an unfinished one runs.
-    pub(super) fn resume_reading(&mut self, key: Key) {
-        let Some(connection) = self.connection(key) else { return };
-        if !connection.recv.is_none() && !connection.ready {
-            self.wait_for_rest(key);
+    pub(super) fn resume_reading(&mut self, at: &mut At<'_, H::State>) {
+        if !at.connection.recv.is_none() && !at.connection.is_ready() {
+            self.wait_for_rest(at.connection);
+            if at.connection.is_ready() {
+                self.ready.push_back(at.key);
+            }
         }
     }
 
-    /// Gives the next connection on the ready list its turn.
-    pub(super) fn resume_next(&mut self) {
-        let Some(key) = self.ready.pop_front() else { return };
-        let Some(connection) = self.connection(key) else { return };
-        if !std::mem::take(&mut connection.ready) || connection.closing.is_some() {
-            return;
-        }
-        let own = connection.recv;
-        self.digest_own(key, own);
-        self.settle(key, Socket::MayHoldMore);
-    }
-
-    /// While lingering: reads and drops what still comes.
-    fn discard(&mut self, key: Key) {
-        let mut buffer = std::mem::take(&mut self.shared);
-        buffer.clear();
-        let socket = self.recv_into(key, &mut buffer);
-        let received = buffer.len();
-        self.shared = buffer;
-        self.engine.stats.discarded_in += received as u64;
-        let Some(connection) = self.connection(key) else { return };
-        let received = u32::try_from(received).unwrap_or(u32::MAX);
-        connection.pending = connection.pending.saturating_sub(received);
-        if socket.is_none() || connection.end_seen || connection.pending == 0 {
-            self.finish_close(key);
+    /// While lingering: reads and drops what still comes. Returns whether to go on.
+    pub(super) fn discard(&mut self, source: BorrowedFd<'_>, lingering: &mut Lingering) -> bool {
+        self.scratch.clear();
+        match receive_into(source, &mut self.scratch, &mut self.engine.stats) {
+            Received::Bytes(len, _) => {
+                self.engine.stats.discarded_in += len as u64;
+                lingering.dropped(len)
+            }
+            Received::Nothing => true,
+            Received::End | Received::Failed => false,
         }
     }
 
-    /// Gives the connection's receive buffer back, and counts what it still held.
-    pub(super) fn release_own(&mut self, key: Key) {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
-        connection.ready = false;
-        let own = std::mem::replace(&mut connection.recv, Handle::NONE);
-        let unread = self.pool.recv(own).map_or(0, |buffer| buffer.unread().len());
-        self.engine.stats.discarded_in += unread as u64;
-        self.pool.return_recv(own);
+    /// Takes back the receive buffer and the queue of a connection that is over.
+    pub(super) fn take_back(&mut self, connection: &mut Connection<H::State>) {
+        self.release_own(connection);
+        let queue = std::mem::replace(&mut connection.send, Lent::NONE);
+        self.engine.stats.discarded_out += self.pool.return_send(queue) as u64;
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Seed {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) listener: Listener,
+    /// Its number: the place of its address among the server's.
+    pub(crate) number: u16,
     /// The file that is to be removed when it is closed.
     pub(crate) file: Option<SocketAddr>,
     /// Its connections go to the loop with the fewest.

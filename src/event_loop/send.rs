@@ -1,175 +1,179 @@
-//! Sending: at once where the socket takes it, from a queue where it does not.
+//! Sending: what the socket takes now, the rest from a queue. Replies and pushes go the same way.
 
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use myriapod_sys::{self as sys, Errno, Shutdown};
-
-use super::{EventLoop, Role};
-use crate::buffer::{Handle, MAX_SLICES, Pool, PoolFull};
+use super::EventLoop;
+use super::shared::{After, At, Shared};
+use crate::buffer::{Lent, MAX_SLICES, PoolFull};
 use crate::config::Overflow;
-use crate::connection::Phase;
-use crate::event_loop::receive::Socket;
+use crate::connection::{Connection, Fact, Socket};
 use crate::handler::Handler;
+use crate::link;
 use crate::protocol::Framing;
-use crate::slab::Key;
 use crate::stats::Cause;
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
-    /// Sends the replies of one event with one `send`; what the socket does not take is queued.
-    pub(super) fn send_replies(&mut self, key: Key) {
+    /// Sends what was queued in this turn: all of one connection goes out together.
+    pub(super) fn send_unsent(&mut self) {
+        while let Some(key) = self.shared.unsent.pop_front() {
+            self.work(key, |shared, at| {
+                at.connection.unlist_unsent();
+                let after = shared.flush(at);
+                if !at.connection.send.is_none() {
+                    shared.engine.stats.short_writes += 1;
+                    shared.nearer = true;
+                }
+                after
+            });
+        }
+    }
+}
+
+impl<H: Handler, F: Framing> Shared<H, F> {
+    /// Sends the replies of one event. What the socket does not take is queued.
+    pub(super) fn send(&mut self, at: &mut At<'_, H::State>) {
         if self.engine.out.is_empty() {
             return;
         }
-        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
-            return;
-        };
-        if connection.phase != Phase::Open {
+        if !at.connection.takes_replies() {
             self.engine.stats.discarded_out += self.engine.out.len() as u64;
             return self.engine.clear_out();
         }
-        // What is queued goes first.
-        let sent =
-            if connection.send.is_none() { sys::send(socket, &self.engine.out) } else { Ok(0) };
-        self.sent_some(key, sent);
+        if at.connection.send.is_none() {
+            self.send_at_once(at);
+        } else {
+            // What is queued goes first.
+            self.queue_replies(at, 0);
+        }
     }
 
-    /// The socket took `sent` bytes of the replies: queues the others.
-    pub(super) fn sent_some(&mut self, key: Key, sent: Result<usize, Errno>) {
-        let len = self.engine.out.len();
-        let sent = match sent {
-            Ok(sent) => sent,
-            Err(errno) if errno.would_block() => 0,
-            Err(_) => {
-                self.engine.stats.discarded_out += len as u64;
-                self.engine.clear_out();
-                return self.stop_sending(key);
-            }
-        };
-        if sent == len {
-            return self.engine.sent_all();
+    /// Sends the replies of one event to a connection with nothing queued. Returns whether the
+    /// socket took all of them.
+    #[inline(always)]
+    pub(super) fn send_at_once(&mut self, at: &mut At<'_, H::State>) -> bool {
+        let out = &self.engine.out;
+        let sent = if out.is_empty() { Ok(0) } else { link::send(at.source, out) };
+        if sent == Ok(out.len()) {
+            self.engine.sent_all();
+            return true;
         }
+        match sent {
+            Ok(sent) => self.queue_replies(at, sent),
+            Err(errno) if errno.would_block() => self.queue_replies(at, 0),
+            Err(_) => self.cannot_send_replies(at),
+        }
+        false
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn cannot_send_replies(&mut self, at: &mut At<'_, H::State>) {
+        self.engine.stats.discarded_out += self.engine.out.len() as u64;
+        self.engine.clear_out();
+        self.stop_sending(at);
+    }
+
+    /// The socket took `sent` bytes of the replies: the others are queued.
+    #[cold]
+    #[inline(never)]
+    fn queue_replies(&mut self, at: &mut At<'_, H::State>, sent: usize) {
         self.engine.stats.bytes_out += sent as u64;
         let out = std::mem::take(&mut self.engine.out);
-        let lost = if planted!(LostTail) { len - sent } else { 0 };
-        let rest = out.get(sent + lost..).unwrap_or_default();
-        if self.queue(key, rest) == Err(PoolFull) {
+        let rest = out.get(sent..).unwrap_or_default();
+        if self.queue(at.connection, Unsent::Own(rest)) == Err(PoolFull) {
             // Half a reply must not be followed by another: nothing more is sent.
             self.engine.stats.discarded_out += rest.len() as u64;
-            self.stop_sending(key);
-            self.begin_close(key, Cause::BufferLimit);
+            self.stop_sending(at);
+            self.begin_close(at.connection, Cause::BufferLimit);
         }
         self.engine.out = out;
         self.engine.clear_out();
     }
 
-    /// Appends replies to the connection's send queue.
-    fn queue(&mut self, key: Key, bytes: &[u8]) -> Result<(), PoolFull> {
-        self.queue_with(key, |pool, queue| pool.queue(queue, bytes))
-    }
-
-    /// Appends to the connection's send queue, and pauses reading above the high-water mark.
-    fn queue_with(
+    /// Appends to the connection's queue, and pauses reading above the high-water mark.
+    fn queue(
         &mut self,
-        key: Key,
-        append: impl FnOnce(&mut Pool, Handle) -> Result<(), PoolFull>,
+        connection: &mut Connection<H::State>,
+        unsent: Unsent<'_>,
     ) -> Result<(), PoolFull> {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return Ok(()) };
         let first = connection.send.is_none();
         if first {
-            self.engine.stats.short_writes += 1;
             connection.send = self.pool.lend_send(self.tick)?;
         }
         let queue = connection.send;
-        if let Err(full) = append(&mut self.pool, queue) {
+        let appended = match unsent {
+            Unsent::Own(bytes) => {
+                self.engine.stats.short_writes += u64::from(first);
+                self.nearer |= first;
+                self.pool.queue(queue, bytes)
+            }
+            Unsent::Shared(bytes) => self.pool.queue_shared(queue, bytes),
+        };
+        if let Err(full) = appended {
             if first {
                 self.pool.return_send(queue);
-                connection.send = Handle::NONE;
+                connection.send = Lent::NONE;
             }
             return Err(full);
         }
-        let queued = self.pool.queued(connection.send);
-        let over = queued >= self.engine.config.limits.high_water;
-        if !connection.paused && over {
+        let over = self.pool.queued(queue) >= self.engine.config.limits.high_water;
+        if over && !connection.is_paused() {
             self.engine.stats.paused_reads += 1;
-            self.hold(key, |connection| connection.paused = true);
+            self.step(connection, Fact::QueueHigh);
         }
-        if first || over {
-            self.rearm(key);
-        }
+        self.nearer |= over;
         Ok(())
     }
 
-    /// Sends a message that is no reply: at once where nothing is queued, else behind what is. What
-    /// happens where too much is queued already, the limits say.
-    pub(super) fn push(&mut self, key: Key, bytes: &Arc<[u8]>) {
-        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+    /// Queues a message that is no reply; all that is queued for one connection in one turn is sent
+    /// together. What happens where too much is queued already, the limits say.
+    pub(super) fn push(&mut self, at: &mut At<'_, H::State>, bytes: &Arc<[u8]>) -> After {
+        if at.connection.is_deaf() {
             self.engine.stats.missed += 1;
-            return;
-        };
-        if connection.phase != Phase::Open || connection.closing.is_some() {
-            self.engine.stats.missed += 1;
-            return;
+            return After::Settle(Socket::MayHoldMore);
         }
-        let mut sent = 0;
-        if connection.send.is_none() {
-            match sys::send(socket, bytes) {
-                Ok(n) => sent = n,
-                Err(errno) if errno.would_block() => {}
-                Err(_) => {
-                    self.engine.stats.discarded_out += bytes.len() as u64;
-                    self.stop_sending(key);
-                    return self.settle(key, Socket::MayHoldMore);
-                }
+        let mut may = self.make_room_for_push(at.connection, bytes.len());
+        if !may && at.connection.is_unsent() {
+            // The socket has not been asked yet whether it takes what was queued before.
+            if let After::Close(cause) = self.flush(at) {
+                return After::Close(cause);
             }
-            self.engine.stats.bytes_out += sent as u64;
-            connection.last_active = self.tick;
-            if sent == bytes.len() {
-                self.engine.stats.pushes += 1;
-                return;
-            }
-        } else if !self.make_room_for_push(key, bytes.len()) {
+            may = !at.connection.is_deaf() && self.make_room_for_push(at.connection, bytes.len());
+        }
+        if !may || self.queue(at.connection, Unsent::Shared(bytes)) == Err(PoolFull) {
             self.engine.stats.dropped_pushes += 1;
-            return;
+            return After::Settle(Socket::MayHoldMore);
         }
-        let queued = self.queue_with(key, |pool, queue| pool.queue_shared(queue, bytes, sent));
-        match queued {
-            Ok(()) => {
-                self.engine.stats.pushes += 1;
-                self.note_overflow(key);
-            }
-            Err(PoolFull) if sent == 0 => self.engine.stats.dropped_pushes += 1,
-            Err(PoolFull) => {
-                // Half a message must not be followed by another.
-                self.engine.stats.discarded_out += (bytes.len() - sent) as u64;
-                self.stop_sending(key);
-                self.begin_close(key, Cause::BufferLimit);
-            }
+        self.engine.stats.pushes += 1;
+        self.note_overflow(at.connection);
+        if at.connection.list_unsent() {
+            self.unsent.push_back(at.key);
         }
-        self.settle(key, Socket::MayHoldMore);
+        After::Settle(Socket::MayHoldMore)
     }
 
     /// A push was queued: from the one on that came above the high-water mark, the patience that the
     /// limits may have with such a connection runs. Replies alone only pause reading.
-    fn note_overflow(&mut self, key: Key) {
-        let Some(Role::Connection(connection)) = self.selector.get(key) else { return };
-        let queue = connection.send;
-        let over = self.pool.queued(queue) >= self.engine.config.limits.high_water;
-        if let Some(queue) = self.pool.send_mut(queue)
+    fn note_overflow(&mut self, connection: &Connection<H::State>) {
+        let over = self.pool.queued(connection.send) >= self.engine.config.limits.high_water;
+        if let Some(queue) = self.pool.send_mut(connection.send)
             && over
             && queue.over_since.is_none()
         {
             queue.over_since = Some(self.tick);
-            self.rearm(key);
+            self.nearer = true;
         }
     }
 
     /// Sees whether a pushed message of `len` bytes may be queued, and makes room where old ones
-    /// are to give way.
-    fn make_room_for_push(&mut self, key: Key, len: usize) -> bool {
+    /// are to give way. The first one always may.
+    fn make_room_for_push(&mut self, connection: &Connection<H::State>, len: usize) -> bool {
         let limits = &self.engine.config.limits;
-        let Some(Role::Connection(connection)) = self.selector.get(key) else { return false };
         let queue = connection.send;
+        if self.pool.queued(queue) == 0 {
+            return true;
+        }
         loop {
             if self.pool.queued(queue) + len <= limits.high_water {
                 return true;
@@ -192,73 +196,71 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// Sends from the queue once, since the socket has room.
-    pub(super) fn flush(&mut self, key: Key) {
-        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
-            return;
-        };
-        let handle = connection.send;
-        let Some(queue) = self.pool.send_mut(handle) else { return };
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    /// Sends from the queue once.
+    pub(super) fn flush(&mut self, at: &mut At<'_, H::State>) -> After {
+        let settle = After::Settle(Socket::MayHoldMore);
+        let queued = at.connection.send;
+        let Some(queue) = self.pool.send(queued) else { return settle };
+        let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
-        for (slot, bytes) in slices.iter_mut().zip(queue.slices()) {
+        for (slot, bytes) in pieces.iter_mut().zip(queue.slices()) {
             *slot = IoSlice::new(bytes);
             count += 1;
         }
-        match sys::send_vectored(socket, slices.get(..count).unwrap_or_default()) {
+        match link::send_vectored(at.source, pieces.get(..count).unwrap_or_default()) {
             Ok(sent) => {
                 self.engine.stats.bytes_out += sent as u64;
-                connection.last_active = self.tick;
-                self.pool.advance(handle, sent, self.tick);
+                at.connection.touch(self.tick);
+                self.pool.advance(queued, sent, self.tick);
             }
             Err(errno) if errno.would_block() => {}
             Err(_) => {
-                self.stop_sending(key);
-                return self.settle(key, Socket::MayHoldMore);
+                self.stop_sending(at);
+                return settle;
             }
         }
-        let left = self.pool.queued(handle);
+        let left = self.pool.queued(queued);
         if left == 0 {
-            self.pool.return_send(handle);
-            connection.send = Handle::NONE;
-            let state = &mut connection.state;
-            if self.engine.guard(self.engine.id(key), |handler| handler.on_drained(state)).is_none()
-            {
-                self.begin_close(key, Cause::Panic);
+            self.pool.return_send(queued);
+            at.connection.send = Lent::NONE;
+            let (id, own) = (self.engine.id(at.key), &mut at.connection.own);
+            if self.engine.guard(id, |handler| handler.on_drained(own)).is_none() {
+                self.begin_close(at.connection, Cause::Panic);
             }
-            self.rearm(key);
+            self.nearer = true;
         }
-        if left < self.engine.config.limits.high_water
-            && let Some(queue) = self.pool.send_mut(handle)
+        let limits = &self.engine.config.limits;
+        let (high, low) = (limits.high_water, limits.low_water);
+        if left < high
+            && let Some(queue) = self.pool.send_mut(queued)
         {
             queue.over_since = None;
         }
-        let Some(connection) = self.connection(key) else { return };
-        if connection.paused
-            && left <= self.engine.config.limits.low_water
-            && !planted!(ResumeForgotten)
-        {
-            self.hold(key, |connection| connection.paused = false);
-            self.resume_reading(key);
+        if at.connection.is_paused() && left <= low {
+            self.step(at.connection, Fact::QueueLow);
+            self.resume_reading(at);
         }
-        self.settle(key, Socket::MayHoldMore);
+        settle
     }
 
     /// The peer takes no more replies. What it sent before is still read and handled, since a
     /// message may want no reply.
-    fn stop_sending(&mut self, key: Key) {
-        let Some((socket, Role::Connection(connection))) = self.selector.entry_mut(key) else {
-            return;
-        };
+    fn stop_sending(&mut self, at: &mut At<'_, H::State>) {
         // Where the system lacked something and the peer is there still, it must not wait for an
         // answer: the end makes it go. Where it is gone, this fails, and receiving says so.
-        let _told = sys::shutdown(socket, Shutdown::Write);
-        connection.phase = Phase::Unsendable;
-        let handle = std::mem::replace(&mut connection.send, Handle::NONE);
-        self.engine.stats.discarded_out += self.pool.return_send(handle) as u64;
-        // An answer that was deferred would come for nobody.
-        self.hold(key, |connection| (connection.paused, connection.pending) = (false, 0));
-        self.resume_reading(key);
-        self.rearm(key);
+        let _told = link::finish(at.source);
+        let queue = std::mem::replace(&mut at.connection.send, Lent::NONE);
+        self.engine.stats.discarded_out += self.pool.return_send(queue) as u64;
+        self.step(at.connection, Fact::SendFailed);
+        self.resume_reading(at);
+        self.nearer = true;
     }
+}
+
+/// What is appended to a queue.
+enum Unsent<'a> {
+    /// Replies, which are copied.
+    Own(&'a [u8]),
+    /// A pushed message.
+    Shared(&'a Arc<[u8]>),
 }

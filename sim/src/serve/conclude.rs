@@ -102,6 +102,7 @@ impl Scene<'_> {
     fn is_quiet(&self) -> bool {
         let stats = self.server.stats();
         stats.open == 0
+            && stats.lingering == 0
             && self.connects.is_empty()
             && self.timers.is_empty()
             && self.peers.iter().all(Peer::is_done)
