@@ -14,7 +14,7 @@
 use std::process::ExitCode;
 
 use command::Stop;
-use myriapod::{Cause, ConnectionId, Handler, HandlerResult, Message, Reply, Server, SocketAddr};
+use myriapod::{Cause, Handler, HandlerResult, Message, Reply, Server, SocketAddr, View};
 use serde::Deserialize;
 
 #[path = "support/command.rs"]
@@ -44,7 +44,7 @@ impl Handler for SearchService {
     /// The peer's address in Python's notation.
     type State = String;
 
-    fn on_open(&mut self, _id: ConnectionId, peer: &SocketAddr) -> String {
+    fn on_open(&mut self, _view: &mut View<'_>, peer: &SocketAddr) -> String {
         let peer = python_repr::address(peer);
         println!("accepted connection from {peer}");
         peer
@@ -77,7 +77,7 @@ impl Handler for SearchService {
         Ok(())
     }
 
-    fn on_close(&mut self, peer: String, _cause: Cause) {
+    fn on_close(&mut self, peer: String, _view: &mut View<'_>, _cause: Cause) {
         println!("closing connection to {peer}");
     }
 }

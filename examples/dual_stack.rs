@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use command::Stop;
 use myriapod::sys::{self, ListenOptions};
-use myriapod::{Client, ConnectionId, Handler, HandlerResult, Message, Reply, Server, SocketAddr};
+use myriapod::{Client, Handler, HandlerResult, Message, Reply, Server, SocketAddr, View};
 
 #[path = "support/command.rs"]
 mod command;
@@ -31,7 +31,7 @@ struct WhoAmI;
 impl Handler for WhoAmI {
     type State = SocketAddr;
 
-    fn on_open(&mut self, _id: ConnectionId, peer: &SocketAddr) -> SocketAddr {
+    fn on_open(&mut self, _view: &mut View<'_>, peer: &SocketAddr) -> SocketAddr {
         println!("server: accepted connection from {}", python_repr::address(peer));
         peer.clone()
     }

@@ -17,9 +17,7 @@ use std::process::ExitCode;
 use blocking::{own_host, place};
 use command::Stop;
 use myriapod::protocol::{DecodeLimits, Framing, JsonHeader, Padded, Raw};
-use myriapod::{
-    Cause, ConnectionId, Handler, HandlerResult, LogEvent, Message, Reply, Server, SocketAddr,
-};
+use myriapod::{Cause, Handler, HandlerResult, LogEvent, Message, Reply, Server, SocketAddr, View};
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -77,7 +75,7 @@ impl Handler for Chat {
     /// The peer's address in Python's notation.
     type State = Box<str>;
 
-    fn on_open(&mut self, _id: ConnectionId, peer: &SocketAddr) -> Box<str> {
+    fn on_open(&mut self, _view: &mut View<'_>, peer: &SocketAddr) -> Box<str> {
         let peer = python_repr::address(peer);
         println!("[NEW CONNECTION] {peer} connected.");
         self.active += 1;
@@ -105,7 +103,7 @@ impl Handler for Chat {
         Ok(())
     }
 
-    fn on_close(&mut self, _peer: Box<str>, _cause: Cause) {
+    fn on_close(&mut self, _peer: Box<str>, _view: &mut View<'_>, _cause: Cause) {
         self.active -= 1;
     }
 }

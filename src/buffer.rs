@@ -170,6 +170,11 @@ impl Pool {
         }
     }
 
+    /// Another limit from now on. What is lent out stays so, also above it.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     #[cfg(myriapod_sim)]
     pub(crate) fn most_lent(&self) -> usize {
         self.most_lent
@@ -254,7 +259,7 @@ impl Pool {
         }
         // A buffer that is kept is cheaper than a new one; what is too large to be kept grows where it
         // is, if it can.
-        let mut larger = self.reserve.take(wanted, self.limit - others);
+        let mut larger = self.reserve.take(wanted, self.limit.saturating_sub(others));
         if larger.capacity() == 0 && Reserve::keeps(wanted) {
             larger.reserve_exact(wanted);
         }
@@ -421,7 +426,7 @@ impl Pool {
         if self.lent + capacity > self.limit {
             return Err(PoolFull);
         }
-        let mut buffer = self.reserve.take(capacity, self.limit - self.lent);
+        let mut buffer = self.reserve.take(capacity, self.limit.saturating_sub(self.lent));
         buffer.reserve_exact(capacity);
         self.note_lent(buffer.capacity());
         Ok(buffer)

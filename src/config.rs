@@ -173,6 +173,11 @@ impl Limits {
         Ok(share)
     }
 
+    /// Bytes of the longest message: prefix, header and content. A padded header has 64 bytes.
+    pub(crate) fn longest_message(&self) -> usize {
+        2 + self.max_header_len.max(64) + self.max_content_len
+    }
+
     /// The part of the limits that concerns decoding.
     #[must_use]
     pub fn decode(&self) -> DecodeLimits {

@@ -34,7 +34,7 @@ struct Crew {
 #[repr(align(128))]
 struct Places {
     taken: AtomicUsize,
-    share: usize,
+    share: AtomicUsize,
 }
 
 /// One loop's membership. Dropping it tells the others to stop: a server is whole or not at all.
@@ -50,8 +50,10 @@ pub(crate) struct Member {
 /// them.
 pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Vec<Member> {
     let count = mailboxes.len();
-    let share = |nth: usize| max_connections / count + usize::from(nth < max_connections % count);
-    let places = (0..count).map(|nth| Places { taken: AtomicUsize::new(0), share: share(nth) });
+    let places = (0..count).map(|nth| Places {
+        taken: AtomicUsize::new(0),
+        share: AtomicUsize::new(share(max_connections, nth, count)),
+    });
     let crew = Arc::new(Crew {
         places: places.collect(),
         mailboxes: mailboxes.into(),
@@ -71,7 +73,20 @@ pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Ve
     indices.map(member).collect()
 }
 
+/// How many of all connections the loop with this number may have.
+fn share(max_connections: usize, nth: usize, count: usize) -> usize {
+    max_connections / count + usize::from(nth < max_connections % count)
+}
+
 impl Member {
+    /// All loops together may have so many connections from now on. Those that are open stay.
+    pub(crate) fn set_max_connections(&self, max_connections: usize) {
+        let count = self.crew.places.len();
+        for (nth, places) in self.crew.places.iter().enumerate() {
+            places.share.store(share(max_connections, nth, count), SeqCst);
+        }
+    }
+
     pub(crate) fn index(&self) -> u16 {
         self.index
     }
@@ -91,7 +106,7 @@ impl Member {
 
     /// How many connections all loops may have together.
     pub(crate) fn max_connections(&self) -> usize {
-        self.crew.places.iter().map(|places| places.share).sum()
+        self.crew.places.iter().map(|places| places.share.load(SeqCst)).sum()
     }
 
     /// How many connections all loops have together.
@@ -101,7 +116,8 @@ impl Member {
 
     fn reserve_at(&self, at: u16) -> Option<u16> {
         let places = self.crew.places.get(usize::from(at))?;
-        let next = |taken: usize| (taken < places.share).then_some(taken + 1);
+        let share = places.share.load(SeqCst);
+        let next = |taken: usize| (taken < share).then_some(taken + 1);
         places.taken.fetch_update(SeqCst, SeqCst, next).ok().map(|_| at)
     }
 
@@ -111,7 +127,7 @@ impl Member {
         loop {
             let free = self.crew.places.iter().enumerate().filter_map(|(at, places)| {
                 let taken = places.taken.load(SeqCst);
-                (taken < places.share).then_some((taken, u16::try_from(at).ok()?))
+                (taken < places.share.load(SeqCst)).then_some((taken, u16::try_from(at).ok()?))
             });
             let (_, at) = free.min()?;
             if let Some(at) = self.reserve_at(at) {
@@ -179,7 +195,7 @@ impl Member {
         to: u16,
         socket: Descriptor,
         peer: SocketAddr,
-        listener: u16,
+        listener: Option<u16>,
     ) -> Result<(), HandleError> {
         let mailbox = self.crew.mailboxes.get(usize::from(to)).ok_or(HandleError::Gone)?;
         match self.post(mailbox, Item::HandOver { socket, peer, listener }) {

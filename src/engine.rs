@@ -4,13 +4,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::config::Config;
-use crate::handler::{ConnectionId, Desk, Handler, HandlerError, HandlerResult, Reply};
+use crate::config::{Config, Limits};
+use crate::connection::Origin;
+use crate::desk::{Desk, Orders};
+use crate::handler::{ConnectionId, Handler, HandlerError};
 use crate::log::{LogEvent, LogHook};
-use crate::protocol::{Decoded, Frame, Framing, Message, ProtocolError};
+use crate::outgoing::Outgoing;
+use crate::protocol::{Decoded, EncodeError, Fault, Frame, Framing, Message, ProtocolError};
+use crate::reply::Reply;
 use crate::reserve::Release;
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
+use crate::view::{About, View};
 
 /// What became of the bytes that were looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,25 @@ pub(crate) enum Next {
     Deferred,
     /// Close the connection once its replies are sent, and drop the rest.
     Close(Cause),
+}
+
+/// What became of the message that some bytes start with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// The handler has had it.
+    Answered,
+    /// It is not whole.
+    Incomplete { needed: usize, in_content: bool },
+    /// It is malformed, and an error reply says so.
+    Refused,
+    /// The handler panicked, or the framing before it.
+    Panicked { is_handled: bool },
+}
+
+/// Why a message was not answered.
+enum Refusal {
+    Framing(ProtocolError),
+    Handler(HandlerError),
 }
 
 /// The shared send buffer gives back at once what it grew beyond this.
@@ -69,14 +93,12 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         ConnectionId { event_loop: self.event_loop, key }
     }
 
-    /// Handles the whole messages at the front of `bytes`. `queued` is what the connection has
-    /// yet to send already.
+    /// Handles the whole messages at the front of `bytes`.
     pub(crate) fn process(
         &mut self,
-        id: ConnectionId,
-        state: &mut H::State,
+        about: About<'_>,
+        own: &mut H::State,
         bytes: &[u8],
-        queued: usize,
     ) -> Progress {
         let mut consumed = 0;
         let mut budget = self.config.limits.messages_per_event;
@@ -85,109 +107,156 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if rest.is_empty() {
                 return Progress { consumed, next: Next::Nothing };
             }
-            if budget == 0 || queued + self.out.len() >= self.config.limits.high_water {
+            if budget == 0 || about.queued + self.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
-            if !self.framing.predict(rest, &mut self.frame) {
-                match self.framing.decode(rest) {
-                    Ok(Decoded::Message(frame)) => self.frame = frame,
-                    Ok(Decoded::Incomplete { needed, in_content }) => {
-                        return Progress { consumed, next: Next::Partial { needed, in_content } };
-                    }
-                    Err(error) => {
-                        self.refuse(id, &error);
-                        return Progress { consumed, next: Next::Close(Cause::Fault) };
-                    }
+            match self.answer::<false>(about, own, rest) {
+                Looked::Answered => {}
+                Looked::Incomplete { needed, in_content } => {
+                    // A framing that asks for no more than there is would be asked for ever.
+                    let needed = needed.max(rest.len() + 1);
+                    return Progress { consumed, next: Next::Partial { needed, in_content } };
+                }
+                Looked::Refused => {
+                    return Progress { consumed, next: Next::Close(Cause::Fault) };
+                }
+                Looked::Panicked { is_handled } => {
+                    consumed += if is_handled { self.frame.len() } else { 0 };
+                    return Progress { consumed, next: Next::Close(Cause::Panic) };
                 }
             }
             consumed += self.frame.len();
             budget -= 1;
-            if let Some(cause) = self.answer::<false>(id, state, rest) {
-                return Progress { consumed, next: Next::Close(cause) };
+            if self.desk.orders.is_empty() {
+                continue;
             }
-            if self.desk.is_deferred() {
-                return Progress { consumed, next: Next::Deferred };
+            if let Some(next) = self.next_by_orders() {
+                return Progress { consumed, next };
             }
         }
     }
 
-    /// Whether `bytes` are exactly one message, of a kind that can be told at little cost. It is then
-    /// to be [answered](Self::answer).
-    #[inline]
-    pub(crate) fn is_predicted(&mut self, bytes: &[u8]) -> bool {
-        self.framing.predict(bytes, &mut self.frame) && self.frame.len() == bytes.len()
+    /// What becomes of the rest after a message for which the handler asked for something.
+    #[cold]
+    #[inline(never)]
+    fn next_by_orders(&self) -> Option<Next> {
+        let orders = &self.desk.orders;
+        if orders.has(Orders::CLOSE_NOW | Orders::RESET) {
+            Some(Next::Close(Cause::Handler))
+        } else if orders.has(Orders::DEFERRED) {
+            Some(Next::Deferred)
+        } else {
+            orders.has(Orders::CLOSE).then_some(Next::Close(orders.cause))
+        }
     }
 
-    /// Lets the handler answer the message that `bytes` start with and `frame` describes. Returns
-    /// why the connection is to be closed, if it is.
+    /// Finds the message that `bytes` start with, and lets the handler answer it. Afterwards `frame`
+    /// describes it, and `desk` has what the handler asked for besides.
     ///
-    /// `ORDINARY` changes nothing but makes this two functions, each with one caller: so the handler
-    /// is inlined into both, whatever its size.
+    /// `ORDINARY`: only if they are exactly one message, of a kind that can be told at little cost;
+    /// otherwise they are [`Looked::Incomplete`]. It makes this two functions, each with one caller:
+    /// so the handler is inlined into both, whatever its size.
     #[inline(always)]
     pub(crate) fn answer<const ORDINARY: bool>(
         &mut self,
-        id: ConnectionId,
-        state: &mut H::State,
+        about: About<'_>,
+        own: &mut H::State,
         bytes: &[u8],
-    ) -> Option<Cause> {
+    ) -> Looked {
+        let (start, handled) = (self.out.len(), self.stats.messages);
+        // A handler that panics may leave its own state half-changed; only its connection, which
+        // is closed, sees that again. The buffer is cut back below.
+        let result = catch_unwind(AssertUnwindSafe(|| self.look::<ORDINARY>(about, own, bytes)));
+        match result {
+            Ok(Ok(looked)) => looked,
+            Ok(Err(Refusal::Handler(error))) => {
+                self.reply_error(about, &error);
+                Looked::Answered
+            }
+            Ok(Err(Refusal::Framing(error))) => {
+                self.refuse(about, &error);
+                Looked::Refused
+            }
+            Err(_panic) => {
+                let is_handled = self.stats.messages > handled;
+                self.panicked(about.id, start, if is_handled { "on_message" } else { "decode" });
+                Looked::Panicked { is_handled }
+            }
+        }
+    }
+
+    /// A call about a connection panicked: what it pushed is sent, and the connection is closed.
+    #[cold]
+    #[inline(never)]
+    fn panicked(&mut self, id: ConnectionId, start: usize, callback: &'static str) {
+        let kept = if callback == "decode" { start } else { self.desk.start.max(start) };
+        self.out.truncate(kept);
+        self.desk.orders.only_close(Cause::Panic);
+        self.note_panic(Some(id), callback);
+    }
+
+    #[inline(always)]
+    fn look<const ORDINARY: bool>(
+        &mut self,
+        about: About<'_>,
+        own: &mut H::State,
+        bytes: &[u8],
+    ) -> Result<Looked, Refusal> {
+        let is_told = self.framing.predict(bytes, &mut self.frame);
+        if ORDINARY && !(is_told && self.frame.len() == bytes.len()) {
+            return Ok(Looked::Incomplete { needed: 0, in_content: false });
+        }
+        if !ORDINARY && !is_told {
+            match self.decode(bytes) {
+                Ok(Decoded::Message(frame)) => self.frame = frame,
+                Ok(Decoded::Incomplete { needed, in_content }) => {
+                    return Ok(Looked::Incomplete { needed, in_content });
+                }
+                Err(error) => return Err(Refusal::Framing(error)),
+            }
+        }
         self.stats.messages += 1;
         #[cfg(myriapod_sim)]
         {
             self.decoded += self.frame.len() as u64;
         }
         if self.log_messages {
-            self.tell_of(id, bytes);
+            self.tell_of(about.id, bytes);
         }
-        let start = self.out.len();
-        // A handler that panics may leave its own state half-changed; only its connection, which
-        // is closed, sees that again. The buffer is cut back below.
-        let result = catch_unwind(AssertUnwindSafe(|| self.call_handler(id, state, bytes)));
-        let close = match result {
-            Ok((Ok(()), replied, close)) => {
-                self.stats.replies += u64::from(replied);
-                close
-            }
-            Ok((Err(error), _, close)) => {
-                self.out.truncate(start);
-                self.desk.take_deferred();
-                self.reply_error(id, &error);
-                close
-            }
-            Err(_panic) => {
-                self.out.truncate(start);
-                self.desk.take_deferred();
-                self.tell(&LogEvent::HandlerPanic { id });
-                return Some(Cause::Panic);
-            }
-        };
-        if self.desk.is_deferred() {
-            // Only the deferred reply is the one to close after.
-            self.desk.note_close(close);
-            return None;
+        let message = Message::new(bytes, &self.frame);
+        let (framing, out, desk) = (&mut self.framing, &mut self.out, &mut self.desk);
+        let mut reply = Reply::new(View { framing, out, desk, about });
+        self.handler.on_message(own, message, &mut reply).map_err(Refusal::Handler)?;
+        let replied = reply.is_replied();
+        self.stats.replies += u64::from(replied);
+        if self.config.one_shot && replied {
+            self.desk.orders.give(Orders::CLOSE);
         }
-        let answered = self.out.len() > start;
-        (close || (self.config.one_shot && answered)).then_some(Cause::Handler)
+        Ok(Looked::Answered)
     }
 
-    /// Returns the handler's result, whether it replied, and whether it wants to close.
-    #[inline(always)]
-    fn call_handler(
-        &mut self,
-        id: ConnectionId,
-        state: &mut H::State,
-        bytes: &[u8],
-    ) -> (HandlerResult, bool, bool) {
-        let message = Message::new(bytes, &self.frame);
-        let mut reply = Reply::new(&mut self.framing, &mut self.out, &mut self.desk, id);
-        let result = self.handler.on_message(state, message, &mut reply);
-        (result, reply.is_replied(), reply.wants_close())
+    /// As the framing says, within the limits also where the framing forgets them.
+    #[inline(never)]
+    fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, ProtocolError> {
+        let decoded = self.framing.decode(bytes)?;
+        let limits = &self.config.limits;
+        let is_too_long = match &decoded {
+            // Without any framing, a message is whatever was received.
+            Decoded::Message(frame) => {
+                frame.content_len() > limits.max_content_len && !frame.is_raw()
+            }
+            Decoded::Incomplete { needed, .. } => *needed > limits.longest_message(),
+        };
+        if is_too_long { Err(ProtocolError::new(Fault::ContentTooLong)) } else { Ok(decoded) }
     }
 
     /// Answers with the handler's error in place of its reply.
     #[cold]
     #[inline(never)]
-    fn reply_error(&mut self, id: ConnectionId, error: &HandlerError) {
-        let text = error.to_string();
+    pub(crate) fn reply_error(&mut self, about: About<'_>, error: &HandlerError) {
+        self.out.truncate(self.desk.start);
+        self.desk.orders.withdraw(Orders::DEFERRED);
+        let (id, text) = (about.id, error.to_string());
         match error.fault() {
             Some(fault) => {
                 self.stats.count_fault(fault.kind());
@@ -198,26 +267,46 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 self.tell(&LogEvent::HandlerError { id, text: &text });
             }
         }
+        if about.origin == Origin::Connected {
+            // It is no message for a server that we connected to.
+            return self.desk.orders.only_close(Cause::Handler);
+        }
         self.error_reply(error.kind(), &text);
     }
 
     /// Answers a fault of the framing.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, id: ConnectionId, error: &ProtocolError) {
-        let text = error.to_string();
+    fn refuse(&mut self, about: About<'_>, error: &ProtocolError) {
+        let (id, text) = (about.id, error.to_string());
         self.stats.count_fault(error.kind());
         self.tell(&LogEvent::Fault { id, fault: error.kind(), text: &text });
-        self.error_reply(error.kind().name(), &text);
+        if about.origin != Origin::Connected {
+            self.error_reply(error.kind().name(), &text);
+        }
     }
 
+    /// Appends the error reply.
     pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
         let start = self.out.len();
-        match self.framing.error_reply(&mut self.out, kind, text) {
-            Ok(()) => self.stats.replies += 1,
+        let (framing, out) = (&mut self.framing, &mut self.out);
+        let appended =
+            catch_unwind(AssertUnwindSafe(|| framing.error_reply(out, kind, text).is_ok()));
+        match appended {
+            Ok(true) => self.stats.replies += 1,
             // A text that does not fit into a message: the peer learns by the close.
-            Err(_) => self.out.truncate(start),
+            Ok(false) => self.out.truncate(start),
+            Err(_panic) => {
+                self.out.truncate(start);
+                self.desk.orders.only_close(Cause::Panic);
+                self.note_panic(None, "Framing::error_reply");
+            }
         }
+    }
+
+    /// Appends a whole message to the send buffer.
+    pub(crate) fn encode(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
+        outgoing.encode(&mut self.framing, &mut self.out)
     }
 
     /// The socket took all replies.
@@ -259,34 +348,81 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         self.out_used = 0;
     }
 
-    /// Calls the handler; `None` where it panicked, which concerns that connection alone.
+    /// What the handler asked for in its last call; nothing is from now on.
+    pub(crate) fn take_orders(&mut self) -> Orders {
+        let orders = self.desk.take_orders();
+        if orders.has(Orders::COUNTED) {
+            self.stats.pushes += u64::from(orders.pushed);
+            self.stats.dropped_pushes += u64::from(orders.dropped);
+        }
+        orders
+    }
+
+    /// Works within other limits from now on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        let decode = limits.decode();
+        self.desk.set_limits(&limits);
+        self.config.limits = limits;
+        self.guard("set_limits", |engine| engine.framing.set_limits(decode));
+    }
+
+    /// Calls the handler about a connection; `None` where that panicked. What it asked for stands in
+    /// `desk`, what it pushed in `out`.
+    pub(crate) fn call<R>(
+        &mut self,
+        about: About<'_>,
+        callback: &'static str,
+        call: impl FnOnce(&mut H, &mut View<'_>) -> R,
+    ) -> Option<R> {
+        let start = self.out.len();
+        self.desk.start = start;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let (framing, out, desk) = (&mut self.framing, &mut self.out, &mut self.desk);
+            call(&mut self.handler, &mut View { framing, out, desk, about })
+        }));
+        if result.is_err() {
+            self.panicked(about.id, start, callback);
+        }
+        result.ok()
+    }
+
+    /// Calls the handler, or the framing, about nothing in particular; `None` where that panicked.
     pub(crate) fn guard<R>(
         &mut self,
-        id: ConnectionId,
-        call: impl FnOnce(&mut H) -> R,
+        callback: &'static str,
+        call: impl FnOnce(&mut Self) -> R,
     ) -> Option<R> {
-        let handler = &mut self.handler;
-        let result = catch_unwind(AssertUnwindSafe(|| call(handler))).ok();
+        let result = catch_unwind(AssertUnwindSafe(|| call(self))).ok();
         if result.is_none() {
-            self.tell(&LogEvent::HandlerPanic { id });
+            self.note_panic(None, callback);
         }
         result
+    }
+
+    #[cold]
+    fn note_panic(&mut self, id: Option<ConnectionId>, callback: &'static str) {
+        self.stats.panics += 1;
+        self.tell(&LogEvent::HandlerPanic { id, callback });
     }
 
     /// Tells of a whole message.
     #[cold]
     #[inline(never)]
     fn tell_of(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(log) = &mut self.log else { return };
-        let content_type = Message::new(bytes, &self.frame).content_type();
-        log(&LogEvent::Message { id, content_type, len: self.frame.len() });
+        let frame = std::mem::replace(&mut self.frame, Frame::NONE);
+        let content_type = Message::new(bytes, &frame).content_type();
+        self.tell(&LogEvent::Message { id, content_type, len: frame.len() });
+        self.frame = frame;
     }
 
     #[cold]
     #[inline(never)]
     pub(crate) fn tell(&mut self, event: &LogEvent<'_>) {
-        if let Some(log) = &mut self.log {
-            log(event);
+        if let Some(log) = &mut self.log
+            && catch_unwind(AssertUnwindSafe(|| log(event))).is_err()
+        {
+            // There is nobody to tell.
+            self.stats.panics += 1;
         }
     }
 }

@@ -12,12 +12,17 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Descriptor, SocketAddr, Time};
 use serde::Serialize;
 
-use crate::handler::ConnectionId;
+use crate::config::Limits;
+use crate::error::Error;
+use crate::handler::{ConnectionId, HandlerError};
 use crate::outgoing::Outgoing;
 use crate::protocol::EncodeError;
 use crate::slab::Key;
 use crate::stats::Stats;
-use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use crate::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use crate::sync::{Mutex, Waker};
 
 /// Items that may wait in one mailbox, besides answers and a stop, and bytes of the messages in them.
@@ -48,12 +53,19 @@ pub(crate) enum Item {
         key: Key,
         sequence: u32,
     },
+    Fail {
+        key: Key,
+        sequence: u32,
+        error: HandlerError,
+        close: bool,
+    },
     Send {
         key: Key,
         outgoing: Outgoing,
     },
     Broadcast {
         group: Option<Box<str>>,
+        except: Option<Key>,
         outgoing: Arc<Outgoing>,
     },
     Join {
@@ -67,6 +79,22 @@ pub(crate) enum Item {
     Close {
         key: Key,
     },
+    CloseNow {
+        key: Key,
+    },
+    /// Other limits.
+    Limits(Box<Limits>),
+    /// Whether peers are to be accepted.
+    Accept(bool),
+    Members {
+        group: Box<str>,
+        to: Sender<Vec<ConnectionId>>,
+    },
+    /// A connected socket that the user gives.
+    Adopt {
+        socket: Descriptor,
+        peer: SocketAddr,
+    },
     Connect {
         address: SocketAddr,
         tag: u64,
@@ -76,11 +104,11 @@ pub(crate) enum Item {
         due: Time,
         tag: u64,
     },
-    /// A socket that another loop accepted by the listener with this number.
+    /// A socket that another loop accepted by the listener with this number, or adopted.
     HandOver {
         socket: Descriptor,
         peer: SocketAddr,
-        listener: u16,
+        listener: Option<u16>,
     },
     Stats {
         to: Sender<Stats>,
@@ -91,7 +119,14 @@ impl Item {
     /// Whether it is taken however much waits already: a connection waits for an answer, and each
     /// [`Deferred`] posts one; a stop is asked for once.
     fn is_owed(&self) -> bool {
-        matches!(self, Self::Answer { .. } | Self::Abandon { .. } | Self::Shutdown | Self::CutOff)
+        matches!(
+            self,
+            Self::Answer { .. }
+                | Self::Fail { .. }
+                | Self::Abandon { .. }
+                | Self::Shutdown
+                | Self::CutOff
+        )
     }
 
     /// Bytes of the message that is to be pushed.
@@ -110,6 +145,12 @@ pub(crate) struct Mailbox {
     waker: Waker,
     /// Something was posted and the loop could not be woken.
     unheard: AtomicBool,
+    /// The thread that last ran the loop.
+    owner: AtomicUsize,
+    /// What the loop had done when it last said so, for its own handler.
+    published: Mutex<Stats>,
+    /// The handler has asked for it, and wants it fresh.
+    wants_stats: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -134,6 +175,8 @@ pub enum HandleError {
     /// It could not be woken, which was tried again; the item waits until it wakes for another
     /// reason.
     NotWoken,
+    /// It is the event loop's own thread that asks, which would wait for itself.
+    OwnLoop,
 }
 
 impl fmt::Display for HandleError {
@@ -142,6 +185,7 @@ impl fmt::Display for HandleError {
             Self::Gone => "the event loop is gone",
             Self::Full => "65536 items or 64 MiB wait for the event loop already",
             Self::NotWoken => "the event loop could not be woken",
+            Self::OwnLoop => "the event loop would have to wait for itself",
         })
     }
 }
@@ -151,7 +195,42 @@ impl std::error::Error for HandleError {}
 impl Mailbox {
     pub(crate) fn new(waker: impl Into<Waker>) -> Self {
         let inner = Mutex::new(Inner::default());
-        Self { waker: waker.into(), unheard: AtomicBool::new(false), inner }
+        Self {
+            waker: waker.into(),
+            unheard: AtomicBool::new(false),
+            owner: AtomicUsize::new(0),
+            published: Mutex::new(Stats::default()),
+            wants_stats: AtomicBool::new(false),
+            inner,
+        }
+    }
+
+    /// The loop runs on this thread now.
+    #[inline]
+    pub(crate) fn set_owner(&self, thread: usize) {
+        self.owner.store(thread, Relaxed);
+    }
+
+    /// Whether the loop was last run by the thread that asks, which must not wait for it then.
+    fn is_ours(&self) -> bool {
+        self.owner.load(Relaxed) == sys::this_thread()
+    }
+
+    /// Leaves the loop's counts where its own handler can read them.
+    pub(crate) fn publish(&self, stats: Stats) {
+        self.wants_stats.store(false, Relaxed);
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    /// Whether the handler wants them at the end of this turn.
+    #[inline]
+    pub(crate) fn wants_stats(&self) -> bool {
+        self.wants_stats.load(Relaxed)
+    }
+
+    fn published(&self) -> Stats {
+        self.wants_stats.store(true, Relaxed);
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn post(&self, item: Item) -> Result<(), HandleError> {
@@ -263,7 +342,22 @@ impl Handle {
     ///
     /// Where a loop is gone or too much waits for it already.
     pub fn broadcast(&self, group: &str, outgoing: Outgoing) -> Result<(), HandleError> {
-        self.broadcast_to(Some(group), outgoing)
+        self.broadcast_to(Some(group), None, outgoing)
+    }
+
+    /// Sends a message to all connections of a group but one: the one that it came from, for
+    /// example.
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone or too much waits for it already.
+    pub fn broadcast_except(
+        &self,
+        group: &str,
+        except: ConnectionId,
+        outgoing: Outgoing,
+    ) -> Result<(), HandleError> {
+        self.broadcast_to(Some(group), Some(except), outgoing)
     }
 
     /// Sends a message to all connections.
@@ -272,15 +366,46 @@ impl Handle {
     ///
     /// Where a loop is gone or too much waits for it already.
     pub fn broadcast_all(&self, outgoing: Outgoing) -> Result<(), HandleError> {
-        self.broadcast_to(None, outgoing)
+        self.broadcast_to(None, None, outgoing)
     }
 
-    fn broadcast_to(&self, group: Option<&str>, outgoing: Outgoing) -> Result<(), HandleError> {
+    fn broadcast_to(
+        &self,
+        group: Option<&str>,
+        except: Option<ConnectionId>,
+        outgoing: Outgoing,
+    ) -> Result<(), HandleError> {
         let outgoing = Arc::new(outgoing);
-        self.for_each(|| Item::Broadcast {
-            group: group.map(Into::into),
-            outgoing: Arc::clone(&outgoing),
+        let mut number = 0;
+        self.for_each(|| {
+            let here = except.filter(|except| except.event_loop == number).map(|id| id.key);
+            number = number.wrapping_add(1);
+            let (group, outgoing) = (group.map(Into::into), Arc::clone(&outgoing));
+            Item::Broadcast { group, except: here, outgoing }
         })
+    }
+
+    /// The connections that are members of a group at this moment, asked of the loops themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::OwnLoop`] in a callback of a handler, where a loop is gone, or has not answered
+    /// within a second.
+    pub fn members(&self, group: &str) -> Result<Vec<ConnectionId>, HandleError> {
+        if self.loops.iter().any(|mailbox| mailbox.is_ours()) {
+            return Err(HandleError::OwnLoop);
+        }
+        let members = self.ask(|to| Item::Members { group: group.into(), to })?;
+        Ok(members.into_iter().flatten().collect())
+    }
+
+    /// How many connections are members of a group at this moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`members`](Self::members).
+    pub fn group_size(&self, group: &str) -> Result<usize, HandleError> {
+        self.members(group).map(|members| members.len())
     }
 
     /// Puts a connection into a group, which exists for as long as it has members.
@@ -310,6 +435,78 @@ impl Handle {
         self.post(id, Item::Close { key: id.key })
     }
 
+    /// Closes a connection at once; what it has to send is dropped, and counted
+    /// (`Stats::discarded_out`).
+    ///
+    /// # Errors
+    ///
+    /// Where the loop is gone or too much waits for it already.
+    pub fn close_now(&self, id: ConnectionId) -> Result<(), HandleError> {
+        self.post(id, Item::CloseNow { key: id.key })
+    }
+
+    /// Gives the server a connected stream socket, made elsewhere: it becomes a connection like one
+    /// that was accepted, of the loop with the fewest. It is made non-blocking. Where
+    /// `max_connections` are open, or its address has as many as it may, it is closed and counted
+    /// (`Stats::turned_away`, `Stats::refused_by_address`).
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use myriapod::{Client, Server};
+    ///
+    /// let mut server = Server::builder().answer(|message, reply| Ok(reply.echo(&message)?))?;
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// server.handle().adopt(theirs)?;
+    /// server.event_loop().run_once(None)?;
+    /// assert_eq!(server.stats().open, 1);
+    /// # drop(ours);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] with `getpeername` where it is not connected (`ENOTCONN`) or no socket, or
+    /// with `fcntl`; [`Error::Handle`] where the loop is gone or too much waits for it already.
+    pub fn adopt(&self, socket: impl Into<Descriptor>) -> Result<(), Error> {
+        let socket = socket.into();
+        let peer = sys::peer_address(&socket)?;
+        sys::set_nonblocking(&socket, true)?;
+        Ok(self.first(Item::Adopt { socket, peer })?)
+    }
+
+    /// Has the server work within other limits from now on. What is open stays, also above a lower
+    /// limit; deadlines that run are counted anew from their beginnings. `None` in
+    /// `max_connections` leaves that limit as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for limits that cannot work, and nothing changes then; [`Error::Handle`]
+    /// where a loop is gone or too much waits for it already.
+    pub fn set_limits(&self, limits: &Limits) -> Result<(), Error> {
+        limits.validate()?;
+        let share = limits.share_of(self.loops.len().max(1))?;
+        Ok(self.for_each(|| Item::Limits(Box::new(share.clone())))?)
+    }
+
+    /// Leaves new peers in the backlog of the listeners until
+    /// [`resume_accepting`](Self::resume_accepting). A graceful stop serves those that wait there.
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone or too much waits for it already.
+    pub fn stop_accepting(&self) -> Result<(), HandleError> {
+        self.for_each(|| Item::Accept(false))
+    }
+
+    /// Accepts peers again.
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone or too much waits for it already.
+    pub fn resume_accepting(&self) -> Result<(), HandleError> {
+        self.for_each(|| Item::Accept(true))
+    }
+
     /// Connects to a server. The connection is like one that was accepted: the handler is told
     /// with `on_connect`, or `on_connect_error`, and `tag` says which connect it was. After
     /// `timeout`, which may not be zero, it is given up.
@@ -336,18 +533,28 @@ impl Handle {
         self.first(Item::Timer { due: sys::now() + after, tag })
     }
 
-    /// What each loop has done so far, asked of the loops themselves.
+    /// What each loop has done so far, asked of the loops themselves. A callback of a handler, which
+    /// they would have to wait for, is answered at once, with what was at the end of the last turn
+    /// (when it asks for the first time in a while: at most a second before).
     ///
     /// # Errors
     ///
     /// Where a loop is gone, or has not answered within a second.
     pub fn stats(&self) -> Result<Vec<Stats>, HandleError> {
-        let asked: Vec<Receiver<Stats>> = self
+        if self.loops.iter().any(|mailbox| mailbox.is_ours()) {
+            return Ok(self.loops.iter().map(|mailbox| mailbox.published()).collect());
+        }
+        self.ask(|to| Item::Stats { to })
+    }
+
+    /// Asks each loop, and waits for its answer.
+    fn ask<T>(&self, question: impl Fn(Sender<T>) -> Item) -> Result<Vec<T>, HandleError> {
+        let asked: Vec<Receiver<T>> = self
             .loops
             .iter()
             .map(|mailbox| {
                 let (to, from) = channel();
-                mailbox.post(Item::Stats { to }).map(|()| from)
+                mailbox.post(question(to)).map(|()| from)
             })
             .collect::<Result<_, _>>()?;
         asked
@@ -366,7 +573,16 @@ impl Handle {
         self.for_each(|| Item::Shutdown)
     }
 
-    fn for_each(&self, item: impl Fn() -> Item) -> Result<(), HandleError> {
+    /// Stops at once: what is in flight is cut off.
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone.
+    pub fn stop_now(&self) -> Result<(), HandleError> {
+        self.for_each(|| Item::CutOff)
+    }
+
+    fn for_each(&self, mut item: impl FnMut() -> Item) -> Result<(), HandleError> {
         let results: Vec<_> = self.loops.iter().map(|mailbox| mailbox.post(item())).collect();
         results.into_iter().collect()
     }
@@ -449,6 +665,20 @@ impl Deferred {
     /// A loop that is gone.
     pub fn binary(self, content_type: &str, content: Vec<u8>) -> Result<(), DeferredError> {
         self.send(Outgoing::binary(content_type, content))
+    }
+
+    /// Answers with an error, as a handler does that returns one.
+    ///
+    /// # Errors
+    ///
+    /// A loop that is gone.
+    pub fn error(mut self, error: impl Into<HandlerError>) -> Result<(), DeferredError> {
+        let (key, sequence, close) = (self.id.key, self.sequence, self.close);
+        let error = error.into();
+        match self.mailbox.take() {
+            Some(mailbox) => Ok(mailbox.post(Item::Fail { key, sequence, error, close })?),
+            None => Ok(()),
+        }
     }
 
     /// Answers with any message.

@@ -4,6 +4,7 @@
 //! record layer, for example) has its place here.
 
 use std::io::IoSlice;
+use std::time::Duration;
 
 use myriapod_sys::{self as sys, BorrowedFd, Errno, Shutdown};
 
@@ -30,4 +31,9 @@ pub(crate) fn send_vectored(
 /// Ends our side: the peer sees the end of the stream behind what was sent.
 pub(crate) fn finish(source: BorrowedFd<'_>) -> Result<(), Errno> {
     sys::shutdown(source, Shutdown::Write)
+}
+
+/// Has the socket reset the connection when it is closed.
+pub(crate) fn reset(source: BorrowedFd<'_>) -> sys::Result<()> {
+    sys::set_linger(source, Some(Duration::ZERO))
 }

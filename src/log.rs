@@ -9,7 +9,7 @@ use crate::protocol::Fault;
 use crate::stats::Cause;
 
 /// Takes what the engine has to tell.
-pub(crate) type LogHook = Box<dyn FnMut(&LogEvent<'_>)>;
+pub(crate) type LogHook = Box<dyn FnMut(&LogEvent<'_>) + Send>;
 
 /// Something an operator may want to know. Its `Display` is one line.
 #[derive(Debug)]
@@ -47,10 +47,12 @@ pub enum LogEvent<'a> {
         /// What it said.
         text: &'a str,
     },
-    /// A handler panicked; the connection is being closed.
+    /// A handler or a framing panicked. A connection that it was about is being closed.
     HandlerPanic {
-        /// On which connection.
-        id: ConnectionId,
+        /// On which connection, if it was about one.
+        id: Option<ConnectionId>,
+        /// In which of its functions.
+        callback: &'static str,
     },
     /// A connection was closed.
     Closed {
@@ -125,7 +127,10 @@ impl fmt::Display for LogEvent<'_> {
             }
             Self::Fault { id, fault, text } => write!(f, "{id}: {}: {text}", fault.name()),
             Self::HandlerError { id, text } => write!(f, "{id}: handler error: {text}"),
-            Self::HandlerPanic { id } => write!(f, "{id}: the handler panicked; closing"),
+            Self::HandlerPanic { id: Some(id), callback } => {
+                write!(f, "{id}: {callback} panicked; closing")
+            }
+            Self::HandlerPanic { id: None, callback } => write!(f, "{callback} panicked"),
             Self::Closed { id, cause } => write!(f, "{id}: closed: {cause}"),
             Self::AcceptPaused { errno, open } => {
                 write!(f, "accept: {errno}; pausing, {open} connections are open")

@@ -76,7 +76,7 @@ impl Outgoing {
     /// Appends the whole message to `out`, which is as it was where that fails.
     pub(crate) fn encode(
         &self,
-        framing: &mut impl Framing,
+        framing: &mut (impl Framing + ?Sized),
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let head = Head {

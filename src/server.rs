@@ -7,13 +7,15 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Backend, ListenOptions, Listener, Signal, Signals, SocketAddr};
 
 use crate::config::{Config, ConfigError, Limits};
+use crate::desk::Desk;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Seed};
 use crate::handle::Handle;
-use crate::handler::{Handler, HandlerResult, Reply};
+use crate::handler::{Handler, HandlerResult};
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing, JsonHeader, Message};
+use crate::reply::Reply;
 use crate::servers::Servers;
 use crate::stats::Stats;
 
@@ -130,7 +132,7 @@ impl ServerBuilder {
     }
 
     /// Is told what happens; of several event loops, only the first tells it.
-    pub fn log(mut self, log: impl FnMut(&LogEvent<'_>) + 'static) -> Self {
+    pub fn log(mut self, log: impl FnMut(&LogEvent<'_>) + Send + 'static) -> Self {
         self.log = Some(Box::new(log));
         self
     }
@@ -425,13 +427,13 @@ fn event_loop<H: Handler, F: Framing>(
     handler: H,
 ) -> Result<EventLoop<H, F>, Error> {
     let event_loop = seed.index();
-    let engine = |desk| Engine {
+    let engine = |mailbox| Engine {
+        desk: Desk::new(mailbox, &config.limits),
         handler,
         framing,
         frame: Frame::NONE,
         out: Vec::new(),
         out_used: 0,
-        desk,
         config,
         stats: Stats::default(),
         #[cfg(myriapod_sim)]

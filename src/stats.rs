@@ -37,11 +37,13 @@ pub enum Cause {
     Drained,
     /// The server stopped, and what was in flight was cut off.
     CutOff,
+    /// The server was dropped.
+    Dropped,
 }
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -56,6 +58,7 @@ impl Cause {
         Self::BufferLimit,
         Self::Drained,
         Self::CutOff,
+        Self::Dropped,
     ];
 
     /// The name in counters: `peer`, `header_timeout`, …
@@ -76,6 +79,7 @@ impl Cause {
             Self::BufferLimit => "buffer_limit",
             Self::Drained => "drained",
             Self::CutOff => "cut_off",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -115,6 +119,8 @@ pub struct Stats {
     pub faults: [u64; Fault::ALL.len()],
     /// Messages for which the handler returned an error that was not a fault of the content.
     pub handler_errors: u64,
+    /// Calls of the handler, of the framing or of the log that panicked.
+    pub panics: u64,
     /// Messages cut short by the end of their connection.
     pub truncated: u64,
     /// Bytes received and dropped: behind a fault, cut short, or while lingering.
@@ -173,6 +179,7 @@ impl Stats {
             bytes_out,
             faults,
             handler_errors,
+            panics,
             truncated,
             discarded_in,
             discarded_out,
@@ -209,6 +216,7 @@ impl Stats {
         self.bytes_in += bytes_in;
         self.bytes_out += bytes_out;
         self.handler_errors += handler_errors;
+        self.panics += panics;
         self.truncated += truncated;
         self.discarded_in += discarded_in;
         self.discarded_out += discarded_out;

@@ -14,7 +14,8 @@ use common::{
     on_every_backend,
 };
 use myriapod::{
-    Backend, Cause, ConnectionId, Handler, HandlerResult, Limits, Message, Reply, SocketAddr, sys,
+    Backend, Cause, ConnectionId, Handler, HandlerResult, Limits, Message, Reply, SocketAddr, View,
+    sys,
 };
 
 on_every_backend! {
@@ -105,7 +106,7 @@ struct Counting<C> {
 impl<C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult> Handler for Counting<C> {
     type State = ();
 
-    fn on_open(&mut self, _: ConnectionId, _: &SocketAddr) {}
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
 
     fn on_message(
         &mut self,
@@ -116,7 +117,7 @@ impl<C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult> Handler for Countin
         (self.answer)(message, reply)
     }
 
-    fn on_drained(&mut self, (): &mut ()) {
+    fn on_drained(&mut self, (): &mut (), _: &mut View<'_>) {
         self.drained.fetch_add(1, Ordering::Relaxed);
     }
 }

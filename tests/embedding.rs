@@ -14,7 +14,7 @@ use common::{
 use myriapod::sys::{Events, Interest, Mode, Poller, Token};
 use myriapod::{
     Backend, Cause, ConnectionId, Handler, HandlerResult, Limits, Message, Reply, Server,
-    SocketAddr,
+    SocketAddr, View,
 };
 
 on_every_backend! {
@@ -344,10 +344,10 @@ struct Diary {
 impl Handler for Diary {
     type State = ConnectionId;
 
-    fn on_open(&mut self, id: ConnectionId, peer: &SocketAddr) -> ConnectionId {
+    fn on_open(&mut self, view: &mut View<'_>, peer: &SocketAddr) -> ConnectionId {
         assert!(peer.is_loopback());
-        self.opened.push(id);
-        id
+        self.opened.push(view.id());
+        view.id()
     }
 
     fn on_message(
@@ -360,7 +360,7 @@ impl Handler for Diary {
         echo(message, reply)
     }
 
-    fn on_close(&mut self, state: ConnectionId, cause: Cause) {
+    fn on_close(&mut self, state: ConnectionId, _: &mut View<'_>, cause: Cause) {
         self.closed.borrow_mut().push((state, cause));
     }
 }

@@ -13,7 +13,7 @@ use common::{
 };
 use myriapod::{
     Backend, Cause, ConnectionId, Deferred, HandleError, Handler, HandlerResult, Limits, LogEvent,
-    Message, Outgoing, Reply, SocketAddr, sys,
+    Message, Outgoing, Reply, SocketAddr, View, sys,
 };
 
 on_every_backend! {
@@ -57,13 +57,13 @@ impl Handler for Telling {
     /// Whether it was a connect of ours.
     type State = bool;
 
-    fn on_open(&mut self, id: ConnectionId, _: &SocketAddr) -> bool {
-        self.0.send(Told::Opened(id)).unwrap();
+    fn on_open(&mut self, view: &mut View<'_>, _: &SocketAddr) -> bool {
+        self.0.send(Told::Opened(view.id())).unwrap();
         false
     }
 
-    fn on_connect(&mut self, tag: u64, id: ConnectionId, _: &SocketAddr) -> bool {
-        self.0.send(Told::Connected(tag, id)).unwrap();
+    fn on_connect(&mut self, tag: u64, view: &mut View<'_>, _: &SocketAddr) -> bool {
+        self.0.send(Told::Connected(tag, view.id())).unwrap();
         assert_ne!(tag, 13, "an unlucky number");
         true
     }
@@ -87,7 +87,7 @@ impl Handler for Telling {
         if *ours { Ok(()) } else { echo(message, reply) }
     }
 
-    fn on_close(&mut self, _: bool, cause: Cause) {
+    fn on_close(&mut self, _: bool, _: &mut View<'_>, cause: Cause) {
         self.0.send(Told::Closed(cause)).unwrap();
     }
 }
@@ -285,7 +285,7 @@ struct BlockingHandler {
 impl Handler for BlockingHandler {
     type State = ();
 
-    fn on_open(&mut self, _: ConnectionId, _: &SocketAddr) {}
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
 
     fn on_timer(&mut self, _: u64) {
         self.timer.send(Instant::now()).unwrap();

@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::cell::Cell;
 use std::net::TcpStream;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{
@@ -85,13 +85,13 @@ fn do_peers_over_the_limit_wait_in_the_backlog(backend: Backend) {
 fn does_a_full_server_not_spin(backend: Backend) {
     let limits =
         Limits { max_connections: Some(2), idle_timeout: Duration::ZERO, ..Limits::default() };
-    let told = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&told);
+    let told = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&told);
     let mut server = builder(backend)
         .limits(limits)
         .log(move |event| {
             if matches!(event, LogEvent::AtLimit { max_connections: 2 }) {
-                counted.set(counted.get() + 1);
+                counted.fetch_add(1, Relaxed);
             }
         })
         .answer(echo)
@@ -104,7 +104,7 @@ fn does_a_full_server_not_spin(backend: Backend) {
         let turn = server.event_loop().run_once(Some(Duration::ZERO)).unwrap();
         assert_eq!(turn.events, 0, "peers in the backlog make no events");
     }
-    assert_eq!(told.get(), 1);
+    assert_eq!(told.load(Relaxed), 1);
     drop(peers.drain(..2));
     run_until(&mut server, |stats| stats.replies == 4);
     drop(peers);
@@ -161,13 +161,13 @@ fn does_a_lack_of_descriptors_pause_accepting_and_not_spin(backend: Backend) {
     if !in_own_process(&format!("{backend}::{name}")) {
         return;
     }
-    let lines = Rc::new(Cell::new(0));
-    let counted = Rc::clone(&lines);
+    let lines = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&lines);
     let mut server = builder(backend)
         .log(move |event| {
             if let LogEvent::AcceptPaused { errno, .. } = event {
                 assert_eq!(errno.to_string(), "EMFILE (Too many open files)");
-                counted.set(counted.get() + 1);
+                counted.fetch_add(1, Relaxed);
             }
         })
         .answer(echo)
@@ -180,7 +180,8 @@ fn does_a_lack_of_descriptors_pause_accepting_and_not_spin(backend: Backend) {
     assert!((1..=stats.accept_pauses).contains(&stats.turned_away), "{stats}");
     // A turn for each accept, and for each pause a turn or two to begin and to end it.
     assert!(stats.wakeups <= 20 + 3 * stats.accept_pauses, "{stats}");
-    assert!((1..=2).contains(&lines.get()), "{} lines in less than a second or two", lines.get());
+    let lines = lines.load(Relaxed);
+    assert!((1..=2).contains(&lines), "{lines} lines in less than a second or two");
 
     restore_descriptors();
     let turned_away = stats.turned_away;
@@ -280,20 +281,20 @@ fn does_one_lack_of_descriptors_pause_two_listeners_once(backend: Backend) {
 }
 
 fn is_a_limit_beyond_the_system_lowered_and_told(backend: Backend) {
-    let told = Rc::new(Cell::new(None));
-    let kept = Rc::clone(&told);
+    let told = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&told);
     let limits = Limits { max_connections: Some(usize::MAX), ..Limits::default() };
     builder(backend)
         .limits(limits)
         .log(move |event| {
             if let LogEvent::LimitLowered { asked, lowered, because } = event {
                 assert_eq!(*asked, usize::MAX);
-                kept.set(Some((*lowered, because.contains("select"))));
+                *kept.lock().unwrap() = Some((*lowered, because.contains("select")));
             }
         })
         .answer(echo)
         .unwrap();
-    let (lowered, is_select) = told.get().expect("it is told");
+    let (lowered, is_select) = told.lock().unwrap().expect("it is told");
     assert!(lowered >= 1);
     assert_eq!(is_select, backend == Backend::Select);
     if is_select {

@@ -403,7 +403,7 @@ struct Touchy {
 impl myriapod::Handler for Touchy {
     type State = u32;
 
-    fn on_open(&mut self, _: myriapod::ConnectionId, _: &myriapod::SocketAddr) -> u32 {
+    fn on_open(&mut self, _: &mut myriapod::View<'_>, _: &myriapod::SocketAddr) -> u32 {
         self.opened += 1;
         if self.opened == 1 {
             std::panic::resume_unwind(Box::new("on_open panics"));
@@ -420,7 +420,7 @@ impl myriapod::Handler for Touchy {
         echo(message, reply)
     }
 
-    fn on_close(&mut self, state: u32, _: Cause) {
+    fn on_close(&mut self, state: u32, _: &mut myriapod::View<'_>, _: Cause) {
         if state == 2 {
             std::panic::resume_unwind(Box::new("on_close panics"));
         }

@@ -14,7 +14,7 @@ use common::{Peer, builder, echo, json, number_of, numbered};
 use myriapod::sys::Listener;
 use myriapod::{
     Backend, Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Limits, Message, Outgoing,
-    Reply, Server, ServerBuilder, Servers, ServersStats, SocketAddr,
+    Reply, Server, ServerBuilder, Servers, ServersStats, SocketAddr, View,
 };
 
 /// A server with several loops.
@@ -99,8 +99,8 @@ struct Who;
 impl Handler for Who {
     type State = ConnectionId;
 
-    fn on_open(&mut self, id: ConnectionId, _: &SocketAddr) -> ConnectionId {
-        id
+    fn on_open(&mut self, view: &mut View<'_>, _: &SocketAddr) -> ConnectionId {
+        view.id()
     }
 
     fn on_message(

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use myriapod::protocol::{Padded, write_json};
-use myriapod::{ConnectionId, Handler, HandlerResult, Message, Reply, SocketAddr};
+use myriapod::{Handler, HandlerResult, Message, Reply, SocketAddr, View};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -26,7 +26,7 @@ pub(crate) enum Service {
 impl Handler for Service {
     type State = ();
 
-    fn on_open(&mut self, _id: ConnectionId, _peer: &SocketAddr) {}
+    fn on_open(&mut self, _view: &mut View<'_>, _peer: &SocketAddr) {}
 
     // A call of its own costs a tenth of an echo.
     #[inline(always)]

@@ -89,7 +89,7 @@ struct Answering(Arc<Worker>);
 impl Handler for Answering {
     type State = ();
 
-    fn on_open(&mut self, _: myriapod::ConnectionId, _: &SocketAddr) {}
+    fn on_open(&mut self, _: &mut myriapod::View<'_>, _: &SocketAddr) {}
 
     fn on_message(
         &mut self,

@@ -244,6 +244,7 @@ pub(crate) fn at_close(
             used(Verb::Close)
                 || used(Verb::CloseLater)
                 || used(Verb::Abandon)
+                || !seat.accepted && (used(Verb::Error) || used(Verb::BadJson))
                 || deeds.closed.contains(&number)
         }
         Cause::Panic => used(Verb::Panic),
@@ -389,7 +390,9 @@ pub(crate) fn at_end(
         peer.end
     );
     let orderly = matches!(cause, Cause::Peer | Cause::Fault | Cause::Handler | Cause::Panic);
-    let driven = deeds.closed.contains(&number);
+    // An error is never sent to a server that we connected to: the close tells it.
+    let untold = !seat.accepted && matches!(cause, Cause::Fault | Cause::Handler);
+    let driven = deeds.closed.contains(&number) || untold;
     if orderly && !driven && peer.end == Some(End::Finished) {
         hold!(
             peer.owed() as u64 <= seat.lost,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use myriapod::sys::{self, Time};
 use myriapod::{
     Cause, ConnectionId, Deferred, Handler, HandlerError, HandlerResult, Message, Outgoing, Reply,
-    SocketAddr,
+    SocketAddr, View,
 };
 
 use crate::framing::FramingKind;
@@ -185,16 +185,16 @@ fn panic_as_asked() {
 impl Handler for Service {
     type State = u32;
 
-    fn on_open(&mut self, id: ConnectionId, peer: &SocketAddr) -> u32 {
-        self.seat(peer_at(peer), id, true)
+    fn on_open(&mut self, view: &mut View<'_>, peer: &SocketAddr) -> u32 {
+        self.seat(peer_at(peer), view.id(), true)
     }
 
-    fn on_connect(&mut self, tag: u64, id: ConnectionId, peer: &SocketAddr) -> u32 {
+    fn on_connect(&mut self, tag: u64, view: &mut View<'_>, peer: &SocketAddr) -> u32 {
         let number = peer_at(peer);
         if u64::from(number) != tag {
             self.book.borrow_mut().complain(|| format!("connect {tag} has reached {peer}"));
         }
-        self.seat(number, id, false)
+        self.seat(number, view.id(), false)
     }
 
     fn on_connect_error(&mut self, tag: u64, _: &sys::Error) {
@@ -262,7 +262,7 @@ impl Handler for Service {
         Ok(())
     }
 
-    fn on_close(&mut self, peer: u32, cause: Cause) {
+    fn on_close(&mut self, peer: u32, _: &mut View<'_>, cause: Cause) {
         let mut book = self.book.borrow_mut();
         let Some(seat) = book.seats.get_mut(&peer) else {
             return book.complain(|| format!("peer {peer} was closed and never opened"));

@@ -83,7 +83,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 return true;
             }
             Ok((socket, peer)) => {
-                match self.member.hand_over(place, socket, peer, number) {
+                match self.member.hand_over(place, socket, peer, Some(number)) {
                     Ok(()) => self.shared.engine.stats.handed_over += 1,
                     Err(_) => self.shared.engine.stats.turned_away += 1,
                 }
@@ -134,9 +134,22 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// Lets peers in again, where anything had stopped them.
+    /// Lets peers in, or leaves them in the backlog until further notice.
+    pub(super) fn set_accepting(&mut self, accepting: bool) {
+        self.acceptor.is_stopped = !accepting;
+        if accepting {
+            self.resume_accepting();
+        } else {
+            self.park_listeners();
+        }
+    }
+
+    /// Lets peers in again, where anything had stopped them but the owner's wish.
     pub(super) fn resume_accepting(&mut self) {
         self.acceptor.paused_until = None;
+        if self.acceptor.is_stopped {
+            return;
+        }
         if std::mem::take(&mut self.acceptor.parked) {
             self.watch_listeners(Interest::READABLE);
         }
@@ -187,6 +200,8 @@ pub(crate) struct Acceptor {
     max_batch: usize,
     /// The listeners are out of the poller.
     pub(crate) parked: bool,
+    /// The owner does not want peers for now.
+    pub(crate) is_stopped: bool,
     /// Accepting pauses until then for want of descriptors or memory.
     pub(crate) paused_until: Option<Tick>,
     pub(crate) spare: Option<SpareDescriptor>,
@@ -234,6 +249,7 @@ impl Acceptor {
             full_in_turn: None,
             max_batch: limits.accept_batch,
             parked: false,
+            is_stopped: false,
             paused_until: None,
             spare: SpareDescriptor::open().ok(),
             next_look: 0,
@@ -241,6 +257,11 @@ impl Acceptor {
             last_turn_away: None,
             addresses: AddressTable::new(limits.max_connections_per_address),
         }
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: &Limits) {
+        self.max_batch = limits.accept_batch;
+        self.addresses.set_limit(limits.max_connections_per_address);
     }
 
     /// How many peers to accept in this turn. Doubles while the backlog outlasts one turn after the

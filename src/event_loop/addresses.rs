@@ -27,6 +27,12 @@ impl AddressTable {
         Self { limit, by_network: BTreeMap::new(), entries: Slab::new() }
     }
 
+    /// Another limit from now on. Connections that are there stay, also those above it; peers that
+    /// were exempt when they came are not counted.
+    pub(crate) fn set_limit(&mut self, limit: Option<usize>) {
+        self.limit = limit;
+    }
+
     /// The number of connections that one address may have.
     pub(crate) fn limit(&self) -> usize {
         self.limit.unwrap_or(DEFAULT_PER_ADDRESS)

@@ -12,15 +12,16 @@ use myriapod_sys::{
 
 use super::addresses::EXEMPT;
 use super::close::after;
-use super::shared::Step;
+use super::shared::After;
 use super::{EventLoop, Role, Timers};
-use crate::connection::{Connection, Decision, Origin};
+use crate::connection::{Connection, Origin, Socket};
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::TimerLinks;
+use crate::view::About;
 
 /// A socket that is not a connection yet, in its entry of the selector.
 #[derive(Debug)]
@@ -92,26 +93,32 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Way::Accepted(_) | Way::Adopted => engine.stats.accepted += 1,
         }
         engine.tell(&LogEvent::Opened { id, peer: &peer });
-        let own = engine.guard(id, |handler| match way {
-            Way::Connects(tag) => handler.on_connect(tag, id, &peer),
-            Way::Accepted(_) | Way::Adopted => handler.on_open(id, &peer),
-        });
+        let Some(source) = self.selector.source(key) else { return };
+        let about = About { id, source, origin, queued: 0, peer: Some(&peer), is_open: true };
+        let own = match way {
+            Way::Connects(tag) => engine
+                .call(about, "on_connect", |handler, view| handler.on_connect(tag, view, &peer)),
+            Way::Accepted(_) | Way::Adopted => {
+                engine.call(about, "on_open", |handler, view| handler.on_open(view, &peer))
+            }
+        };
         let Some(own) = own else {
+            engine.take_orders();
+            engine.clear_out();
             engine.stats.count_closed(Cause::Panic);
             return self.turn_away(key, address);
         };
         engine.stats.open += 1;
+        self.shared.served += usize::from(origin != Origin::Connected);
         let connection = Connection::new(own, origin, address, self.shared.tick);
         if let Some(role) = self.selector.get_mut(key) {
             *role = Role::Connection(connection);
         }
-        let decision = Decision::Watch(Interest::READABLE);
-        let due = after(self.shared.tick, self.shared.engine.config.limits.idle_timeout);
-        self.apply(key, Step { decision, due });
-        // What the peer has sent already counts where the loop is being stopped.
-        if self.drain.is_some() {
-            self.look_again(key);
-        }
+        self.work(key, |shared, at| {
+            shared.nearer = true;
+            shared.obey(at);
+            After::Settle(Socket::MayHoldMore)
+        });
     }
 
     /// A socket whose place is taken does not become a connection.
@@ -186,9 +193,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 
     pub(super) fn connect_failed(&mut self, tag: u64, error: &sys::Error) {
-        // There is no connection that a panic could be about.
-        let id = self.shared.engine.id(Key::from_bits(u64::MAX));
-        self.shared.engine.guard(id, |handler| handler.on_connect_error(tag, error));
+        let engine = &mut self.shared.engine;
+        engine.guard("on_connect_error", |engine| engine.handler.on_connect_error(tag, error));
     }
 
     /// A graceful stop begins: what has not arrived is given up.

@@ -56,7 +56,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             entries: self.selector.len(),
             listeners: self.acceptor.listeners.len(),
             timers: self.wheel.len(),
-            alarms: self.inbox.timers() + self.arrivals.len(),
+            alarms: self.shared.alarms.len() + self.arrivals.len(),
             ready: self.shared.ready.len(),
             addresses: self.acceptor.addresses.len(),
             most_lent: self.shared.pool.most_lent(),

@@ -7,8 +7,8 @@ use myriapod_sys::{Errno, Interest};
 
 use super::shared::{After, At, Shared, Step};
 use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
-use crate::config::Overflow;
-use crate::connection::{Connection, Decision, Lingering};
+use crate::config::{Limits, Overflow};
+use crate::connection::{Connection, Decision, Lingering, Origin, Socket};
 use crate::groups;
 use crate::handler::Handler;
 use crate::link;
@@ -17,6 +17,7 @@ use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::{self, Tick};
+use crate::view::About;
 
 /// Connections that are looked at to find one that has long been idle.
 const SHED_BUDGET: usize = 64;
@@ -34,7 +35,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         };
         let mut at = At { key, source, connection };
         let after = work(&mut self.shared, &mut at);
-        let step = self.shared.conclude(at.connection, after, self.drain.is_some());
+        let draining = self.drain.is_some() && self.shared.may_drain(at.connection);
+        let step = self.shared.conclude(at.connection, after, draining);
         self.apply(key, step);
         true
     }
@@ -70,21 +72,29 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// and the connection keeps its socket and its timer alone.
     fn part(&mut self, key: Key, cause: Cause) {
         let left = self.shared.engine.config.limits.linger_bytes;
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        let Some((source, role)) = self.selector.entry_mut(key) else { return };
+        let Role::Connection(connection) = role else { return };
         let (timer, address) = (connection.timer, connection.address);
         let rest = Role::Lingering(Lingering { timer, address, left });
-        let Some(role) = self.selector.get_mut(key) else { return };
         let Role::Connection(mut connection) = mem::replace(role, rest) else { return };
-        self.shared.take_back(&mut connection);
+        let shared = &mut self.shared;
+        shared.take_back(&mut connection);
+        shared.cancel_timer(key, &mut connection);
         if connection.groups != groups::NONE {
             self.inbox.leave_all_groups(connection.groups);
         }
-        let engine = &mut self.shared.engine;
+        shared.served -= usize::from(connection.origin() != Origin::Connected);
+        let engine = &mut shared.engine;
         engine.stats.open -= 1;
         engine.stats.lingering += 1;
         engine.stats.count_closed(cause);
-        let id = engine.id(key);
-        engine.guard(id, |handler| handler.on_close(connection.own, cause));
+        let (id, origin) = (engine.id(key), connection.origin());
+        let about = About { id, source, origin, queued: 0, peer: None, is_open: false };
+        engine.call(about, "on_close", |handler, view| {
+            handler.on_close(connection.own, view, cause);
+        });
+        // There is nothing left that could be done for it.
+        engine.take_orders();
         engine.tell(&LogEvent::Closed { id, cause });
     }
 
@@ -177,6 +187,37 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         longest.map(|(_, key)| Key::from_bits(key))
     }
 
+    /// Works within other limits from now on.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.acceptor.set_limits(&limits);
+        self.shared.pool.set_limit(limits.max_buffer_bytes);
+        if let Some(max_connections) = limits.max_connections {
+            self.member.set_max_connections(max_connections);
+        }
+        self.shared.engine.set_limits(limits);
+        // A timeout may be shorter now.
+        self.rearming = Some((0, self.selector.end()));
+        if self.acceptor.parked && self.acceptor.paused_until.is_none() {
+            self.resume_accepting();
+        }
+    }
+
+    /// Limits have changed: has the timers of some connections fire in time for them.
+    pub(super) fn rearm_some(&mut self) {
+        let Some((mut next, end)) = self.rearming else { return };
+        let stop = end.min(next.saturating_add(TIMER_BUDGET));
+        while next < stop {
+            if let Some((key, Role::Connection(_))) = self.selector.at_mut(next) {
+                self.work(key, |shared, _| {
+                    shared.nearer = true;
+                    After::Settle(Socket::MayHoldMore)
+                });
+            }
+            next += 1;
+        }
+        self.rearming = (next < end).then_some((next, end));
+    }
+
     /// Fires what has expired: ends what is late, and arms the timer of a connection anew that has
     /// been active since.
     pub(super) fn expire(&mut self) {
@@ -204,6 +245,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 }
 
 impl<H, F> Shared<H, F> {
+    /// Whether a stop may end this connection: deferred replies to others may wait for messages of
+    /// one that we made.
+    fn may_drain<S>(&self, connection: &Connection<S>) -> bool {
+        self.served == 0 || connection.origin() != Origin::Connected
+    }
+
     /// For how many ticks a connection has been idle, where that is `idle` at least.
     fn idle_since<S>(&self, connection: &Connection<S>, idle: Duration) -> Option<u32> {
         let since = timer::until(connection.active(), self.tick);

@@ -22,6 +22,8 @@ pub(super) struct Drain {
     /// The first place in the slab that has not been looked at, and the end of those to look at.
     next: u32,
     end: u32,
+    /// Those that we made are looked at in their turn: nothing else is open.
+    is_last: bool,
     /// Connections to look at again, since their sockets may hold more.
     again: VecDeque<Key>,
     /// A second signal came: whoever sent it did not want to wait for a graceful end.
@@ -52,9 +54,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             deadline: (!timeout.is_zero()).then_some(deadline),
             next: 0,
             end: self.selector.end(),
+            is_last: false,
             again: VecDeque::new(),
             hurried: false,
         });
+        self.acceptor.is_stopped = false;
         self.resume_accepting();
         self.drain_backlog();
         self.stop_arriving();
@@ -130,6 +134,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if self.drain.is_some() {
             self.drain_backlog();
             self.note_listeners();
+        }
+        if self.shared.served == 0
+            && let Some(drain) = self.drain.as_mut().filter(|drain| !drain.is_last)
+        {
+            drain.is_last = true;
+            (drain.next, drain.end) = (0, self.selector.end());
         }
         for _ in 0..BUDGET {
             let Some(drain) = &mut self.drain else { return };

@@ -16,7 +16,11 @@ mod tests {
     use crate::timer::{self, Tick, TimerEntries, TimerLinks};
     use crate::{ConnectionId, HandlerResult, Interest, Message, Reply, Server, sys};
 
+    use std::os::fd::AsFd;
+
     use crate::connection::{Connection, Origin};
+    use crate::engine::Looked;
+    use crate::view::About;
 
     const FEW: u32 = 1_000;
     const MANY: u32 = 1_000_000;
@@ -81,6 +85,7 @@ mod tests {
 
     /// What the event loop does for each of so many messages, but for the two system calls.
     fn exchange(event_loop: &mut EventLoop<Echo>, entries: &mut Entries, messages: u32) {
+        let (source, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let content = br#"{"action": "search", "value": "morpheus"}"#;
         let mut request = Vec::new();
         crate::protocol::encode(&mut request, &crate::protocol::Head::json(), content).unwrap();
@@ -93,15 +98,19 @@ mod tests {
             assert!(connection.is_plain());
             event_loop.shared.scratch.clear();
             event_loop.shared.scratch.extend_from_slice(&request);
-            let id = ConnectionId { event_loop: 0, key };
-            if event_loop.shared.engine.is_predicted(&event_loop.shared.scratch) {
-                connection.touch(tick);
-                let state = &mut connection.own;
-                let shared = &mut event_loop.shared;
-                assert_eq!(shared.engine.answer::<true>(id, state, &shared.scratch), None);
-            } else {
-                let shared = &mut event_loop.shared;
-                shared.engine.process(id, &mut connection.own, &shared.scratch, 0);
+            let shared = &mut event_loop.shared;
+            let about = About {
+                id: ConnectionId { event_loop: 0, key },
+                source: source.as_fd(),
+                origin: connection.origin(),
+                queued: 0,
+                peer: None,
+                is_open: true,
+            };
+            let own = &mut connection.own;
+            match shared.engine.answer::<true>(about, own, &shared.scratch) {
+                Looked::Answered => connection.touch(tick),
+                _ => drop(shared.engine.process(about, own, &shared.scratch)),
             }
             assert_eq!(event_loop.shared.engine.out, request);
             event_loop.shared.engine.sent_all();

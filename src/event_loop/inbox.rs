@@ -3,22 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use myriapod_sys::{self as sys, Errno};
+use myriapod_sys::{self as sys, Descriptor, Errno, SocketAddr};
 
 use super::arrive::Way;
-use super::shared::After;
-use super::timers::Alarms;
+use super::shared::{After, Alarm};
 use super::{EventLoop, Role};
-use crate::connection::{Fact, Socket};
+use crate::connection::{Fact, Origin, Socket};
 use crate::engine::Engine;
 use crate::groups::{Groups, Walk};
 use crate::handle::Item;
 use crate::handler::Handler;
 use crate::outgoing::Outgoing;
-use crate::protocol::{EncodeError, Framing};
+use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
-use crate::timer::Tick;
+use crate::view::About;
 
 /// Items that are handled in one turn.
 const ITEM_BUDGET: usize = 1024;
@@ -37,8 +36,6 @@ pub(super) struct Inbox {
     woken: bool,
     broadcasts: VecDeque<Broadcast>,
     groups: Groups,
-    /// Timers of the handler, with their tags.
-    timers: Alarms<u64>,
 }
 
 /// A message on its way to many connections, encoded once.
@@ -46,6 +43,8 @@ pub(super) struct Inbox {
 struct Broadcast {
     bytes: Arc<[u8]>,
     to: To,
+    /// One that does not get it.
+    except: Option<Key>,
 }
 
 #[derive(Debug)]
@@ -64,16 +63,6 @@ impl Inbox {
     /// How many groups have members.
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
-    }
-
-    /// How many timers are running.
-    pub(super) fn timers(&self) -> usize {
-        self.timers.len()
-    }
-
-    /// When the next timer fires.
-    pub(super) fn next_alarm(&self) -> Option<Tick> {
-        self.timers.next()
     }
 
     /// A connection is over, whose list of groups begins at `head`.
@@ -113,14 +102,23 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 }
             }
             Item::Answer { key, sequence, outgoing, close } => {
-                self.answer_deferred(key, sequence, close, |engine| {
-                    outgoing.encode(&mut engine.framing, &mut engine.out)
+                self.answer_deferred(key, sequence, close, |engine, _| {
+                    match engine.encode(&outgoing) {
+                        Ok(()) => engine.stats.replies += 1,
+                        Err(_) => engine.error_reply("EncodeError", "the answer cannot be encoded"),
+                    }
+                });
+            }
+            Item::Fail { key, sequence, error, close } => {
+                self.answer_deferred(key, sequence, close, |engine, about| {
+                    engine.reply_error(about, &error);
                 });
             }
             Item::Abandon { key, sequence } => {
-                self.answer_deferred(key, sequence, true, |engine| {
-                    let text = "the answer was abandoned";
-                    engine.framing.error_reply(&mut engine.out, "Abandoned", text)
+                self.answer_deferred(key, sequence, true, |engine, about| {
+                    if about.origin != Origin::Connected {
+                        engine.error_reply("Abandoned", "the answer was abandoned");
+                    }
                 });
             }
             Item::Send { key, outgoing } => {
@@ -128,13 +126,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                     self.push(key, &bytes);
                 }
             }
-            Item::Broadcast { group, outgoing } => {
+            Item::Broadcast { group, except, outgoing } => {
                 let Some(bytes) = self.encode(&outgoing) else { return };
                 let to = match group {
                     Some(name) => To::Group(self.inbox.groups.walk(&name)),
                     None => To::All(0, self.selector.end()),
                 };
-                self.inbox.broadcasts.push_back(Broadcast { bytes, to });
+                self.inbox.broadcasts.push_back(Broadcast { bytes, to, except });
             }
             Item::Join { key, group } => {
                 self.regroup(key, |groups, head, _| groups.join(key, head, &group));
@@ -149,17 +147,30 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 });
                 self.shared.engine.stats.missed += u64::from(!found);
             }
+            Item::CloseNow { key } => {
+                let found = self.work(key, |_, _| After::Close(Cause::Handler));
+                self.shared.engine.stats.missed += u64::from(!found);
+            }
+            Item::Adopt { socket, peer } => self.adopt(socket, peer),
+            Item::Limits(limits) => self.set_limits(*limits),
+            Item::Accept(accepting) => self.set_accepting(accepting),
+            Item::Members { group, to } => {
+                let mut walk = self.inbox.groups.walk(&group);
+                let keys = std::iter::from_fn(|| self.inbox.groups.next(&mut walk));
+                // The one who asked may have gone.
+                let _ = to.send(keys.map(|key| self.shared.engine.id(key)).collect());
+            }
             Item::Connect { address, tag, timeout } => self.connect(address, tag, timeout),
             Item::Timer { due, tag } => {
                 // This turn may have begun long before it was asked for.
                 let after = due.saturating_since(self.now);
-                self.inbox.timers.set(self.shared.tick, after, tag);
+                self.shared.alarms.set(self.shared.tick, after, Alarm::Loop(tag));
             }
             Item::HandOver { socket, peer, listener } => {
-                self.arrive(socket, peer, Way::Accepted(listener));
+                self.arrive(socket, peer, listener.map_or(Way::Adopted, Way::Accepted));
             }
             Item::Stats { to } => {
-                // Whoever asked may have gone.
+                // The one who asked may have gone.
                 let _ = to.send(self.stats());
             }
         }
@@ -167,14 +178,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// The message as it goes over the wire; one that cannot be encoded is dropped and counted.
     fn encode(&mut self, outgoing: &Outgoing) -> Option<Arc<[u8]>> {
-        let mut bytes = Vec::new();
-        match outgoing.encode(&mut self.shared.engine.framing, &mut bytes) {
-            Ok(()) => Some(bytes.into()),
-            Err(_) => {
-                self.shared.engine.stats.dropped_pushes += 1;
-                None
-            }
-        }
+        let encoded = self.shared.engine.guard("encode", |engine| {
+            let mut bytes = Vec::new();
+            outgoing.encode(&mut engine.framing, &mut bytes).map(|()| bytes)
+        });
+        let Some(Ok(bytes)) = encoded else {
+            self.shared.engine.stats.dropped_pushes += 1;
+            return None;
+        };
+        Some(bytes.into())
     }
 
     /// The reply that the connection's next message waits for is there.
@@ -183,7 +195,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         key: Key,
         sequence: u32,
         close: bool,
-        encode: impl FnOnce(&mut Engine<H, F>) -> Result<(), EncodeError>,
+        answer: impl FnOnce(&mut Engine<H, F>, About<'_>),
     ) {
         let mut waited = false;
         self.work(key, |shared, at| {
@@ -191,12 +203,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             let Some(last) = at.connection.waits_for(sequence) else { return settle };
             waited = true;
             shared.step(at.connection, Fact::Answered);
-            match encode(&mut shared.engine) {
-                Ok(()) => shared.engine.stats.replies += 1,
-                Err(error) => shared.engine.error_reply("EncodeError", &error.to_string()),
+            let about = shared.about(at);
+            shared.engine.desk.start = shared.engine.out.len();
+            if shared.engine.guard("encode", |engine| answer(engine, about)).is_none() {
+                shared.engine.clear_out();
+                shared.engine.desk.orders.only_close(Cause::Panic);
             }
             at.connection.touch(shared.tick);
-            shared.send(at);
+            shared.obey(at);
             if close || last || shared.engine.config.one_shot {
                 shared.begin_close(at.connection, Cause::Handler);
             } else {
@@ -230,8 +244,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                     }
                 }
             };
-            let bytes = Arc::clone(&broadcast.bytes);
+            let (bytes, except) = (Arc::clone(&broadcast.bytes), broadcast.except);
             match key {
+                Some(key) if Some(key) == except => {}
                 Some(key) => self.push(key, &bytes),
                 None => {
                     self.inbox.broadcasts.pop_front();
@@ -254,12 +269,41 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         connection.groups = change(&mut self.inbox.groups, connection.groups, &mut walks);
     }
 
-    /// Fires the timers that are due.
+    /// Fires the handler's timers that are due.
     fn ring(&mut self) {
         let mut budget = super::TIMER_BUDGET;
-        while let Some(tag) = self.inbox.timers.take_due(self.shared.tick, &mut budget) {
-            let id = self.shared.engine.id(Key::from_bits(u64::MAX));
-            self.shared.engine.guard(id, |handler| handler.on_timer(tag));
+        while let Some(alarm) = self.shared.alarms.take_due(self.shared.tick, &mut budget) {
+            match alarm {
+                Alarm::Loop(tag) => {
+                    let engine = &mut self.shared.engine;
+                    engine.guard("on_timer", |engine| engine.handler.on_timer(tag));
+                }
+                Alarm::Connection(key) => {
+                    self.work(key, |shared, at| {
+                        shared.cancel_timer(at.key, at.connection);
+                        shared.call(at, "on_connection_timer", |handler, own, view| {
+                            handler.on_connection_timer(own, view);
+                        });
+                        After::Settle(Socket::MayHoldMore)
+                    });
+                }
+            }
+        }
+    }
+
+    /// A connected socket was given to the server: it goes where there are fewest connections.
+    fn adopt(&mut self, socket: Descriptor, peer: SocketAddr) {
+        let place = if self.drain.is_some() { None } else { self.member.reserve(true) };
+        let Some(place) = place else {
+            self.shared.engine.stats.turned_away += 1;
+            return;
+        };
+        if place == self.member.index() {
+            self.arrive(socket, peer, Way::Adopted);
+        } else if self.member.hand_over(place, socket, peer, None).is_ok() {
+            self.shared.engine.stats.handed_over += 1;
+        } else {
+            self.shared.engine.stats.turned_away += 1;
         }
     }
 

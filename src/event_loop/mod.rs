@@ -40,7 +40,7 @@ use crate::connection::{Connection, Lingering, Socket};
 use crate::crew::{Brake, Member};
 use crate::engine::Engine;
 use crate::handle::{Handle, Mailbox};
-use crate::handler::{Desk, Handler};
+use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::{Framing, JsonHeader};
 use crate::selector::Selector;
@@ -57,6 +57,10 @@ const TIMER_BUDGET: u32 = 1024;
 /// As how many of them a connection counts that is closed: that takes the kernel a while, the more the
 /// more its peer has sent and we have not read.
 const CLOSE_COST: u32 = 64;
+
+/// The counts are left where the handler can read them once in this time: a second. More often once
+/// it has.
+const PUBLISH_TICKS: u32 = 100;
 
 /// One thread's server: its sockets, its timers, its buffers and its handler.
 ///
@@ -85,6 +89,11 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     drain: Option<Drain>,
     spin: Spin,
     give_back: GiveBack,
+    /// Limits have changed: the entries whose timers are to be looked at, from the first up to the
+    /// second.
+    rearming: Option<(u32, u32)>,
+    /// When the counts were last left where the handler can read them.
+    published: Tick,
 }
 
 /// What a registered descriptor is for. The first three are the stages of a connection's life, in
@@ -127,16 +136,21 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Bytes of memory that one idle connection takes, the handler's own state included.
     pub const BYTES_PER_CONNECTION: usize = Selector::<Role<H::State>>::ENTRY_SIZE;
 
-    pub(crate) fn new(seed: Seed, engine: impl FnOnce(Desk) -> Engine<H, F>) -> sys::Result<Self> {
+    pub(crate) fn new(
+        seed: Seed,
+        engine: impl FnOnce(Arc<Mailbox>) -> Engine<H, F>,
+    ) -> sys::Result<Self> {
         let Seed { member, poller, mailbox, listeners } = seed;
-        let engine = engine(Desk::new(Arc::clone(&mailbox)));
-        let limits = &engine.config.limits;
+        let mut engine = engine(Arc::clone(&mailbox));
+        let limits = engine.config.limits.clone();
+        engine.set_limits(limits.clone());
+        engine.handler.on_start(&member.handle());
         let spin = Spin::new(engine.config.spin);
         let now = sys::now();
         let mut event_loop = Self {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
-            acceptor: Acceptor::new(limits),
+            acceptor: Acceptor::new(&limits),
             shared: Shared::new(engine),
             signals: None,
             mailbox,
@@ -149,6 +163,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             drain: None,
             spin,
             give_back: GiveBack::default(),
+            rearming: None,
+            published: 0,
         };
         for opening in listeners {
             event_loop.add_listener(opening)?;
@@ -202,7 +218,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         stats.groups = self.inbox.groups() as u64;
         stats.pool_bytes = self.shared.pool.lent() as u64;
         stats.pool_buffers = self.shared.pool.held() as u64;
-        stats.timers = (self.wheel.len() + self.inbox.timers()) as u64;
+        stats.timers = (self.wheel.len() + self.shared.alarms.len()) as u64;
         stats
     }
 
@@ -222,7 +238,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn timeout_from(&self, now: Time) -> Option<Duration> {
         let accepts = !self.acceptor.listeners.is_empty() && !self.acceptor.parked;
         let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work() || accepts);
-        if !self.shared.ready.is_empty() || drains || self.inbox.has_work() {
+        let rearms = self.rearming.is_some();
+        if !self.shared.ready.is_empty() || drains || rearms || self.inbox.has_work() {
             return Some(Duration::ZERO);
         }
         let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.shared.tick, at));
@@ -230,7 +247,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let ahead = until(self.wheel.next())
             .min(again)
             .min(until(self.acceptor.paused_until))
-            .min(until(self.inbox.next_alarm()))
+            .min(until(self.shared.alarms.next()))
             .min(until(self.give_back.due()))
             .min(until(self.drain.as_ref().and_then(|drain| drain.deadline)));
         if ahead == u32::MAX {
@@ -265,6 +282,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 
     fn turn(&mut self, timeout: Option<Duration>, now: Time) -> sys::Result<Turn> {
+        self.mailbox.set_owner(sys::this_thread());
         if self.is_finished() {
             self.close_mailbox();
             return Ok(Turn { events: 0, finished: true });
@@ -292,10 +310,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         self.accept();
         self.expire();
+        self.rearm_some();
         self.work_inbox();
         self.member.wake_others();
         self.drain();
         self.give_back();
+        if self.shared.tick.wrapping_sub(self.published) >= PUBLISH_TICKS
+            || self.mailbox.wants_stats()
+        {
+            self.published = self.shared.tick;
+            self.mailbox.publish(self.stats());
+        }
         let finished = self.is_finished();
         if finished {
             self.close_mailbox();
@@ -362,6 +387,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 impl<H: Handler, F: Framing> Drop for EventLoop<H, F> {
     fn drop(&mut self) {
         self.mailbox.close();
+        for index in 0..self.selector.end() {
+            if let Some((key, Role::Connection(_))) = self.selector.at_mut(index) {
+                self.close(key, Cause::Dropped);
+            }
+        }
     }
 }
 

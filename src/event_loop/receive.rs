@@ -6,11 +6,12 @@ use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
 use crate::buffer::{Lent, Stopwatch};
 use crate::connection::{Connection, Fact, Lingering, Socket};
-use crate::engine::{Next, Progress};
+use crate::engine::{Looked, Next, Progress};
 use crate::handler::Handler;
 use crate::link;
 use crate::protocol::Framing;
 use crate::stats::{Cause, Stats};
+use crate::view::About;
 
 /// What a receive brought.
 enum Received {
@@ -103,19 +104,41 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     pub(super) fn receive_shared(&mut self, at: &mut At<'_, H::State>) -> Option<After> {
         self.scratch.clear();
         match receive_into(at.source, &mut self.scratch, &mut self.engine.stats) {
-            Received::Bytes(_, Socket::Empty) if self.engine.is_predicted(&self.scratch) => {}
+            Received::Bytes(_, Socket::Empty) => {}
             received => return Some(self.receive_other(at, received)),
         }
-        at.connection.touch(self.tick);
-        let id = self.engine.id(at.key);
+        let about = About {
+            id: self.engine.id(at.key),
+            source: at.source,
+            origin: at.connection.origin(),
+            queued: 0,
+            peer: None,
+            is_open: true,
+        };
         let own = &mut at.connection.own;
-        if let Some(cause) = self.engine.answer::<true>(id, own, &self.scratch) {
-            return Some(self.send_and_close(at, cause));
+        match self.engine.answer::<true>(about, own, &self.scratch) {
+            Looked::Answered if self.engine.desk.orders.is_empty() => {
+                at.connection.touch(self.tick);
+                if self.send_at_once(at) { None } else { Some(After::Settle(Socket::Empty)) }
+            }
+            Looked::Incomplete { .. } => {
+                let received = Received::Bytes(self.scratch.len(), Socket::Empty);
+                Some(self.receive_other(at, received))
+            }
+            looked => Some(self.obey_ordinary(at, looked)),
         }
-        if self.engine.desk.is_deferred() {
-            return Some(self.begin_deferral(at));
+    }
+
+    /// The ordinary message was answered, and the handler asked for something else besides.
+    #[cold]
+    #[inline(never)]
+    fn obey_ordinary(&mut self, at: &mut At<'_, H::State>, looked: Looked) -> After {
+        at.connection.touch(self.tick);
+        if looked == (Looked::Panicked { is_handled: false }) {
+            self.engine.stats.discarded_in += self.scratch.len() as u64;
         }
-        if self.send_at_once(at) { None } else { Some(After::Settle(Socket::Empty)) }
+        self.obey(at);
+        After::Settle(Socket::Empty)
     }
 
     /// Whatever is not the ordinary message.
@@ -145,29 +168,6 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.ready.push_back(at.key);
         }
         self.scratch = bytes;
-    }
-
-    /// Sends the replies, and begins to close.
-    #[cold]
-    #[inline(never)]
-    fn send_and_close(&mut self, at: &mut At<'_, H::State>, cause: Cause) -> After {
-        self.send(at);
-        self.begin_close(at.connection, cause);
-        After::Settle(Socket::Empty)
-    }
-
-    /// The ordinary message's reply was deferred, so nothing is sent now.
-    #[cold]
-    #[inline(never)]
-    fn begin_deferral(&mut self, at: &mut At<'_, H::State>) -> After {
-        self.note_deferral(at.connection);
-        After::Settle(Socket::Empty)
-    }
-
-    fn note_deferral(&mut self, connection: &mut Connection<H::State>) {
-        let last = self.engine.desk.closes();
-        let sequence = self.engine.desk.take_deferred();
-        self.step(connection, Fact::Deferred { sequence, last });
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.
@@ -267,13 +267,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// Has the engine answer `bytes`, and sends the replies.
     fn process(&mut self, at: &mut At<'_, H::State>, bytes: &[u8]) -> Progress {
         at.connection.touch(self.tick);
-        let queued = self.pool.queued(at.connection.send);
-        let id = self.engine.id(at.key);
-        let progress = self.engine.process(id, &mut at.connection.own, bytes, queued);
-        if progress.next == Next::Deferred {
-            self.note_deferral(at.connection);
-        }
-        self.send(at);
+        let about = self.about(at);
+        let progress = self.engine.process(about, &mut at.connection.own, bytes);
+        self.obey(at);
         progress
     }
 

@@ -141,14 +141,20 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             }
             may = !at.connection.is_deaf() && self.make_room_for_push(at.connection, bytes.len());
         }
-        if !may || self.queue(at.connection, Unsent::Shared(bytes)) == Err(PoolFull) {
-            self.engine.stats.dropped_pushes += 1;
-            return After::Settle(Socket::MayHoldMore);
+        let is_queued = may && self.queue(at.connection, Unsent::Shared(bytes)).is_ok();
+        if is_queued {
+            self.engine.stats.pushes += 1;
+            self.note_overflow(at.connection);
+            if at.connection.list_unsent() {
+                self.unsent.push_back(at.key);
+            }
         }
-        self.engine.stats.pushes += 1;
-        self.note_overflow(at.connection);
-        if at.connection.list_unsent() {
-            self.unsent.push_back(at.key);
+        let dropped = std::mem::take(&mut self.gave_way) + u64::from(!is_queued);
+        if dropped > 0 {
+            self.engine.stats.dropped_pushes += dropped;
+            self.call(at, "on_push_dropped", |handler, own, view| {
+                handler.on_push_dropped(own, view, dropped);
+            });
         }
         After::Settle(Socket::MayHoldMore)
     }
@@ -188,7 +194,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
                     return false;
                 }
                 Overflow::DropOldest => match self.pool.drop_oldest_push(queue) {
-                    Some(_) => self.engine.stats.dropped_pushes += 1,
+                    Some(_) => self.gave_way += 1,
                     None => return false,
                 },
                 Overflow::CloseAfter(_) => return true,
@@ -220,21 +226,18 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             }
         }
         let left = self.pool.queued(queued);
-        if left == 0 {
-            self.pool.return_send(queued);
-            at.connection.send = Lent::NONE;
-            let (id, own) = (self.engine.id(at.key), &mut at.connection.own);
-            if self.engine.guard(id, |handler| handler.on_drained(own)).is_none() {
-                self.begin_close(at.connection, Cause::Panic);
-            }
-            self.nearer = true;
-        }
         let limits = &self.engine.config.limits;
         let (high, low) = (limits.high_water, limits.low_water);
         if left < high
             && let Some(queue) = self.pool.send_mut(queued)
         {
             queue.over_since = None;
+        }
+        if left == 0 {
+            self.pool.return_send(queued);
+            at.connection.send = Lent::NONE;
+            self.call(at, "on_drained", |handler, own, view| handler.on_drained(own, view));
+            self.nearer = true;
         }
         if at.connection.is_paused() && left <= low {
             self.step(at.connection, Fact::QueueLow);

@@ -1,16 +1,23 @@
 //! [`Shared`]: what all connections of a loop work with, and [`At`]: the one that is worked on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use myriapod_sys::{self as sys, BorrowedFd};
 
 use super::SHARED_RECV;
+use super::timers::Alarms;
 use crate::buffer::{Lent, Pool};
 use crate::connection::{Connection, Decision, Fact, Socket};
+use crate::desk::Orders;
 use crate::engine::Engine;
+use crate::handler::Handler;
+use crate::link;
+use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::{self, Tick};
+use crate::view::{About, View};
 
 /// What all connections of a loop work with. It knows neither the selector nor the wheel: what is to
 /// be done there, it says ([`Step`]).
@@ -27,6 +34,25 @@ pub(super) struct Shared<H, F> {
     pub(super) tick: Tick,
     /// The deadline of the connection that is worked on may have come nearer.
     pub(super) nearer: bool,
+    /// The handler wants the connection that is worked on to be closed at once.
+    pub(super) cut: bool,
+    /// Pushed messages that have just made room for another.
+    pub(super) gave_way: u64,
+    /// The handler's timers.
+    pub(super) alarms: Alarms<Alarm>,
+    /// Which of them is a connection's.
+    timers: BTreeMap<Key, Key>,
+    /// Open connections that we did not make. A stop ends those that we made after them.
+    pub(super) served: usize,
+}
+
+/// What a timer of the handler is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alarm {
+    /// The loop's, with its tag.
+    Loop(u64),
+    /// A connection's.
+    Connection(Key),
 }
 
 /// One connection, borrowed apart from the rest of the loop: its name, its socket, what is kept.
@@ -66,6 +92,11 @@ impl<H, F> Shared<H, F> {
             unsent: VecDeque::new(),
             tick: 0,
             nearer: false,
+            cut: false,
+            gave_way: 0,
+            alarms: Alarms::default(),
+            timers: BTreeMap::new(),
+            served: 0,
         }
     }
 
@@ -76,7 +107,9 @@ impl<H, F> Shared<H, F> {
         after: After,
         draining: bool,
     ) -> Step {
+        let cut = std::mem::take(&mut self.cut);
         let decision = match after {
+            _ if cut => Decision::Close(connection.closing_cause().unwrap_or(Cause::Handler)),
             After::Settle(socket) => connection.decide(socket, draining),
             After::Unwatch => Decision::Watch(connection.interest()),
             After::Close(cause) => Decision::Close(cause),
@@ -110,6 +143,25 @@ impl<H, F> Shared<H, F> {
         }
     }
 
+    /// Sets or cancels the connection's timer.
+    fn set_timer<S>(&mut self, at: &mut At<'_, S>, after: Option<Duration>) {
+        self.cancel_timer(at.key, at.connection);
+        if let Some(after) = after
+            && let Some(alarm) = self.alarms.set(self.tick, after, Alarm::Connection(at.key))
+        {
+            self.timers.insert(at.key, alarm);
+            at.connection.set_has_timer(true);
+        }
+    }
+
+    /// Cancels the connection's timer, or forgets it where it has fired.
+    pub(super) fn cancel_timer<S>(&mut self, key: Key, connection: &mut Connection<S>) {
+        if connection.has_timer() {
+            connection.set_has_timer(false);
+            self.timers.remove(&key).and_then(|alarm| self.alarms.cancel(alarm));
+        }
+    }
+
     /// From now on the connection only gets what is unsent.
     pub(super) fn begin_close<S>(&mut self, connection: &mut Connection<S>, cause: Cause) {
         self.release_own(connection);
@@ -123,5 +175,59 @@ impl<H, F> Shared<H, F> {
         let unread = self.pool.recv(own).map_or(0, |buffer| buffer.unread().len());
         self.engine.stats.discarded_in += unread as u64;
         self.pool.return_recv(own);
+    }
+}
+
+impl<H: Handler, F: Framing> Shared<H, F> {
+    /// The connection as its handler sees it.
+    pub(super) fn about<'a>(&self, at: &At<'a, H::State>) -> About<'a> {
+        About {
+            id: self.engine.id(at.key),
+            source: at.source,
+            origin: at.connection.origin(),
+            queued: self.pool.queued(at.connection.send),
+            peer: None,
+            is_open: true,
+        }
+    }
+
+    /// Calls the handler about a connection, and does what it asks for.
+    pub(super) fn call(
+        &mut self,
+        at: &mut At<'_, H::State>,
+        callback: &'static str,
+        call: impl FnOnce(&mut H, &mut H::State, &mut View<'_>),
+    ) {
+        let about = self.about(at);
+        let own = &mut at.connection.own;
+        self.engine.call(about, callback, |handler, view| call(handler, own, view));
+        self.obey(at);
+    }
+
+    /// Does what the handler asked for in its last call, and sends what it pushed and replied.
+    pub(super) fn obey(&mut self, at: &mut At<'_, H::State>) {
+        let orders = self.engine.take_orders();
+        if orders.has(Orders::TIMER) {
+            self.set_timer(at, orders.timer);
+        }
+        if orders.has(Orders::CLOSE_NOW | Orders::RESET) {
+            if orders.has(Orders::RESET) {
+                // Where it fails, the connection is closed in the ordinary way.
+                let _asked = link::reset(at.source);
+            }
+            self.engine.stats.discarded_out += self.engine.out.len() as u64;
+            self.engine.clear_out();
+            self.begin_close(at.connection, Cause::Handler);
+            self.cut = true;
+            return;
+        }
+        if orders.has(Orders::DEFERRED) {
+            let (sequence, last) = (orders.sequence, orders.has(Orders::CLOSE));
+            self.step(at.connection, Fact::Deferred { sequence, last });
+        }
+        self.send(at);
+        if orders.has(Orders::CLOSE) && !orders.has(Orders::DEFERRED) {
+            self.begin_close(at.connection, orders.cause);
+        }
     }
 }

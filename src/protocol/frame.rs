@@ -158,6 +158,11 @@ impl Frame {
         self.content_start as usize + self.content_len as usize
     }
 
+    /// Whether it is of no framing at all.
+    pub(crate) const fn is_raw(&self) -> bool {
+        matches!(self.layout.kind, FrameKind::Raw)
+    }
+
     /// Whether the message has no bytes at all, which none has that was decoded.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -105,6 +105,13 @@ pub enum Decoded {
 /// What it learns from the messages it sees (the headers to predict) is its
 /// state: one value serves all connections of a loop.
 pub trait Framing {
+    /// Works within these limits from now on. A server gives its own to its framing when it is
+    /// built, and again when they change. It refuses longer messages also where the framing does not
+    /// know better.
+    fn set_limits(&mut self, limits: DecodeLimits) {
+        let _ = limits;
+    }
+
     /// Looks at the message that `input` starts with, and at nothing behind it.
     ///
     /// # Errors
@@ -174,6 +181,10 @@ pub trait Framing {
 }
 
 impl<F: Framing + ?Sized> Framing for Box<F> {
+    fn set_limits(&mut self, limits: DecodeLimits) {
+        (**self).set_limits(limits);
+    }
+
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
         (**self).decode(input)
     }

@@ -99,6 +99,7 @@ mod socket;
 mod spare;
 #[cfg(not(myriapod_sim))]
 mod table;
+mod this_thread;
 #[cfg(not(myriapod_sim))]
 mod thread;
 #[cfg(not(myriapod_sim))]
@@ -137,7 +138,7 @@ pub use memory::release_pages;
 pub use options::{
     Keepalive, REUSE_PORT_BALANCES, TcpInfo, TcpState, nodelay, queue_sizes, recv_buffer_size,
     reuse_address, reuse_port, send_buffer_size, set_keepalive, set_linger, set_nodelay,
-    set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
+    set_nonblocking, set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
     set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
 };
 #[cfg(not(myriapod_sim))]
@@ -158,6 +159,7 @@ pub use socket::{
 };
 #[cfg(not(myriapod_sim))]
 pub use spare::SpareDescriptor;
+pub use this_thread::this_thread;
 #[cfg(not(myriapod_sim))]
 pub use thread::{JoinHandle, available_cpus, set_thread_cpus, spawn, thread_cpus};
 #[cfg(not(myriapod_sim))]
@@ -173,8 +175,9 @@ pub use sim::{
     AsFd, BorrowedFd, Connecting, Descriptor, DescriptorLimit, JoinHandle, Listener, Poller,
     REUSE_PORT_BALANCES, Signal, Signals, Socket, SpareDescriptor, Waker, accept, available_cpus,
     descriptor_limit, local_address, now, open_descriptors, peer_address, queue_sizes,
-    raise_descriptor_limit, recv, recv_append, resolve, send, send_vectored, set_nodelay,
-    set_thread_cpus, shutdown, spawn, take_error, thread_cpus, unlink_unix,
+    raise_descriptor_limit, recv, recv_append, resolve, send, send_vectored, set_linger,
+    set_nodelay, set_nonblocking, set_thread_cpus, shutdown, spawn, take_error, thread_cpus,
+    unlink_unix,
 };
 
 /// The part of `poll` that a blocking client needs.

@@ -164,6 +164,18 @@ pub fn set_linger(fd: impl AsFd, linger: Option<Duration>) -> Result<()> {
     set(fd.as_fd(), sockopt::Linger, &value, "setsockopt SO_LINGER")
 }
 
+/// `int fcntl(int fd, F_SETFL, int flags)`: switches `O_NONBLOCK`, leaving the other flags alone.
+///
+/// # Errors
+///
+/// [`Error::Call`].
+///
+/// Source: fcntl(2).
+pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
+    crate::descriptor::set_nonblocking(fd.as_fd(), on)
+        .map_err(|errno| Error::call("fcntl", errno, "O_NONBLOCK"))
+}
+
 /// `SO_RCVBUF`: the bytes that may wait to be received. Linux doubles the number for its own
 /// bookkeeping, keeps it between 2,304 and `net.core.rmem_max` doubled, and stops tuning the buffer
 /// by itself.

@@ -15,7 +15,7 @@ use myriapod::protocol::{
 };
 use myriapod::{
     Backend, Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Limits, Reply, Server,
-    ServerBuilder, Stats,
+    ServerBuilder, Stats, View,
 };
 
 pub(crate) use random::Random;
@@ -69,8 +69,8 @@ pub(crate) struct Telling(pub(crate) mpsc::Sender<ConnectionId>);
 impl Handler for Telling {
     type State = ();
 
-    fn on_open(&mut self, id: ConnectionId, _: &myriapod::SocketAddr) {
-        self.0.send(id).unwrap();
+    fn on_open(&mut self, view: &mut View<'_>, _: &myriapod::SocketAddr) {
+        self.0.send(view.id()).unwrap();
     }
 
     fn on_message(

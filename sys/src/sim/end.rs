@@ -56,6 +56,8 @@ pub(super) struct End {
     /// Our side has ended its stream, and the other side knows.
     pub(super) finished: bool,
     pub(super) finish_told: bool,
+    /// A close resets the connection.
+    pub(super) resets: bool,
     /// The cable is pulled: nothing gets through any more, in either direction.
     pub(super) silent: bool,
     /// A delivery is scheduled.
@@ -106,6 +108,7 @@ impl Kernel {
             outbox_cap,
             finished: false,
             finish_told: false,
+            resets: false,
             silent: false,
             moving: false,
             received: 0,
@@ -344,7 +347,7 @@ impl Kernel {
             self.drop_end(id);
             return;
         }
-        if !end.inbox.is_empty() {
+        if !end.inbox.is_empty() || end.resets {
             return self.abort(id);
         }
         end.finished = true;

@@ -54,6 +54,6 @@ pub use self::socket::{
 pub use self::system::{
     DescriptorLimit, JoinHandle, Signal, Signals, SpareDescriptor, available_cpus,
     descriptor_limit, now, open_descriptors, queue_sizes, raise_descriptor_limit, resolve,
-    set_nodelay, set_thread_cpus, spawn, thread_cpus,
+    set_linger, set_nodelay, set_nonblocking, set_thread_cpus, spawn, thread_cpus,
 };
 pub use self::waker::Waker;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::panic;
+use std::time::Duration;
 
 use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
 use super::faults::FaultKind;
@@ -289,6 +290,31 @@ pub fn set_nodelay(fd: impl AsFd, _: bool) -> Result<()> {
         true => Err(Error::call("setsockopt TCP_NODELAY", Errno::EOPNOTSUPP, "")),
         false => Ok(()),
     }
+}
+
+/// With a time of zero, a close resets the connection.
+///
+/// # Errors
+///
+/// `EBADF`, `ENOTSOCK`.
+pub fn set_linger(fd: impl AsFd, linger: Option<Duration>) -> Result<()> {
+    let set = call(|kernel| {
+        let end = kernel.stream(fd.as_fd().number())?;
+        if let Some(end) = kernel.ends.get_mut(&end) {
+            end.resets = linger == Some(Duration::ZERO);
+        }
+        Ok(())
+    });
+    set.map_err(|errno: Errno| Error::call("setsockopt SO_LINGER", errno, ""))
+}
+
+/// Simulated sockets never block.
+///
+/// # Errors
+///
+/// None.
+pub fn set_nonblocking(_: impl AsFd, _: bool) -> Result<()> {
+    Ok(())
 }
 
 /// The bytes received but not yet read, and those sent but not yet arrived.

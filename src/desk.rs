@@ -1,0 +1,121 @@
+//! [`Desk`]: what a loop keeps for its handler's calls, and [`Orders`]: what such a call asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Limits, Overflow};
+use crate::handle::Mailbox;
+use crate::protocol::ExtraHeaders;
+use crate::stats::Cause;
+
+/// What all calls of one handler are made with. It stands beside the send buffer.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// The further header keys of the reply that is being made.
+    pub(crate) extra: ExtraHeaders,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Where the reply to the message that is being handled begins in the send buffer. Pushes go in
+    /// front of it.
+    pub(crate) start: usize,
+    pub(crate) orders: Orders,
+    last_sequence: u32,
+    high_water: usize,
+    may_exceed: bool,
+}
+
+/// What the handler asked for while it was called about a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Orders {
+    flags: u8,
+    /// With [`Orders::DEFERRED`]: the number of the reply.
+    pub(crate) sequence: u32,
+    /// With [`Orders::CLOSE`]: why.
+    pub(crate) cause: Cause,
+    /// With [`Orders::TIMER`]: when the connection's timer is to fire; `None` cancels it.
+    pub(crate) timer: Option<Duration>,
+    /// With [`Orders::COUNTED`]: messages pushed, and messages that found no room.
+    pub(crate) pushed: u32,
+    pub(crate) dropped: u32,
+}
+
+impl Orders {
+    /// The reply to the message comes later.
+    pub(crate) const DEFERRED: u8 = 1;
+    /// The connection is to be closed once all is sent.
+    pub(crate) const CLOSE: u8 = 1 << 1;
+    /// It is to be closed at once.
+    pub(crate) const CLOSE_NOW: u8 = 1 << 2;
+    /// The same, by a reset.
+    pub(crate) const RESET: u8 = 1 << 3;
+    /// Its timer is to be set or cancelled.
+    pub(crate) const TIMER: u8 = 1 << 4;
+    /// There is something to count.
+    pub(crate) const COUNTED: u8 = 1 << 5;
+
+    const NONE: Self =
+        Self { flags: 0, sequence: 0, cause: Cause::Handler, timer: None, pushed: 0, dropped: 0 };
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flags == 0
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    pub(crate) fn give(&mut self, flag: u8) {
+        self.flags |= flag;
+    }
+
+    /// Takes an order back.
+    pub(crate) fn withdraw(&mut self, flag: u8) {
+        self.flags &= !flag;
+    }
+
+    /// The connection is to be closed for this cause, whatever else was asked for.
+    pub(crate) fn only_close(&mut self, cause: Cause) {
+        self.flags = Self::CLOSE | (self.flags & Self::COUNTED);
+        self.cause = cause;
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, limits: &Limits) -> Self {
+        let mut desk = Self {
+            extra: ExtraHeaders::new(),
+            mailbox,
+            start: 0,
+            orders: Orders::NONE,
+            last_sequence: 0,
+            high_water: 0,
+            may_exceed: false,
+        };
+        desk.set_limits(limits);
+        desk
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: &Limits) {
+        self.high_water = limits.high_water;
+        self.may_exceed = matches!(limits.overflow, Overflow::CloseAfter(_));
+    }
+
+    /// What was asked for; nothing is from now on.
+    #[inline]
+    pub(crate) fn take_orders(&mut self) -> Orders {
+        std::mem::replace(&mut self.orders, Orders::NONE)
+    }
+
+    /// Whether a message of `len` bytes may be pushed behind `before` bytes that wait. The first
+    /// one always may.
+    pub(crate) fn has_room(&self, before: usize, len: usize) -> bool {
+        before == 0 || before + len <= self.high_water || self.may_exceed
+    }
+
+    /// The number of the next deferred reply: 1 to 2^32 - 1, then 1 again.
+    pub(crate) fn next_sequence(&mut self) -> u32 {
+        self.last_sequence = self.last_sequence.wrapping_add(1).max(1);
+        self.last_sequence
+    }
+}

@@ -1,0 +1,298 @@
+//! [`Reply`]: the answer to one message.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::desk::Orders;
+use crate::handle::Deferred;
+use crate::handler::ConnectionId;
+use crate::protocol::{EncodeError, Head, Message, write_json};
+use crate::view::View;
+
+/// The answer to one message, encoded straight into the loop's send buffer.
+///
+/// ```no_run
+/// use myriapod::{HandlerResult, Message, Reply};
+///
+/// fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+///     if let Some(number) = message.header("request-id") {
+///         reply.header("request-id", &number)?;
+///     }
+///     reply.json(&serde_json::json!({ "result": message.content().len() }))?;
+///     Ok(())
+/// }
+/// ```
+pub struct Reply<'a> {
+    view: View<'a>,
+    replied: bool,
+}
+
+impl<'a> Reply<'a> {
+    #[inline]
+    pub(crate) fn new(view: View<'a>) -> Self {
+        view.desk.extra.clear();
+        view.desk.start = view.out.len();
+        Self { view, replied: false }
+    }
+
+    /// The connection that the message came from.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.view.id()
+    }
+
+    /// The connection that the message came from, as the handler sees it: its addresses, its
+    /// timer, what can be pushed to it, how it can be closed.
+    #[must_use]
+    pub fn view(&mut self) -> &mut View<'a> {
+        &mut self.view
+    }
+
+    /// Adds a header of one's own to the reply that will be made, behind the four that every
+    /// message has.
+    ///
+    /// # Errors
+    ///
+    /// A key that is one of the four or was added before, or a value that is no JSON.
+    pub fn header<T: Serialize + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+    ) -> Result<(), ReplyError> {
+        Ok(self.view.desk.extra.push(key, value)?)
+    }
+
+    /// Replies with JSON content (`text/json`, `utf-8`).
+    ///
+    /// # Errors
+    ///
+    /// A second reply, a NaN or infinity, a value that refuses to be serialized.
+    pub fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ReplyError> {
+        let head = Head::json();
+        self.encode(head, |out| write_json(out, value))
+    }
+
+    /// Replies with JSON text in UTF-8 that `write` appends to the send buffer. It is sent as it
+    /// is, unchecked: for answers that are known beforehand.
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    pub fn json_with(&mut self, write: impl FnOnce(&mut Content<'_>)) -> Result<(), ReplyError> {
+        self.encode(Head::json(), |out| {
+            write(&mut Content(out));
+            Ok(())
+        })
+    }
+
+    /// Replies with bytes (`content-encoding` is `binary`).
+    ///
+    /// # Errors
+    ///
+    /// A second reply, or a content type that makes the header too long.
+    pub fn binary(&mut self, content_type: &str, content: &[u8]) -> Result<(), ReplyError> {
+        self.binary_with(content_type, |out| out.append(content))
+    }
+
+    /// Replies with bytes that `write` appends to the send buffer, without a copy in between.
+    ///
+    /// # Errors
+    ///
+    /// A second reply, or a content type that makes the header too long.
+    pub fn binary_with(
+        &mut self,
+        content_type: &str,
+        write: impl FnOnce(&mut Content<'_>),
+    ) -> Result<(), ReplyError> {
+        self.encode(Head::binary(content_type), |out| {
+            write(&mut Content(out));
+            Ok(())
+        })
+    }
+
+    /// Replies with the message's own content, under its own header keys: its `byteorder` and
+    /// further keys included.
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    #[inline]
+    pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
+        let taken = self.replied | self.view.desk.orders.has(Orders::DEFERRED);
+        if taken || !self.view.desk.extra.is_empty() || !self.view.framing.would_write(message) {
+            return self.echo_anew(message);
+        }
+        self.view.out.extend_from_slice(message.bytes());
+        self.replied = true;
+        Ok(())
+    }
+
+    /// Encodes the echo of a message that is not as we would write it.
+    #[cold]
+    #[inline(never)]
+    fn echo_anew(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
+        if self.replied {
+            return Err(ReplyError::AlreadyReplied);
+        }
+        self.view.desk.extra.push_raw_from(message)?;
+        let head = Head {
+            byteorder: message.byteorder(),
+            content_type: message.content_type(),
+            content_encoding: message.content_encoding(),
+            ..Head::json()
+        };
+        self.encode(head, |out| {
+            out.extend_from_slice(message.content());
+            Ok(())
+        })
+    }
+
+    /// Leaves the reply for later, to be made on any thread. The connection's next message waits
+    /// for it; other connections do not.
+    ///
+    /// Headers added here with [`header`](Self::header) are not part of the answer; give them to
+    /// its [`Outgoing`](crate::Outgoing). After [`close`](Self::close), the connection is closed
+    /// once the answer is sent. Where the handler then returns an error, that is the reply, and
+    /// an answer is counted as missed. Neither the idle timeout nor the deadline of an unfinished
+    /// message behind it runs while an answer is due, and a peer that leaves is not noticed
+    /// before it: give what takes long an end of its own.
+    ///
+    /// ```
+    /// use myriapod::{HandlerResult, Message, Reply};
+    ///
+    /// fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    ///     let request = message.to_owned();
+    ///     let deferred = reply.defer()?;
+    ///     std::thread::spawn(move || {
+    ///         // Whatever takes long.
+    ///         let sum: u64 = request.as_message().content().iter().map(|byte| u64::from(*byte)).sum();
+    ///         let _ = deferred.json(&serde_json::json!({ "result": sum }));
+    ///     });
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    pub fn defer(&mut self) -> Result<Deferred, ReplyError> {
+        if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
+            return Err(ReplyError::AlreadyReplied);
+        }
+        let sequence = self.view.desk.next_sequence();
+        self.view.desk.orders.give(Orders::DEFERRED);
+        self.view.desk.orders.sequence = sequence;
+        Ok(Deferred::new(Arc::clone(&self.view.desk.mailbox), self.connection(), sequence))
+    }
+
+    /// Closes the connection once this reply, and all before it, is sent.
+    pub fn close(&mut self) {
+        self.view.close();
+    }
+
+    /// The reply as it will be sent, prefix and header included; empty where there is none yet.
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        self.view.out.get(self.view.desk.start..).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn is_replied(&self) -> bool {
+        self.replied
+    }
+
+    fn encode(
+        &mut self,
+        head: Head<'_>,
+        content: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), ReplyError> {
+        if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
+            return Err(ReplyError::AlreadyReplied);
+        }
+        let head = Head { extra: &self.view.desk.extra, ..head };
+        let encoded = match self.view.framing.begin(self.view.out, &head) {
+            Ok(mark) => content(self.view.out)
+                .and_then(|()| self.view.framing.finish(self.view.out, mark, &head)),
+            Err(error) => Err(error),
+        };
+        match encoded {
+            Ok(()) => {
+                self.replied = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.view.out.truncate(self.view.desk.start);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// The content of a reply, in the send buffer behind other replies: it only grows.
+#[derive(Debug)]
+pub struct Content<'a>(&'a mut Vec<u8>);
+
+impl Content<'_> {
+    /// Appends bytes.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// Never fails.
+impl std::io::Write for Content<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("connection", &self.connection())
+            .field("replied", &self.replied)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a reply could not be made. The buffer is as it was before.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// There is a reply to this message already.
+    AlreadyReplied,
+    /// It could not be encoded.
+    Encode(EncodeError),
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyReplied => f.write_str("there is a reply to this message already"),
+            Self::Encode(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReplyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::AlreadyReplied => None,
+            Self::Encode(error) => Some(error),
+        }
+    }
+}
+
+impl From<EncodeError> for ReplyError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
