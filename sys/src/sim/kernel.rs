@@ -3,15 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use super::Planted;
 use super::closing::Closing;
 use super::end::{End, EndId};
 use super::faults::{FaultKind, Faults, Injected};
+use super::maker::Calls;
 use super::net::{Listening, ListeningId};
+use super::planted::Planted;
 use super::poller::Watches;
 use super::rng::{Rng, Trace};
 use super::threads::Thread;
-use super::world::Calls;
 use crate::{Errno, Signal, SocketAddr};
 
 /// A microsecond, in the clock's unit.

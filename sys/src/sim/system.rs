@@ -1,6 +1,5 @@
 //! The small rest of a simulated system: the clock, threads, signals, limits, names, options.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::panic;
 
@@ -8,7 +7,7 @@ use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
 use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::{self, call};
-use crate::{Errno, Error, Result, SocketAddr, Time, UnixAddr};
+use crate::{DescriptorLimit, Errno, Error, Result, Signal, SocketAddr, Time, UnixAddr};
 
 /// The time now, of the simulated clock.
 #[must_use]
@@ -99,15 +98,6 @@ pub fn set_thread_cpus(cpus: &[usize]) -> Result<()> {
 }
 
 /// How many descriptors the program may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DescriptorLimit {
-    /// What holds now.
-    pub soft: u64,
-    /// What it may be raised to.
-    pub hard: u64,
-}
-
-/// How many descriptors the program may hold.
 ///
 /// # Errors
 ///
@@ -176,30 +166,6 @@ fn open_null() -> Result<Descriptor, Errno> {
         kernel.open(Object::Null)
     })
     .map(Descriptor::new)
-}
-
-/// The signals that a server is told things by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Signal {
-    /// `SIGINT`.
-    Interrupt,
-    /// `SIGTERM`.
-    Terminate,
-    /// `SIGHUP`.
-    Hangup,
-    /// `SIGUSR1`.
-    User1,
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Interrupt => "SIGINT",
-            Self::Terminate => "SIGTERM",
-            Self::Hangup => "SIGHUP",
-            Self::User1 => "SIGUSR1",
-        })
-    }
 }
 
 /// The signals of the program, delivered through a descriptor; the world raises them.
@@ -304,4 +270,11 @@ pub fn queue_sizes(fd: impl AsFd) -> Result<(usize, usize)> {
         Ok((end.inbox.len(), end.outbox.len()))
     });
     sizes.map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))
+}
+
+/// How many bytes the system would give back of the spare capacity of `buffer`: whole pages of 4 KiB.
+/// The buffer stays as it is.
+pub fn release_pages(buffer: &mut Vec<u8>) -> usize {
+    let spare = buffer.capacity() - buffer.len();
+    spare - spare % 4096
 }

@@ -1,7 +1,7 @@
 //! What fuzzing has to reach and nobody else: compiled under `--cfg fuzzing` alone, which
 //! cargo-fuzz sets.
 
-use crate::sockaddr::Sockaddr;
+use super::sockaddr::Sockaddr;
 use crate::{Result, SocketAddr};
 
 /// The address that a kernel would mean by these bytes.

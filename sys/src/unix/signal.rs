@@ -4,28 +4,14 @@
 //! The pipe stays open for as long as the process lives: a handler that runs late, on another
 //! thread, then still writes to a pipe and never to what has got its number since.
 
-use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, sigaction};
 
-use crate::descriptor::pipe;
-use crate::{Descriptor, Error, Result};
-
-/// The signals that a server is told things by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Signal {
-    /// `SIGINT`: the user pressed Ctrl-C.
-    Interrupt,
-    /// `SIGTERM`: end in good order.
-    Terminate,
-    /// `SIGHUP`: the terminal is gone; to a server, read your configuration again.
-    Hangup,
-    /// `SIGUSR1`: whatever the program makes of it.
-    User1,
-}
+use super::descriptor::pipe;
+use crate::{Descriptor, Error, Result, Signal};
 
 impl Signal {
     const ALL: [Self; 4] = [Self::Interrupt, Self::Terminate, Self::Hangup, Self::User1];
@@ -37,13 +23,6 @@ impl Signal {
             Self::Hangup => signal::Signal::SIGHUP,
             Self::User1 => signal::Signal::SIGUSR1,
         }
-    }
-}
-
-/// `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGUSR1`.
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.number().as_str())
     }
 }
 

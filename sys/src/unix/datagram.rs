@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::SockType;
 
-use crate::descriptor::{retry, set_nonblocking};
-use crate::sockaddr::Sockaddr;
-use crate::socket::{SEND_FLAGS, bind, connect, local_address, open_socket, recv, send};
+use super::descriptor::{retry, set_nonblocking};
+use super::sockaddr::Sockaddr;
+use super::socket::{SEND_FLAGS, bind, connect, local_address, open_socket, recv, send};
 use crate::{Descriptor, Errno, Error, Result, SocketAddr, UnixAddr};
 
 /// What [`recv_from`] received.

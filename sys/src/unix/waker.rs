@@ -1,15 +1,11 @@
 //! [`Waker`]: ends a wait from another thread.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic;
 
 #[cfg(has_kqueue)]
-use crate::poller::Inner;
+use super::poller::Inner;
+use crate::awake::Awake;
 use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
-
-mod awake;
-
-use awake::Awake;
 
 /// Makes a poller report a token, from any thread.
 ///
@@ -50,7 +46,7 @@ enum Signal {
     #[cfg(has_eventfd)]
     Counter(OwnedFd),
     #[cfg(has_kqueue)]
-    User(crate::kqueue::User),
+    User(super::kqueue::User),
     #[cfg(not(has_eventfd))]
     Pipe { reader: OwnedFd, writer: OwnedFd },
 }

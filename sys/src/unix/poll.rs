@@ -8,8 +8,8 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::table::{Table, check, failed};
-use crate::timeout::keep_waiting;
+use super::table::{Table, check, failed};
+use super::timeout::keep_waiting;
 use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
 
 /// A list of descriptors for poll(2). See the [contract](crate#the-backend-contract).
@@ -204,7 +204,7 @@ pub fn wait_one(
 fn poll(list: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<usize, Errno> {
     let length = libc::nfds_t::try_from(list.len()).unwrap_or(libc::nfds_t::MAX);
     #[cfg(has_ppoll)]
-    let spec = timeout.map(|left| crate::timeout::timespec(left, i32::MAX));
+    let spec = timeout.map(|left| super::timeout::timespec(left, i32::MAX));
     // SAFETY: `list` is as long as it says, `spec` outlives the call, and a null signal mask leaves
     // the mask as it is.
     #[cfg(has_ppoll)]
@@ -214,7 +214,7 @@ fn poll(list: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<usize, E
     };
     // SAFETY: `list` is as long as it says.
     #[cfg(not(has_ppoll))]
-    let ready = unsafe { libc::poll(list.as_mut_ptr(), length, crate::timeout::millis(timeout)) };
+    let ready = unsafe { libc::poll(list.as_mut_ptr(), length, super::timeout::millis(timeout)) };
     usize::try_from(ready).map_err(|_| Errno::last())
 }
 

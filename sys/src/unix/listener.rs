@@ -7,10 +7,11 @@ use std::path::Path;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use crate::descriptor::{retry, set_close_on_exec, set_nonblocking};
-use crate::sockaddr::Sockaddr;
-use crate::socket::{bind, check, connect, local_address, prepare, stream_socket};
-use crate::{Descriptor, Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr, options};
+use super::descriptor::{retry, set_close_on_exec, set_nonblocking};
+use super::options;
+use super::sockaddr::Sockaddr;
+use super::socket::{bind, check, connect, local_address, prepare, stream_socket};
+use crate::{Descriptor, Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr};
 
 /// `int unlink(const char *path)`
 ///

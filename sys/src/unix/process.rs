@@ -11,17 +11,8 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, rlim_t, setrl
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeVal;
 
-use crate::descriptor::set_close_on_exec;
-use crate::{AsFd, Descriptor, Errno, Error, Result};
-
-/// How many descriptors this process may hold: `RLIMIT_NOFILE`, one more than the largest number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DescriptorLimit {
-    /// What holds now.
-    pub soft: u64,
-    /// What an unprivileged process may raise it to.
-    pub hard: u64,
-}
+use super::descriptor::set_close_on_exec;
+use crate::{AsFd, Descriptor, DescriptorLimit, Errno, Error, Result};
 
 /// `int getrlimit(RLIMIT_NOFILE, struct rlimit *limit)`
 ///

@@ -13,8 +13,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::table::{Table, check, failed};
-use crate::timeout::{keep_waiting, timespec};
+use super::table::{Table, check, failed};
+use super::timeout::{keep_waiting, timespec};
 use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
 
 #[cfg(myriapod_libkqueue)]

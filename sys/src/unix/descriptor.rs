@@ -4,7 +4,11 @@ use std::os::fd::BorrowedFd;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
-use crate::{Descriptor, Errno};
+use crate::Errno;
+
+/// An open descriptor and the duty to close it. The rest of the project says this name, so that
+/// a simulated system can stand in for the real one.
+pub type Descriptor = std::os::fd::OwnedFd;
 
 /// `int fcntl(int fd, F_SETFL, int flags)`: switches `O_NONBLOCK`, leaving the other flags alone.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<(), Errno> {

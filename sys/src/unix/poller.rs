@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 #[cfg(has_epoll)]
-use crate::epoll::Epoll;
+use super::epoll::Epoll;
 #[cfg(has_kqueue)]
-use crate::kqueue::Kqueue;
-use crate::poll::Poll;
-use crate::portable::Portable;
-use crate::select::Select;
+use super::kqueue::Kqueue;
+use super::poll::Poll;
+use super::portable::Portable;
+use super::select::Select;
 use crate::{Backend, Events, Interest, Mode, Result, Token};
 
 /// A poller over any backend that the system has. See the

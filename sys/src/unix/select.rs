@@ -10,8 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-use crate::table::{Table, check, failed};
-use crate::timeout::{keep_waiting, timespec};
+use super::table::{Table, check, failed};
+use super::timeout::{keep_waiting, timespec};
 use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
 
 /// The first descriptor number that a set cannot hold: `FD_SETSIZE`.

@@ -1,17 +1,38 @@
-//! [`World`]: a simulated system as its maker sees it.
+//! A simulated kernel: the functions of this crate over a world in memory, with virtual time.
+//!
+//! Under `--cfg myriapod_sim` this stands in for everything else that touches the system, and what
+//! is built on this crate runs on it unchanged. A [`World`] follows from one 64-bit seed: the same
+//! seed and the same program make the same calls with the same results, on any machine.
+//!
+//! - **Time** passes only by calls (a microsecond or so each) and by waiting: when every thread
+//!   waits, the clock goes to the moment at which something happens next.
+//! - **The network** delivers bytes in their order, in pieces, after a while; buffers are finite. A
+//!   close with unread input, or bytes for a closed socket, make a reset.
+//! - **Descriptors** are the smallest free number from 3 on, so the next one opened has the number
+//!   of the last one closed.
+//! - **[`Faults`]** say what goes wrong how often; what did is counted by [`FaultKind`].
+//! - **Threads** started with [`spawn`](crate::spawn) are real ones of which one runs at a time; who
+//!   is next after a call, the seed decides.
+//! - **[`Remote`]** is a peer far away, played by the test itself: it needs no descriptor, and no
+//!   fault befalls its calls.
+//!
+//! What reads the machine itself (memory, processor time, `TCP_INFO`) has no counterpart here.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::closing::Closing;
 use super::descriptor::BorrowedFd;
-use super::faults::{Faults, Injected};
 use super::kernel::{Happening, Kernel};
-use super::planted::Planted;
 use super::threads::{Shared, call, set_here};
 use crate::{Interest, Signal, SocketAddr, Time};
+
+pub use super::closing::Closing;
+pub use super::faults::{FaultKind, Faults, Injected};
+pub use super::planted::{Planted, is_planted};
+pub use super::remote::{Remote, RemoteListener};
+pub use super::rng::{Rng, Trace, mix};
 
 /// What goes wrong from now on in the world of this thread.
 pub fn set_faults(faults: Faults) {

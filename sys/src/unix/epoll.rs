@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
-use crate::table::{check, failed};
-use crate::timeout::{keep_waiting, millis};
+use super::table::{check, failed};
+use super::timeout::{keep_waiting, millis};
 use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
 
 /// An epoll instance. See the [contract](crate#the-backend-contract).

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
-use crate::descriptor::{retry, set_nonblocking};
-use crate::poll::wait_one;
-use crate::sockaddr::Sockaddr;
+use super::descriptor::{retry, set_nonblocking};
+use super::poll::wait_one;
+use super::sockaddr::Sockaddr;
 use crate::{Descriptor, Errno, Error, Interest, Result, Shutdown, SocketAddr};
 
 /// Not to be killed when the peer is gone. On Apple's systems `SO_NOSIGPIPE` does that, once for
@@ -262,9 +262,9 @@ pub(crate) fn prepare(socket: Descriptor) -> Result<Descriptor, Errno> {
 /// What other systems do by flags: non-blocking, close-on-exec, no `SIGPIPE`.
 #[cfg(target_vendor = "apple")]
 pub(crate) fn prepare(socket: Descriptor) -> Result<Descriptor, Errno> {
-    crate::descriptor::set_close_on_exec(socket.as_fd())?;
+    super::descriptor::set_close_on_exec(socket.as_fd())?;
     set_nonblocking(socket.as_fd(), true)?;
-    crate::options::set_no_sigpipe(socket.as_fd())?;
+    super::options::set_no_sigpipe(socket.as_fd())?;
     Ok(socket)
 }
 
@@ -331,9 +331,9 @@ impl Socket {
         let socket = stream_socket(address)?;
         if let Some(source) = source {
             if source.port() == Some(0) {
-                crate::options::set_bind_address_no_port(socket.as_fd());
+                super::options::set_bind_address_no_port(socket.as_fd());
             } else if source.port().is_some() {
-                crate::options::set_reuse_address(&socket, true)?;
+                super::options::set_reuse_address(&socket, true)?;
             }
             bind(socket.as_fd(), &Sockaddr::encode(source)?)
                 .map_err(|errno| Error::call("bind", errno, source))?;

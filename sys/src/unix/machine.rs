@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup::{CgroupMemory, memory_cgroups};
-use crate::process::{DescriptorLimit, descriptor_limit, page_size};
+use super::cgroup::{CgroupMemory, memory_cgroups};
+use super::process::{descriptor_limit, page_size};
+use crate::DescriptorLimit;
 
 /// What decides how many connections this machine holds, and how well it measures.
 ///
@@ -190,7 +191,7 @@ impl Machine {
         } else {
             Self { kernel: Some(std::env::consts::OS.to_owned()), ..Self::default() }
         };
-        Self { descriptors: descriptor_limit().ok(), cpus: crate::thread::available_cpus(), ..here }
+        Self { descriptors: descriptor_limit().ok(), cpus: super::thread::available_cpus(), ..here }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::ptr;
 
-use crate::sockaddr::Sockaddr;
+use super::sockaddr::Sockaddr;
 use crate::{Errno, Error, Result, SocketAddr, UnixAddr};
 
 /// `int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct
@@ -70,7 +70,7 @@ pub fn host_name() -> Result<String> {
     let mut name = [0_u8; 257];
     // SAFETY: all but the last byte of the array are ours to write for the call's length.
     let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
-    crate::socket::check(result).map_err(|errno| Error::call("gethostname", errno, ""))?;
+    super::socket::check(result).map_err(|errno| Error::call("gethostname", errno, ""))?;
     let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     Ok(String::from_utf8_lossy(&name[..len]).into_owned())
 }

@@ -354,10 +354,10 @@ fn queue_sizes_raw(fd: BorrowedFd<'_>) -> Result<(usize, usize)> {
     let (mut received, mut sent): (libc::c_int, libc::c_int) = (0, 0);
     // SAFETY: these requests write one int, which is ours.
     let result = unsafe { libc::ioctl(raw(fd), RECEIVED, &raw mut received) };
-    crate::socket::check(result).map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))?;
+    super::socket::check(result).map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))?;
     // SAFETY: as above.
     let result = unsafe { libc::ioctl(raw(fd), SENT, &raw mut sent) };
-    crate::socket::check(result).map_err(|errno| Error::call("ioctl SIOCOUTQ", errno, ""))?;
+    super::socket::check(result).map_err(|errno| Error::call("ioctl SIOCOUTQ", errno, ""))?;
     Ok((usize::try_from(received).unwrap_or(0), usize::try_from(sent).unwrap_or(0)))
 }
 
@@ -392,7 +392,7 @@ fn raw_set_int(
     let len = size_of_val(&value) as libc::socklen_t;
     let value = (&raw const value).cast();
     // SAFETY: `value` is one int, and `len` its size.
-    crate::socket::check(unsafe { libc::setsockopt(raw(fd), level, name, value, len) })
+    super::socket::check(unsafe { libc::setsockopt(raw(fd), level, name, value, len) })
 }
 
 /// An option that nix does not know.
@@ -406,7 +406,7 @@ fn raw_get_int(
     let mut len = size_of_val(&value) as libc::socklen_t;
     let to = (&raw mut value).cast();
     // SAFETY: `to` is one int of ours, and `len` its size.
-    crate::socket::check(unsafe { libc::getsockopt(raw(fd), level, name, to, &raw mut len) })?;
+    super::socket::check(unsafe { libc::getsockopt(raw(fd), level, name, to, &raw mut len) })?;
     Ok(value)
 }
 
@@ -518,7 +518,7 @@ fn tcp_info_raw(fd: BorrowedFd<'_>) -> Result<TcpInfo> {
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
     let to = (&raw mut info).cast();
     // SAFETY: `to` is ours to write, and `len` its size.
-    crate::socket::check(unsafe {
+    super::socket::check(unsafe {
         libc::getsockopt(raw(fd), libc::IPPROTO_TCP, libc::TCP_INFO, to, &raw mut len)
     })
     .map_err(|errno| Error::call("getsockopt TCP_INFO", errno, ""))?;

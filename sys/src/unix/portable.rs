@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use polling::PollMode;
 
-use crate::table::{Table, check, failed};
-use crate::timeout::keep_waiting;
+use super::table::{Table, check, failed};
+use super::timeout::keep_waiting;
 use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
 
 /// A poller of the crate `polling`. See the [contract](crate#the-backend-contract).
