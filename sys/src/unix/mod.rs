@@ -3,7 +3,6 @@
 //! `lib.rs` names what every world must have, and takes it from here. What only this one has is in
 //! [`extra`].
 
-mod cgroup;
 mod clock;
 mod datagram;
 mod descriptor;
@@ -15,7 +14,6 @@ pub mod fuzzing;
 #[cfg(has_kqueue)]
 pub mod kqueue;
 mod listener;
-mod machine;
 mod memory;
 mod options;
 pub mod poll;
@@ -31,7 +29,6 @@ mod spare;
 mod table;
 mod thread;
 mod timeout;
-mod usage;
 mod waker;
 
 pub use std::os::fd::{AsFd, BorrowedFd};
@@ -55,7 +52,6 @@ pub use waker::Waker;
 
 /// What the simulated world has no counterpart of.
 pub(crate) mod extra {
-    pub use super::cgroup::CgroupMemory;
     pub use super::datagram::{Datagram, DatagramSocket, recv_from, send_to};
     #[cfg(has_epoll)]
     pub use super::epoll;
@@ -64,10 +60,6 @@ pub(crate) mod extra {
     pub use super::fuzzing;
     #[cfg(has_kqueue)]
     pub use super::kqueue;
-    pub use super::machine::{
-        Conntrack, LocalPorts, Machine, Memory, OpenFiles, Overcommit, Privileges, ProcessorTime,
-        TcpMemory,
-    };
     pub use super::options::{
         Keepalive, TcpInfo, TcpState, nodelay, recv_buffer_size, reuse_address, reuse_port,
         send_buffer_size, set_keepalive, set_linger, set_recv_buffer_size, set_reuse_address,
@@ -78,8 +70,4 @@ pub(crate) mod extra {
         CpuTime, adopt_descriptor, cpu_time, inherited_listeners, pid, rss_bytes,
     };
     pub use super::resolve::host_name;
-    pub use super::usage::{
-        ProcessUsage, busy_time, end_with_parent, process_cpus, process_rss_bytes, process_usage,
-        set_timer_slack, thread_cpu_time, time_wait_sockets,
-    };
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use crate::{CpuTime, Errno, Error, Result};
+use myriapod_sys::{CpuTime, Errno, Error, Result};
+use nix::unistd::SysconfVar;
+
+use crate::{page_size, sysconf};
 
 /// What a process has used since it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -28,7 +31,7 @@ pub struct ProcessUsage {
 ///
 /// ```
 /// # #[cfg(target_os = "linux")] {
-/// let used = myriapod_sys::process_usage(myriapod_sys::pid())?;
+/// let used = myriapod_machine::process_usage(myriapod_sys::pid())?;
 /// assert!(used.rss_bytes > 0);
 /// # }
 /// # Ok::<(), myriapod_sys::Error>(())
@@ -56,7 +59,7 @@ pub fn process_usage(pid: u32) -> Result<ProcessUsage> {
     let pages = pages.ok_or_else(|| Error::call("read", Errno::EINVAL, &statm))?;
     let mut usage = ProcessUsage {
         cpu: CpuTime { user: duration(user), system: duration(system) },
-        rss_bytes: pages * sysconf(libc::_SC_PAGESIZE),
+        rss_bytes: pages * page_size(),
         ..ProcessUsage::default()
     };
     let tasks = format!("/proc/{pid}/task");
@@ -85,9 +88,7 @@ pub fn process_rss_bytes(pid: u32) -> Result<u64> {
     linux_only("the memory of a process")?;
     let statm = format!("/proc/{pid}/statm");
     let pages = read(&statm)?.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages
-        .map(|pages| pages * sysconf(libc::_SC_PAGESIZE))
-        .ok_or_else(|| Error::call("read", Errno::EINVAL, &statm))
+    pages.map(|pages| pages * page_size()).ok_or_else(|| Error::call("read", Errno::EINVAL, &statm))
 }
 
 /// The processors that the process `pid` may run on, as the kernel writes them: `0-1,4`.
@@ -156,17 +157,16 @@ pub fn time_wait_sockets() -> Result<u64> {
 /// thread has used.
 ///
 /// ```
-/// let before = myriapod_sys::thread_cpu_time();
-/// assert!(myriapod_sys::thread_cpu_time() >= before);
+/// let before = myriapod_machine::thread_cpu_time();
+/// assert!(myriapod_machine::thread_cpu_time() >= before);
 /// ```
 ///
 /// Source: `clock_gettime(2)`.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is ours to write for the call's length; where the clock is missing it stays 0.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    // Where the system has no such clock, nothing is known.
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().map_or(Duration::ZERO, Duration::from)
 }
 
 /// `int prctl(PR_SET_TIMERSLACK, unsigned long nanoseconds)`: how much later than asked for a wait
@@ -177,9 +177,9 @@ pub fn thread_cpu_time() -> Duration {
 pub fn set_timer_slack(slack: Duration) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        let nanos = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX).max(1);
-        // SAFETY: this request takes a number and touches no memory of ours.
-        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) };
+        let nanos = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // The kernel refuses no number but 0.
+        let _ = nix::sys::prctl::set_timerslack(nanos);
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = slack;
@@ -190,17 +190,14 @@ pub fn set_timer_slack(slack: Duration) {
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] on systems other than Linux.
+/// [`Error::Unsupported`] on systems other than Linux; [`Error::Call`] with `prctl`.
 ///
 /// Source: `PR_SET_PDEATHSIG(2const)`.
 pub fn end_with_parent() -> Result<()> {
     linux_only("PR_SET_PDEATHSIG")?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        let signal = libc::SIGTERM as libc::c_ulong;
-        // SAFETY: this request takes a number and touches no memory of ours.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
-    }
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
+        .map_err(|errno| Error::call("prctl", Errno::from_raw(errno as i32), "PR_SET_PDEATHSIG"))?;
     Ok(())
 }
 
@@ -226,11 +223,5 @@ fn value<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 
 /// Ticks of the kernel's clock for users.
 fn duration(ticks: u64) -> Duration {
-    Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / sysconf(libc::_SC_CLK_TCK).max(1)))
-}
-
-/// `long sysconf(int name)`, for what every system has.
-fn sysconf(name: libc::c_int) -> u64 {
-    // SAFETY: takes a number and touches no memory of ours.
-    u64::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0)
+    Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / sysconf(SysconfVar::CLK_TCK).max(1)))
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{CgroupMemory, memory_cgroups};
-use super::process::{descriptor_limit, page_size};
-use crate::DescriptorLimit;
+use myriapod_sys::{DescriptorLimit, available_cpus, descriptor_limit};
+
+use crate::cgroup::{CgroupMemory, memory_cgroups};
+use crate::page_size;
 
 /// What decides how many connections this machine holds, and how well it measures.
 ///
@@ -13,7 +14,7 @@ use crate::DescriptorLimit;
 /// read from Linux's `/proc` and `/sys`. Bytes are bytes, also where the system counts pages.
 ///
 /// ```
-/// let machine = myriapod_sys::Machine::read();
+/// let machine = myriapod_machine::Machine::read();
 /// if let Some(files) = machine.files {
 ///     println!("{} of {} files are open", files.open, files.max);
 /// }
@@ -191,7 +192,7 @@ impl Machine {
         } else {
             Self { kernel: Some(std::env::consts::OS.to_owned()), ..Self::default() }
         };
-        Self { descriptors: descriptor_limit().ok(), cpus: super::thread::available_cpus(), ..here }
+        Self { descriptors: descriptor_limit().ok(), cpus: available_cpus(), ..here }
     }
 }
 

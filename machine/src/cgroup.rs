@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::machine::Files;
+use crate::limits::Files;
 
 /// A memory control group that has a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ fn read_group(files: &Files, group: &Path, version: &Version) -> Option<CgroupMe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::machine::tests::MadeUp;
+    use crate::limits::tests::MadeUp;
 
     #[test]
     fn are_the_limits_of_all_groups_around_this_process_read() {

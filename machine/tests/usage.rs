@@ -3,17 +3,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests fail by it")]
 
-mod support;
-
 use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use myriapod_sys::{
-    Errno, busy_time, pid, process_cpus, process_rss_bytes, process_usage, rss_bytes,
-    thread_cpu_time, thread_cpus, time_wait_sockets,
+use myriapod_machine::{
+    ProcessUsage, busy_time, process_cpus, process_rss_bytes, process_usage, thread_cpu_time,
+    time_wait_sockets,
 };
-use support::tcp_pair;
+use myriapod_sys::{Errno, pid, rss_bytes, thread_cpus};
 
 /// Keeps this thread busy for so much of its own time.
 fn work(time: Duration) {
@@ -27,7 +26,7 @@ fn does_work_show_in_the_usage() {
     work(Duration::from_millis(60));
     let after = process_usage(pid()).unwrap();
     assert!(after.running - before.running >= Duration::from_millis(60), "{before:?} {after:?}");
-    let cpu = |usage: &myriapod_sys::ProcessUsage| usage.cpu.user + usage.cpu.system;
+    let cpu = |usage: &ProcessUsage| usage.cpu.user + usage.cpu.system;
     // They are counted in ticks of 10 ms, and some fall between.
     assert!(cpu(&after) - cpu(&before) >= Duration::from_millis(20), "{before:?} {after:?}");
     assert!(busy_time().unwrap() - busy >= Duration::from_millis(10));
@@ -77,7 +76,9 @@ fn are_the_processors_of_a_process_those_of_its_threads() {
 
 #[test]
 fn does_whoever_closes_first_wait() {
-    let (ours, theirs) = tcp_pair();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let theirs = listener.accept().unwrap();
     drop(ours);
     drop(theirs);
     // It stays for a minute.
