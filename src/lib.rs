@@ -42,21 +42,6 @@
 //! connection: then that one is closed, the [`Cause`] is counted in [`Stats`], and the others go on.
 #![forbid(unsafe_code)]
 
-/// Whether the engine is to have a bug, so that a simulation can show that it finds it. Never outside
-/// of one.
-#[cfg(myriapod_sim)]
-macro_rules! planted {
-    ($bug:ident) => {
-        myriapod_sys::sim::is_planted(myriapod_sys::sim::Planted::$bug)
-    };
-}
-#[cfg(not(myriapod_sim))]
-macro_rules! planted {
-    ($bug:ident) => {
-        false
-    };
-}
-
 mod buffer;
 mod client;
 mod config;

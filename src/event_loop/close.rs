@@ -39,8 +39,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                     return self.close(key, Cause::Peer);
                 }
                 None if draining && connection.is_quiet() => match socket {
-                    Socket::MayHoldMore if !planted!(DrainTooEarly) => self.look_again(key),
-                    Socket::MayHoldMore | Socket::Empty => {
+                    Socket::MayHoldMore => self.look_again(key),
+                    Socket::Empty => {
                         connection.closing = Some(Cause::Drained);
                         return self.begin_linger(key);
                     }
@@ -94,7 +94,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         };
         // For want of buffers the peer is told by the close alone, and until then it may send on.
         let shut = sys::shutdown(socket, Shutdown::Write);
-        if shut.is_err_and(|errno| errno != Errno::ENOBUFS) || planted!(LingerSkipped) {
+        if shut.is_err_and(|errno| errno != Errno::ENOBUFS) {
             return self.finish_close(key);
         }
         connection.phase = Phase::Lingering;
@@ -116,9 +116,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Closes a connection at once, and takes back all that it held.
     pub(super) fn close(&mut self, key: Key, cause: Cause) {
-        if !planted!(TimerNotCancelled) {
-            self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
-        }
+        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
         self.release_own(key);
         let Some(Role::Connection(connection)) = self.selector.close(key) else { return };
         self.engine.stats.discarded_out += self.pool.return_send(connection.send) as u64;
@@ -132,7 +130,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let id = self.engine.id(key);
         self.engine.guard(id, |handler| handler.on_close(connection.state, cause));
         self.tell(&LogEvent::Closed { id, cause });
-        if self.acceptor.parked && !planted!(AcceptNotRearmed) {
+        if self.acceptor.parked {
             self.resume_accepting();
         }
     }
@@ -188,7 +186,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             };
             let Some((key, _)) = self.selector.at_mut(index) else { continue };
             let Some((due, cause)) = self.deadline(key) else { continue };
-            if timer::until(self.tick, due) > 0 && !planted!(DeadlineFixed) {
+            if timer::until(self.tick, due) > 0 {
                 self.wheel.arm(&mut Timers(&mut self.selector), index, due);
             } else {
                 self.close(key, cause);

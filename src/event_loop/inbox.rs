@@ -137,15 +137,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 }
             }
             Item::Answer { key, sequence, outgoing, close } => {
-                let key = match self.selector.at_mut(key.index()) {
-                    Some((now_there, _)) if planted!(ReusedDescriptor) => now_there,
-                    _ => key,
-                };
-                let twice = planted!(DoubleReply);
                 self.answer_deferred(key, sequence, close, |engine| {
-                    if twice {
-                        outgoing.encode(&mut engine.framing, &mut engine.out)?;
-                    }
                     outgoing.encode(&mut engine.framing, &mut engine.out)
                 });
             }
@@ -214,10 +206,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         close: bool,
         encode: impl FnOnce(&mut crate::connection::Engine<H, F>) -> Result<(), EncodeError>,
     ) {
-        let waits = self.connection(key).is_some_and(|connection| {
-            connection.is_deferred()
-                && (connection.pending == sequence || planted!(ReusedDescriptor))
-        });
+        let waits = self
+            .connection(key)
+            .is_some_and(|connection| connection.is_deferred() && connection.pending == sequence);
         if !waits {
             self.engine.stats.missed += 1;
             return;
@@ -226,9 +217,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         match encode(&mut self.engine) {
             Ok(()) => self.engine.stats.replies += 1,
             Err(error) => self.engine.error_reply("EncodeError", &error.to_string()),
-        }
-        if planted!(AnswerForgotten) {
-            self.engine.clear_out();
         }
         let tick = self.tick;
         let mut close = close;

@@ -51,8 +51,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         self.engine.stats.bytes_out += sent as u64;
         let out = std::mem::take(&mut self.engine.out);
-        let lost = if planted!(LostTail) { len - sent } else { 0 };
-        let rest = out.get(sent + lost..).unwrap_or_default();
+        let rest = out.get(sent..).unwrap_or_default();
         if self.queue(key, rest) == Err(PoolFull) {
             // Half a reply must not be followed by another: nothing more is sent.
             self.engine.stats.discarded_out += rest.len() as u64;
@@ -234,10 +233,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             queue.over_since = None;
         }
         let Some(connection) = self.connection(key) else { return };
-        if connection.paused
-            && left <= self.engine.config.limits.low_water
-            && !planted!(ResumeForgotten)
-        {
+        if connection.paused && left <= self.engine.config.limits.low_water {
             self.hold(key, |connection| connection.paused = false);
             self.resume_reading(key);
         }
