@@ -30,7 +30,6 @@ use crate::{Interest, Signal, SocketAddr, Time};
 
 pub use super::closing::Closing;
 pub use super::faults::{FaultKind, Faults, Injected};
-pub use super::planted::{Planted, is_planted};
 pub use super::remote::{Remote, RemoteListener};
 pub use super::rng::{Rng, Trace, mix};
 
@@ -75,11 +74,6 @@ impl World {
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.lock().faults = faults;
-    }
-
-    /// Has the engine show a bug.
-    pub fn plant(&self, bug: Option<Planted>) {
-        self.shared.lock().planted = bug;
     }
 
     /// How many calls were made, now and later.

@@ -13,7 +13,6 @@ mod kernel;
 mod listener;
 pub mod maker;
 mod net;
-mod planted;
 mod poller;
 mod remote;
 mod rng;
