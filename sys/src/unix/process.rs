@@ -6,13 +6,12 @@ use std::os::fd::FromRawFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, rlim_t, setrlimit};
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeVal;
 
-use super::descriptor::set_close_on_exec;
-use crate::{AsFd, Descriptor, DescriptorLimit, Errno, Error, Result};
+use crate::{Descriptor, DescriptorLimit, Errno, Error, Result};
 
 /// `int getrlimit(RLIMIT_NOFILE, struct rlimit *limit)`
 ///
@@ -114,21 +113,31 @@ fn descriptor_flags(number: i32) -> Result<i32, Errno> {
     if flags < 0 { Err(Errno::last()) } else { Ok(flags) }
 }
 
-/// The numbers that have been adopted. Each is adopted once, so that each has one owner.
+/// The numbers that have been adopted. Each is adopted once, so that nobody serves a listener twice.
 static ADOPTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Takes over the descriptor `number` that this process was started with, and makes it
-/// close-on-exec.
+/// Takes over the descriptor `number` that this process was started with: returns a duplicate, which
+/// is close-on-exec.
 ///
-/// Nobody else in the process may own it. What Rust's standard library and this crate open is
-/// close-on-exec, and what was inherited cannot be; so a descriptor that is close-on-exec has an
-/// owner and is refused, as is a number that was adopted before. Number 0, where inetd puts its
-/// listener, is moved elsewhere, with `/dev/null` in its place; 1 and 2 belong to the standard
-/// streams and are refused.
+/// The number itself stays open, for as long as the process lives, and is made close-on-exec. To
+/// close it would be sound only if nobody else in the process owned it, and nobody can know that:
+/// code without `unsafe` can own a descriptor that looks inherited (`dup` makes one). So a listener
+/// that was adopted goes on listening after its [`Descriptor`] is closed, as it does anyway where
+/// the service manager kept a copy. Who knows better has [`OwnedFd::from_raw_fd`], which is unsafe.
+///
+/// What Rust's standard library and this crate open is close-on-exec, and what was inherited cannot
+/// be; so a descriptor that is close-on-exec has an owner and is refused, as is a number that was
+/// adopted before. Number 0, where inetd puts its listener, is moved: `/dev/null` takes its place.
+/// 1 and 2 belong to the standard streams and are refused.
+///
+/// [`OwnedFd::from_raw_fd`]: std::os::fd::FromRawFd::from_raw_fd
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `fcntl` and `EBADF` where it is not open; [`Error::DescriptorOwned`].
+/// [`Error::Call`] with `fcntl` and `EBADF` where it is not open, `EMFILE` where no number is free;
+/// [`Error::DescriptorOwned`].
+///
+/// Source: fcntl(2).
 pub fn adopt_descriptor(number: i32) -> Result<Descriptor> {
     let in_call = |call, errno| Error::call(call, errno, format_args!("descriptor {number}"));
     let owned = Err(Error::DescriptorOwned { descriptor: number });
@@ -137,29 +146,40 @@ pub fn adopt_descriptor(number: i32) -> Result<Descriptor> {
     if (1..=2).contains(&number) || flags & libc::FD_CLOEXEC != 0 || adopted.contains(&number) {
         return owned;
     }
-    let descriptor = if number == 0 {
-        move_standard_input()?
+    let duplicate = duplicate(number).map_err(|errno| in_call("fcntl F_DUPFD_CLOEXEC", errno))?;
+    if number == 0 {
+        give_up_standard_input()?;
     } else {
-        // SAFETY: it is open, it was inherited rather than opened by anybody here (it is not
-        // close-on-exec), and the registry, locked until the end, hands each number out once.
-        unsafe { Descriptor::from_raw_fd(number) }
-    };
+        // A program that is started later must not go on listening.
+        // SAFETY: no memory is involved, and a number that is not open is an error.
+        let set = unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
+        if set < 0 {
+            return Err(in_call("fcntl F_SETFD", Errno::last()));
+        }
+    }
     adopted.insert(number);
-    set_close_on_exec(descriptor.as_fd()).map_err(|errno| in_call("fcntl", errno))?;
-    Ok(descriptor)
+    Ok(duplicate)
 }
 
-/// `int fcntl(int fd, F_DUPFD_CLOEXEC, int least)` and `int dup2(int from, int to)`
-fn move_standard_input() -> Result<Descriptor> {
+/// `int fcntl(int fd, F_DUPFD_CLOEXEC, int least)`
+fn duplicate(number: i32) -> Result<Descriptor, Errno> {
+    // Not one of the standard streams, even where one is closed.
+    const LEAST: i32 = 3;
+    // SAFETY: no memory is involved, and a number that is not open is an error.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, LEAST) };
+    if duplicate < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the kernel has just opened it for us, and nobody else knows of it.
+    Ok(unsafe { Descriptor::from_raw_fd(duplicate) })
+}
+
+/// `int dup2(int from, int to)`: nobody owns standard input, so what it was may be closed.
+fn give_up_standard_input() -> Result<()> {
     let in_call = |call, what| move |errno: nix::Error| Error::call(call, errno.into(), what);
     let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(in_call("open", "/dev/null"))?;
-    let number = fcntl(std::io::stdin(), FcntlArg::F_DUPFD_CLOEXEC(3))
-        .map_err(in_call("fcntl F_DUPFD_CLOEXEC", "descriptor 0"))?;
-    // SAFETY: the kernel has just opened it for us, and nobody else knows of it.
-    let moved = unsafe { Descriptor::from_raw_fd(number) };
-    nix::unistd::dup2_stdin(null).map_err(in_call("dup2", "/dev/null to descriptor 0"))?;
-    Ok(moved)
+    nix::unistd::dup2_stdin(null).map_err(in_call("dup2", "/dev/null to descriptor 0"))
 }
 
 /// The listeners that a service manager started this process with: the descriptors from 3 on, as
