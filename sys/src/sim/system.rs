@@ -196,6 +196,27 @@ impl Signals {
         call(|kernel| kernel.signals.pop_front())
     }
 
+    /// A simulated process never forks, so there is nothing to take over.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn take_over(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// A second descriptor that is readable while a signal waits.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` and its like.
+    pub fn try_clone_descriptor(&self) -> Result<Descriptor> {
+        self.as_fd().try_clone_to_owned().map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
+        })
+    }
+
     /// None is ever lost.
     #[must_use]
     pub fn lost(&self) -> u64 {

@@ -2,16 +2,18 @@
 //!
 //! A handler may do next to nothing, so ours writes one byte to a pipe, in the order of arrival.
 //! The pipe stays open for as long as the process lives: a handler that runs late, on another
-//! thread, then still writes to a pipe and never to what has got its number since.
+//! thread, then still writes to a pipe and never to what has got its number since. A forked child
+//! shares it with its parent until it [takes the signals over](Signals::take_over).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, sigaction};
+use nix::unistd::getpid;
 
-use super::descriptor::pipe;
-use crate::{Descriptor, Error, Result, Signal};
+use super::descriptor::{pipe, set_close_on_exec};
+use crate::{Descriptor, Errno, Error, Result, Signal};
 
 impl Signal {
     const ALL: [Self; 4] = [Self::Interrupt, Self::Terminate, Self::Hangup, Self::User1];
@@ -32,8 +34,12 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 static PIPE: OnceLock<(Descriptor, Descriptor)> = OnceLock::new();
 /// The writing end for the handler, which must not touch a lock; -1 before there is one.
 static WRITE_END: AtomicI32 = AtomicI32::new(-1);
-/// Whose pipe it is: a child between fork and exec has our handler, but its signals are not ours.
+/// Whose pipe it is: a child after a fork has our handler, but its signals are not ours.
 static OWNER: AtomicI32 = AtomicI32::new(0);
+/// What came for a process that does not own the pipe: its number above, below a bit for each
+/// signal. In one word, because a child may share our memory until its exec (`vfork`): what it
+/// leaves here has its number and is not taken for another's.
+static EARLY: AtomicU64 = AtomicU64::new(0);
 /// Signals for which the pipe had no room.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -42,7 +48,8 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 extern "C" fn handler(number: libc::c_int) {
     let errno = nix::errno::Errno::last_raw();
     // SAFETY: no memory is involved.
-    if unsafe { libc::getpid() } == OWNER.load(Ordering::Relaxed) {
+    let process = unsafe { libc::getpid() };
+    if process == OWNER.load(Ordering::Relaxed) {
         let byte = u8::try_from(number).unwrap_or(0);
         let to = WRITE_END.load(Ordering::Relaxed);
         // SAFETY: one byte of ours is read. The pipe is never closed, so the number is the pipe's.
@@ -50,14 +57,38 @@ extern "C" fn handler(number: libc::c_int) {
         if written != 1 {
             LOST.fetch_add(1, Ordering::Relaxed);
         }
+    } else {
+        note_early(process, number);
     }
     nix::errno::Errno::set_raw(errno);
 }
 
+/// Remembers a signal of a process that may yet take the signals over.
+fn note_early(process: i32, number: i32) {
+    let place = Signal::ALL.iter().position(|signal| signal.number() as i32 == number);
+    let bit = place.map_or(0, |place| 1 << place);
+    let noted = |before: u64| match before >> 32 == early(process) >> 32 {
+        true => before | bit,
+        false => early(process) | bit,
+    };
+    let mut before = EARLY.load(Ordering::Relaxed);
+    while let Err(now) =
+        EARLY.compare_exchange_weak(before, noted(before), Ordering::Relaxed, Ordering::Relaxed)
+    {
+        before = now;
+    }
+}
+
+/// What [`EARLY`] is where nothing has come for this process.
+fn early(process: i32) -> u64 {
+    u64::from(process.unsigned_abs()) << 32
+}
+
 /// The signals of this process, delivered through a descriptor.
 ///
-/// It is readable (see [`AsFd`]) while a signal waits to be taken. Dropping it restores what the
-/// signals did before.
+/// Its descriptor is readable while a signal waits to be taken: lend it to a poller ([`AsFd`]), or
+/// give a poller that owns what it watches a [duplicate](Self::try_clone_descriptor). Dropping this
+/// restores what the signals did before.
 ///
 /// ```
 /// use myriapod_sys::{Signal, Signals};
@@ -81,7 +112,7 @@ impl Signals {
     ///
     /// Catches these signals, also where they were ignored before. System calls that a signal
     /// interrupts are restarted where the kernel can (`SA_RESTART`). A child between fork and exec
-    /// ignores them.
+    /// does nothing about them; see [`take_over`](Self::take_over).
     ///
     /// # Errors
     ///
@@ -110,10 +141,15 @@ impl Signals {
                 PIPE.get_or_init(|| ends)
             }
         };
+        if ![0, getpid().as_raw()].contains(&OWNER.load(Ordering::Acquire)) {
+            // It is the parent's, as what is in it is.
+            renew((read_end, write_end))?;
+        }
         drain(read_end);
         LOST.store(0, Ordering::Relaxed);
         WRITE_END.store(write_end.as_raw_fd(), Ordering::Relaxed);
-        OWNER.store(nix::unistd::getpid().as_raw(), Ordering::Release);
+        EARLY.store(0, Ordering::Relaxed);
+        OWNER.store(getpid().as_raw(), Ordering::Release);
         // All are blocked while the handler runs, so that two bytes cannot change places.
         let action =
             SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::all());
@@ -150,6 +186,79 @@ impl Signals {
         }
     }
 
+    /// Has the signals of this process come here where another process installed this: its parent,
+    /// before a fork. Until then nothing comes here in the child, and what arrives there is kept, one
+    /// of each kind.
+    ///
+    /// Call it before the first wait, in the process that runs the loop. Where it returns `true` the
+    /// descriptor leads to a new pipe, and a poller must be told of it anew. The parent keeps the old
+    /// one.
+    ///
+    /// ```
+    /// use myriapod_sys::{Signal, Signals};
+    ///
+    /// let mut signals = Signals::install(&[Signal::Terminate])?;
+    /// assert!(!signals.take_over()?, "this process has installed them itself");
+    /// # Ok::<(), myriapod_sys::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] with `pipe`, such as `EMFILE`, or `dup2`; it may be called again.
+    ///
+    /// Source: fork(2), pipe(7), signal(7).
+    pub fn take_over(&mut self) -> Result<bool> {
+        let (process, Some(ends)) = (getpid().as_raw(), PIPE.get()) else { return Ok(false) };
+        if OWNER.load(Ordering::Acquire) == process {
+            return Ok(false);
+        }
+        renew((&ends.0, &ends.1))?;
+        LOST.store(0, Ordering::Relaxed);
+        OWNER.store(process, Ordering::Release);
+        // From here on the handler writes to the pipe itself.
+        let kept = EARLY.swap(0, Ordering::Relaxed);
+        if kept >> 32 == early(process) >> 32 {
+            for (place, signal) in Signal::ALL.iter().enumerate() {
+                if kept & 1 << place != 0 {
+                    handler(signal.number() as libc::c_int);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// `int fcntl(int fd, F_DUPFD_CLOEXEC, int least)`
+    ///
+    /// A second descriptor that is readable while a signal waits, for a poller that owns what it
+    /// watches, as `myriapod::Selector` does. What became readable is still taken [here](Self::take).
+    ///
+    /// ```
+    /// use myriapod_sys::{AsFd, Backend, Events, Interest, Mode, Poller, Signal, Signals, Token};
+    ///
+    /// let mut signals = Signals::install(&[Signal::User1])?;
+    /// let watched = signals.try_clone_descriptor()?;
+    /// let mut poller = Poller::new(Backend::native())?;
+    /// poller.add(watched.as_fd(), Token(7), Interest::READABLE, Mode::LEVEL)?;
+    /// # nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+    /// let mut events = Events::with_capacity(8);
+    /// poller.wait(&mut events, None)?;
+    /// assert_eq!(events.as_slice()[0].token(), Token(7));
+    /// assert_eq!(signals.take(), Some(Signal::User1));
+    /// # Ok::<(), myriapod_sys::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`], such as `EMFILE`.
+    ///
+    /// Source: fcntl(2).
+    pub fn try_clone_descriptor(&self) -> Result<Descriptor> {
+        self.as_fd().try_clone_to_owned().map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
+        })
+    }
+
     /// How many signals had no room in the pipe, which holds thousands, since this was installed.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -178,6 +287,20 @@ fn restore(before: &[(Signal, SigAction)]) {
         let restored = unsafe { sigaction(signal.number(), action) };
         debug_assert!(restored.is_ok(), "a signal that could be caught can be restored");
     }
+}
+
+/// `int dup2(int from, int to)`: puts a new pipe behind the numbers of the old one, so that nothing
+/// that knows these has to change, and the handler meets an open pipe at every moment.
+fn renew(ends: (&Descriptor, &Descriptor)) -> Result<()> {
+    let new = pipe().map_err(|errno| Error::call("pipe", errno, "signals"))?;
+    for (from, to) in [(&new.0, ends.0), (&new.1, ends.1)] {
+        // SAFETY: no memory is involved. Both numbers are open and ours, and stay so: the pipe is
+        // never closed, only what stands behind its numbers changes.
+        let done = unsafe { libc::dup2(from.as_raw_fd(), to.as_raw_fd()) };
+        let done = if done < 0 { Err(Errno::last()) } else { set_close_on_exec(to.as_fd()) };
+        done.map_err(|errno| Error::call("dup2", errno, "signals"))?;
+    }
+    Ok(())
 }
 
 /// What a handler wrote after the last owner had gone.
