@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use myriapod_sys::{self as sys, Descriptor, Errno, Interest, SocketAddr, SpareDescriptor};
+use myriapod_sys::{
+    self as sys, Descriptor, Errno, Interest, SocketAddr, SocketFile, SpareDescriptor,
+};
 
 use super::{EventLoop, Role};
 use crate::config::{DEFAULT_PER_ADDRESS, Limits};
@@ -188,12 +190,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Closes a listener for good. Its file goes first: as soon as nobody answers there, another
     /// server may bind the path, and that one's file is not ours to remove.
     pub(super) fn close_listener(&mut self, listener: Key) {
-        self.acceptor.files.retain(|(key, file)| {
-            if *key == listener {
-                remove_file(file);
-            }
-            *key != listener
-        });
+        self.acceptor.files.retain(|(key, _)| *key != listener);
         self.selector.close(listener);
     }
 
@@ -220,8 +217,8 @@ pub(crate) struct Acceptor {
     pub(crate) listeners: Vec<Key>,
     /// Those among them whose connections go to the loop with the fewest.
     pub(crate) spread: Vec<Key>,
-    /// The Unix sockets among them that were bound here.
-    pub(crate) files: Vec<(Key, SocketAddr)>,
+    /// The files of the Unix sockets among them that were bound here.
+    pub(crate) files: Vec<(Key, SocketFile)>,
     /// Listeners that have peers waiting, as far as the last wait said.
     pub(crate) waiting: Vec<Key>,
     /// How many to accept in one turn.
@@ -325,19 +322,6 @@ impl Acceptor {
         }
         may
     }
-}
-
-impl Drop for Acceptor {
-    fn drop(&mut self) {
-        for (_, file) in &self.files {
-            remove_file(file);
-        }
-    }
-}
-
-fn remove_file(file: &SocketAddr) {
-    // Somebody may have removed it, which is as well.
-    let _ = sys::unlink_unix(file);
 }
 
 /// How many connections each peer's address has open.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketAddr};
+use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketFile};
 
 use crate::crew::{self, Member};
 use crate::handle::Mailbox;
@@ -21,8 +21,8 @@ pub(crate) struct Seed {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) listener: Listener,
-    /// The file that is to be removed when it is closed.
-    pub(crate) file: Option<SocketAddr>,
+    /// Its file, which goes before it is closed.
+    pub(crate) file: Option<SocketFile>,
     /// Its connections go to the loop with the fewest.
     pub(crate) spread: bool,
 }

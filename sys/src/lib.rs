@@ -89,7 +89,7 @@ pub use time::Time;
 // What both worlds have.
 pub use world::{
     AsFd, BorrowedFd, Connecting, Descriptor, JoinHandle, Listener, Poller, REUSE_PORT_BALANCES,
-    Signals, Socket, SpareDescriptor, Waker, accept, available_cpus, descriptor_limit,
+    Signals, Socket, SocketFile, SpareDescriptor, Waker, accept, available_cpus, descriptor_limit,
     local_address, now, open_descriptors, peer_address, poll, queue_sizes, raise_descriptor_limit,
     recv, recv_append, release_pages, resolve, select, send, send_vectored, set_nodelay,
     set_thread_cpus, shutdown, spawn, take_error, thread_cpus, unlink_unix,

@@ -25,6 +25,21 @@ pub fn unlink_unix(_: &SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// The file of a Unix socket. Those of the simulated system have none.
+#[derive(Debug)]
+pub struct SocketFile(std::convert::Infallible);
+
+impl SocketFile {
+    /// `None`, whatever the address.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn of(_: &SocketAddr) -> Result<Option<Self>> {
+        Ok(None)
+    }
+}
+
 /// A listening stream socket.
 #[derive(Debug)]
 pub struct Listener(Descriptor);

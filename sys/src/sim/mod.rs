@@ -22,7 +22,7 @@ mod threads;
 mod waker;
 
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
-pub use listener::{Listener, REUSE_PORT_BALANCES, accept, unlink_unix};
+pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept, unlink_unix};
 pub use poller::Poller;
 pub use socket::{
     Connecting, Socket, local_address, peer_address, recv, recv_append, send, send_vectored,

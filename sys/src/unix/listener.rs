@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
@@ -11,6 +10,7 @@ use super::descriptor::{retry, set_close_on_exec, set_nonblocking};
 use super::options;
 use super::sockaddr::Sockaddr;
 use super::socket::{bind, check, connect, local_address, prepare, stream_socket};
+use super::socket_file::identity;
 use crate::{Descriptor, Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr};
 
 /// `int unlink(const char *path)`
@@ -191,10 +191,7 @@ impl Listener {
 /// the same one makes this unlikely, and nothing makes it impossible.
 fn remove_stale(path: &Path, address: &SocketAddr, target: &Sockaddr) -> Result<()> {
     let in_use = || Error::call("bind", Errno::EADDRINUSE, address);
-    let socket_file = || {
-        let found = fs::symlink_metadata(path).ok()?;
-        found.file_type().is_socket().then(|| (found.dev(), found.ino()))
-    };
+    let socket_file = || identity(&fs::symlink_metadata(path).ok()?);
     let before = socket_file().ok_or_else(in_use)?;
     let probe = stream_socket(address)?;
     if connect(probe.as_fd(), target) != Err(Errno::ECONNREFUSED) || socket_file() != Some(before) {

@@ -25,6 +25,7 @@ pub mod select;
 mod signal;
 mod sockaddr;
 mod socket;
+mod socket_file;
 mod spare;
 mod table;
 mod thread;
@@ -46,6 +47,7 @@ pub use socket::{
     Connecting, Socket, local_address, peer_address, recv, recv_append, send, send_vectored,
     shutdown, take_error,
 };
+pub use socket_file::SocketFile;
 pub use spare::SpareDescriptor;
 pub use thread::{JoinHandle, available_cpus, set_thread_cpus, spawn, thread_cpus};
 pub use waker::Waker;
