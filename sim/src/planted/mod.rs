@@ -28,7 +28,7 @@ pub(crate) fn list() -> ExitCode {
     for patch in patches.as_deref().unwrap_or_default() {
         println!("{:<40} {}", patch.name, patch.says);
     }
-    status(patches.map(|_| true))
+    status(patches.map(|_| ExitCode::SUCCESS))
 }
 
 /// Runs seeds with each bug until it is found: with all of them, or with the one of this name.
@@ -36,24 +36,21 @@ pub(crate) fn hunt(options: &Options, name: Option<&str>) -> ExitCode {
     status(hunt_all(options, name))
 }
 
-fn status(result: Result<bool, String>) -> ExitCode {
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("myriapod-sim: {error}");
-            ExitCode::FAILURE
-        }
-    }
+fn status(result: Result<ExitCode, String>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("myriapod-sim: {error}");
+        ExitCode::FAILURE
+    })
 }
 
-fn hunt_all(options: &Options, name: Option<&str>) -> Result<bool, String> {
+fn hunt_all(options: &Options, name: Option<&str>) -> Result<ExitCode, String> {
     let root = workspace()?;
     let mut patches = Patch::all(&root)?;
     if let Some(name) = name {
         patches.retain(|patch| patch.name == name);
         if patches.is_empty() {
-            return Err(format!("no patch is called {name}: see cargo sim --list"));
+            eprintln!("myriapod-sim: no planted bug is called {name}\nSee cargo sim --list.");
+            return Ok(ExitCode::from(2));
         }
     }
     let workshop = Workshop::set_up(&root)?;
@@ -79,5 +76,5 @@ fn hunt_all(options: &Options, name: Option<&str>) -> Result<bool, String> {
             }
         }
     }
-    Ok(all_found)
+    Ok(if all_found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
