@@ -49,21 +49,30 @@ extern "C" fn handler(number: libc::c_int) {
     let errno = nix::errno::Errno::last_raw();
     // SAFETY: no memory is involved.
     let process = unsafe { libc::getpid() };
-    if process == OWNER.load(Ordering::Relaxed) {
-        let byte = u8::try_from(number).unwrap_or(0);
-        let to = WRITE_END.load(Ordering::Relaxed);
-        // SAFETY: one byte of ours is read. The pipe is never closed, so the number is the pipe's.
-        let written = unsafe { libc::write(to, (&raw const byte).cast(), 1) };
-        if written != 1 {
-            LOST.fetch_add(1, Ordering::Relaxed);
-        }
+    if process == OWNER.load(Ordering::SeqCst) {
+        deliver(number);
     } else {
         note_early(process, number);
+        // Another thread may have taken over in between, and have missed this one.
+        if process == OWNER.load(Ordering::SeqCst) {
+            deliver_early(process);
+        }
     }
     nix::errno::Errno::set_raw(errno);
 }
 
-/// Remembers a signal of a process that may yet take the signals over.
+/// Writes a signal to the pipe; called by the handler.
+fn deliver(number: i32) {
+    let byte = u8::try_from(number).unwrap_or(0);
+    let to = WRITE_END.load(Ordering::Relaxed);
+    // SAFETY: one byte of ours is read. The pipe is never closed, so the number is the pipe's.
+    let written = unsafe { libc::write(to, (&raw const byte).cast(), 1) };
+    if written != 1 {
+        LOST.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Remembers a signal of a process that may yet take the signals over; called by the handler.
 fn note_early(process: i32, number: i32) {
     let place = Signal::ALL.iter().position(|signal| signal.number() as i32 == number);
     let bit = place.map_or(0, |place| 1 << place);
@@ -73,9 +82,19 @@ fn note_early(process: i32, number: i32) {
     };
     let mut before = EARLY.load(Ordering::Relaxed);
     while let Err(now) =
-        EARLY.compare_exchange_weak(before, noted(before), Ordering::Relaxed, Ordering::Relaxed)
+        EARLY.compare_exchange_weak(before, noted(before), Ordering::SeqCst, Ordering::Relaxed)
     {
         before = now;
+    }
+}
+
+/// Writes what was remembered for this process to the pipe; called by the handler too.
+fn deliver_early(process: i32) {
+    let kept = EARLY.swap(0, Ordering::SeqCst);
+    if kept >> 32 == early(process) >> 32 {
+        let come = |(place, _): &(usize, Signal)| kept & 1 << place != 0;
+        let signals = Signal::ALL.into_iter().enumerate().filter(come);
+        signals.for_each(|(_, signal)| deliver(signal.number() as i32));
     }
 }
 
@@ -214,16 +233,9 @@ impl Signals {
         }
         renew((&ends.0, &ends.1))?;
         LOST.store(0, Ordering::Relaxed);
-        OWNER.store(process, Ordering::Release);
         // From here on the handler writes to the pipe itself.
-        let kept = EARLY.swap(0, Ordering::Relaxed);
-        if kept >> 32 == early(process) >> 32 {
-            for (place, signal) in Signal::ALL.iter().enumerate() {
-                if kept & 1 << place != 0 {
-                    handler(signal.number() as libc::c_int);
-                }
-            }
-        }
+        OWNER.store(process, Ordering::SeqCst);
+        deliver_early(process);
         Ok(true)
     }
 
