@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use myriapod_sys::{Descriptor, SocketAddr};
 
-use crate::handle::{Handle, HandleError, Item, Mailbox};
+use crate::handle::Handle;
+use crate::handle_error::HandleError;
+use crate::mailbox::{Item, Mailbox};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 /// What all loops share.

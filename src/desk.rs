@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Limits, Overflow};
-use crate::handle::Mailbox;
+use crate::mailbox::Mailbox;
 use crate::protocol::ExtraHeaders;
 use crate::stats::Cause;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::ConfigError;
-use crate::handle::HandleError;
+use crate::handle_error::HandleError;
 use crate::protocol::{EncodeError, ProtocolError};
 
 /// What a server could not be built or run with, or a client could not do.

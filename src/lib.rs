@@ -47,6 +47,7 @@ mod client;
 mod config;
 mod connection;
 mod crew;
+mod deferred;
 mod desk;
 mod engine;
 mod error;
@@ -54,9 +55,11 @@ mod event_loop;
 mod groups;
 pub mod guide;
 mod handle;
+mod handle_error;
 mod handler;
 mod link;
 mod log;
+mod mailbox;
 #[cfg(all(test, myriapod_loom))]
 mod models;
 mod outgoing;
@@ -78,11 +81,13 @@ struct ReadmeExamples;
 
 pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits, Overflow};
+pub use deferred::{Deferred, DeferredError};
 pub use error::Error;
 #[cfg(myriapod_sim)]
 pub use event_loop::Audit;
 pub use event_loop::{EventLoop, Turn};
-pub use handle::{Deferred, DeferredError, Handle, HandleError};
+pub use handle::Handle;
+pub use handle_error::HandleError;
 pub use handler::{ConnectionId, Handler, HandlerError, HandlerResult};
 pub use log::LogEvent;
 pub use myriapod_sys as sys;

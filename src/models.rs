@@ -15,8 +15,10 @@ use std::sync::mpsc::{TryRecvError, channel};
 use loom::thread;
 
 use crate::crew::{Member, muster};
-use crate::handle::{Deferred, HandleError, Item, Mailbox};
+use crate::deferred::Deferred;
+use crate::handle_error::HandleError;
 use crate::handler::ConnectionId;
+use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::sync::Waker;

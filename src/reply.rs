@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::deferred::Deferred;
 use crate::desk::Orders;
-use crate::handle::Deferred;
 use crate::handler::ConnectionId;
 use crate::protocol::{EncodeError, Head, Message, write_json};
 use crate::view::View;

@@ -46,6 +46,22 @@ const WAKER: Token = Token(u64::MAX);
 /// # let _ = (socket, data);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// So may the signals of the process, by a duplicate of their descriptor:
+///
+/// ```
+/// use myriapod::sys::{Signal, Signals};
+/// use myriapod::{Interest, Selector};
+///
+/// let mut signals = Signals::install(&[Signal::User1])?;
+/// let mut selector = Selector::new()?;
+/// let key = selector.register(signals.try_clone_descriptor()?, Interest::READABLE, ())?;
+/// # nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+/// selector.select(None)?;
+/// assert_eq!(selector.next_ready().map(|ready| ready.key), Some(key));
+/// assert_eq!(signals.take(), Some(Signal::User1));
+/// # Ok::<(), myriapod::Error>(())
+/// ```
 pub struct Selector<T> {
     // Before the entries: the poller goes first, so that nothing is closed under its eyes.
     poller: Poller,

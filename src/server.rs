@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, Backend, ListenOptions, Listener, Signal, Signals, SocketAddr};
+use myriapod_sys::{
+    self as sys, Backend, ListenOptions, Listener, Signal, Signals, SocketAddr, SocketFile,
+};
 
 use crate::config::{Config, ConfigError, Limits};
 use crate::desk::Desk;
@@ -402,7 +404,7 @@ impl Plan {
             let address = listener.local_address()?;
             let is_shared = is_ours && sys::REUSE_PORT_BALANCES && !address.is_unix();
             // The file of a Unix socket goes with the server that made it.
-            let file = (is_ours && address.is_unix()).then(|| address.clone());
+            let file = if is_ours { SocketFile::of(&address)? } else { None };
             first.add_listener(Opening { listener, number, file, spread: spread && !is_shared })?;
             for other in others.iter_mut().filter(|_| is_shared) {
                 let options = ListenOptions { reuse_port: true, ..self.options.clone() };

@@ -12,7 +12,7 @@ pub(crate) use {
 
 // The same code as in the waker itself.
 #[cfg(all(test, myriapod_loom))]
-#[path = "../sys/src/waker/awake.rs"]
+#[path = "../sys/src/awake.rs"]
 mod awake;
 
 #[cfg(all(test, myriapod_loom))]

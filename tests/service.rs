@@ -591,6 +591,25 @@ fn is_a_unix_socket_served_and_its_file_removed(backend: Backend) {
     assert!(!path.exists(), "the file goes with the server");
 }
 
+#[test]
+fn is_the_socket_file_of_a_successor_left_alone() {
+    let path = std::env::temp_dir().join(format!("myriapod-successor-{}", std::process::id()));
+    let host = format!("unix:{}", path.display());
+    let start = |host: String| {
+        Running::start(move || myriapod::Server::builder().listen(&host, 0).answer(echo))
+    };
+    let first = start(host.clone());
+    std::fs::remove_file(&path).unwrap();
+    let second = start(host);
+    first.stop();
+    assert!(path.exists(), "it is the second one's");
+    let mut peer = Peer::over(UnixStream::connect(&path).unwrap());
+    assert_eq!(number_of(&peer.ask(&numbered(1))), 1);
+    drop(peer);
+    second.stop();
+    assert!(!path.exists());
+}
+
 fn is_ipv6_served(backend: Backend) {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         println!("skipped: this machine has no IPv6");

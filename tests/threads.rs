@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use common::{Peer, builder, echo, json, number_of, numbered};
 use myriapod::sys::Listener;
 use myriapod::{
-    Backend, Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Limits, Message, Outgoing,
-    Reply, Server, ServerBuilder, Servers, ServersStats, SocketAddr, View,
+    Backend, Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Limits, LogEvent, Message,
+    Outgoing, Reply, Server, ServerBuilder, Servers, ServersStats, SocketAddr, View,
 };
 
 /// A server with several loops.
@@ -222,30 +222,53 @@ fn may_all_loops_together_have_max_connections_and_no_more(backend: Backend) {
     crew.stop();
 }
 
-fn does_a_loop_that_cannot_go_on_stop_the_others(backend: Backend) {
-    let (addresses, told) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        let mut servers = four(backend)
-            .log_each(|event| {
-                if matches!(event, myriapod::LogEvent::Message { .. }) {
-                    panic!("the log is full");
-                }
-            })
-            .build_each(|| echo)
-            .unwrap();
-        addresses.send(servers.addresses()[0].to_string()).unwrap();
-        servers.run()
-    });
-    let address: std::net::SocketAddr = told.recv().unwrap().parse().unwrap();
-    let mut peers: Vec<_> =
-        (0..20).map(|_| Peer::new(TcpStream::connect(address).unwrap())).collect();
-    peers[0].send(&numbered(1));
-    for peer in &mut peers {
-        peer.wait_for_end();
+/// The third of its kind cannot start.
+struct Starting(Arc<AtomicUsize>);
+
+impl Handler for Starting {
+    type State = ();
+
+    fn on_start(&mut self, _: &Handle) {
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) < 2, "no third start");
     }
-    drop(peers);
+
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
+
+    fn on_message(
+        &mut self,
+        (): &mut (),
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        echo(message, reply)
+    }
+}
+
+fn does_a_loop_that_cannot_go_on_stop_the_others(backend: Backend) {
+    let started = Arc::new(AtomicUsize::new(0));
+    let thread = std::thread::spawn(move || {
+        let make = move || Starting(Arc::clone(&started));
+        four(backend).build_each(make).unwrap().run()
+    });
     let panic = thread.join().unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the log is full"));
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"no third start"));
+}
+
+fn does_a_panic_of_the_log_not_stop_a_loop(backend: Backend) {
+    let crew = Crew::start(move || {
+        let log = |event: &LogEvent<'_>| {
+            assert!(!matches!(event, LogEvent::Message { .. }), "the log is full");
+        };
+        four(backend).log_each(log).build_each(|| echo)
+    });
+    let mut peer = crew.connect();
+    for number in 0..3 {
+        assert_eq!(number_of(&peer.ask(&numbered(number))), number);
+    }
+    let panics: u64 = crew.handle.stats().unwrap().iter().map(|stats| stats.panics).sum();
+    assert_eq!(panics, 3);
+    drop(peer);
+    crew.stop();
 }
 
 fn does_a_handler_factory_that_panics_stop_all(backend: Backend) {
@@ -381,6 +404,7 @@ common::on_every_backend!(
     does_a_listener_from_elsewhere_spread_over_all_loops,
     may_all_loops_together_have_max_connections_and_no_more,
     does_a_loop_that_cannot_go_on_stop_the_others,
+    does_a_panic_of_the_log_not_stop_a_loop,
     does_a_handler_factory_that_panics_stop_all,
     is_nobody_lost_who_connected_before_the_stop,
     is_nobody_lost_who_is_handed_over_while_stopping,

@@ -136,7 +136,7 @@ where
         builder = builder.listener(listener);
     }
     if args.end_with_parent {
-        sys::end_with_parent()?;
+        myriapod_machine::end_with_parent()?;
     }
     let service = args.service;
     let mut servers = builder.build_each_with(framing, move || service)?;

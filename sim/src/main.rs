@@ -8,6 +8,7 @@ mod framing;
 mod options;
 mod oracle;
 mod peer;
+mod planted;
 mod raw;
 mod replies;
 mod report;
@@ -33,8 +34,13 @@ fn main() -> ExitCode {
         }
         Ok(Wish::Run(options)) => {
             watchdog::start();
-            if options.planted { report::planted(options) } else { report::seeds(options) }
+            report::seeds(&options)
         }
+        Ok(Wish::Planted(options, name)) => {
+            watchdog::start();
+            planted::hunt(&options, name.as_deref())
+        }
+        Ok(Wish::List) => planted::list(),
         Err(error) => {
             eprintln!("myriapod-sim: {error}\nSee cargo sim --help.");
             ExitCode::from(2)

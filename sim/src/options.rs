@@ -9,7 +9,10 @@ Runs the engine on a simulated kernel, a world for each seed, and checks it afte
     cargo sim --start 5000         from another one on
     cargo sim --seed 1234          one, exactly as it was
     cargo sim --jobs 1             one world at a time, not one for each processor
+    cargo sim --first              no further than the first seed that fails
     cargo sim --planted            bugs put in on purpose: how many seeds until each is found
+    cargo sim --planted NAME       one of them
+    cargo sim --list               their names
 
 The last line is a hash of everything that happened in all of them: the same seeds, the same hash,
 however many run at once.
@@ -25,21 +28,28 @@ const PLANTED_SEEDS: u64 = 500;
 pub(crate) struct Options {
     pub(crate) start: u64,
     pub(crate) seeds: u64,
-    pub(crate) planted: bool,
     /// How many worlds are lived through at once; 0 is one for each processor.
     pub(crate) jobs: usize,
+    /// Whether the first seed that fails is the last.
+    pub(crate) first: bool,
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Help,
     Run(Options),
+    /// To find planted bugs, or the one of this name.
+    Planted(Options, Option<String>),
+    /// To name the planted bugs.
+    List,
 }
 
 /// Reads the arguments.
-pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let (mut start, mut seeds, mut planted, mut jobs) = (None, None, false, None);
+pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
+    let mut arguments = arguments.peekable();
+    let (mut start, mut seeds, mut jobs, mut first) = (None, None, None, false);
+    let (mut planted, mut name) = (false, None);
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
@@ -47,7 +57,12 @@ pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, 
         };
         match argument.as_str() {
             "--help" | "-h" => return Ok(Wish::Help),
-            "--planted" => planted = true,
+            "--list" => return Ok(Wish::List),
+            "--first" => first = true,
+            "--planted" => {
+                planted = true;
+                name = arguments.next_if(|next| !next.starts_with('-'));
+            }
             "--seeds" => seeds = Some(number()?),
             "--start" => start = Some(number()?),
             "--jobs" => jobs = Some(number()?),
@@ -68,5 +83,6 @@ pub(crate) fn read(mut arguments: impl Iterator<Item = String>) -> Result<Wish, 
         Some(jobs) => usize::try_from(jobs).map_err(|_| format!("--jobs {jobs}: too many"))?,
         None => 0,
     };
-    Ok(Wish::Run(Options { start, seeds, planted, jobs }))
+    let options = Options { start, seeds, jobs, first };
+    Ok(if planted { Wish::Planted(options, name) } else { Wish::Run(options) })
 }

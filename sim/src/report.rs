@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use myriapod::sys::sim::{FaultKind, Injected, Planted, Trace};
+use myriapod::sys::sim::{FaultKind, Injected, Trace};
 
 use crate::options::Options;
 use crate::run::{self, Outcome};
@@ -14,7 +14,7 @@ use crate::run::{self, Outcome};
 const BETWEEN: u64 = 50;
 
 /// Runs seeds, and says what happened.
-pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitCode {
+pub(crate) fn seeds(&Options { start, seeds: count, jobs, first }: &Options) -> ExitCode {
     let begun = Instant::now();
     let is_live = stderr().is_terminal();
     let mut all = Trace::default();
@@ -28,7 +28,7 @@ pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitC
     run::in_order(
         jobs,
         count,
-        |number| run::seed(start + number, None),
+        |number| run::seed(start + number),
         |number, outcome: Outcome| {
             live(number, failed);
             all.add(outcome.trace);
@@ -40,7 +40,7 @@ pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitC
                 println!("seed={} step={}: {failure}", start + number, outcome.steps);
                 failed += 1;
             }
-            true
+            failed == 0 || !first
         },
     );
     if is_live {
@@ -61,39 +61,4 @@ pub(crate) fn seeds(Options { start, seeds: count, jobs, .. }: Options) -> ExitC
     }
     println!("{:016x}", all.get());
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// Runs seeds with each planted bug until it is found.
-pub(crate) fn planted(Options { start, seeds: most, jobs, .. }: Options) -> ExitCode {
-    println!("{:<40} seeds until found", "planted bug");
-    let mut missed = false;
-    for bug in Planted::ALL {
-        let mut found = None;
-        run::in_order(
-            jobs,
-            most,
-            |number| run::seed(start + number, Some(bug)),
-            |number, outcome| {
-                found = outcome.failure.map(|failure| (number + 1, outcome.steps, failure));
-                found.is_none()
-            },
-        );
-        match found {
-            Some((seeds, step, failure)) => {
-                let seed = start + seeds - 1;
-                if let Some(otherwise) = run::seed(seed, None).failure {
-                    // Then it says nothing about the bug.
-                    println!("{:<40} seed={seed} fails without it: {otherwise}", bug.name());
-                    missed = true;
-                    continue;
-                }
-                println!("{:<40} {seeds:>5}  seed={seed} step={step}: {failure}", bug.name());
-            }
-            None => {
-                println!("{:<40} NOT FOUND within {most}", bug.name());
-                missed = true;
-            }
-        }
-    }
-    if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use myriapod::sys::sim::{Faults, Injected, Planted, Rng, World, mix};
+use myriapod::sys::sim::{Faults, Injected, Rng, World, mix};
 
 use crate::watchdog::Watch;
 use crate::{clients, serve, watch};
@@ -40,7 +40,7 @@ impl Life {
 
 /// Lives through the world of one seed: of ten, eight are a server's, one is a selector's and one is
 /// of clients and several event loops.
-pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
+pub(crate) fn seed(seed: u64) -> Outcome {
     let mut life: Option<Life> = None;
     let under_way = Watch::new(seed);
     let run = match seed % 10 {
@@ -51,7 +51,6 @@ pub(crate) fn seed(seed: u64, planted: Option<Planted>) -> Outcome {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let world = World::enter(seed, Faults::none());
         under_way.counts(world.calls());
-        world.plant(planted);
         run(life.insert(Life::new(world, Rng::new(mix(seed)))))
     }));
     let failure = match result {

@@ -1,6 +1,6 @@
 //! When to accept, how many at once, and what to do when the system has no room for more.
 
-use myriapod_sys::{self as sys, Errno, Interest, SocketAddr, SpareDescriptor};
+use myriapod_sys::{self as sys, Errno, Interest, SocketFile, SpareDescriptor};
 
 use super::addresses::AddressTable;
 use super::arrive::Way;
@@ -158,12 +158,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Closes a listener for good. Its file goes first: as soon as nobody answers there, another
     /// server may bind the path, and that one's file is not ours to remove.
     pub(super) fn close_listener(&mut self, listener: Key) {
-        self.acceptor.files.retain(|(key, file)| {
-            if *key == listener {
-                remove_file(file);
-            }
-            *key != listener
-        });
+        self.acceptor.files.retain(|(key, _)| *key != listener);
         self.selector.close(listener);
     }
 
@@ -190,8 +185,8 @@ pub(crate) struct Acceptor {
     pub(crate) listeners: Vec<Key>,
     /// Those among them whose connections go to the loop with the fewest.
     pub(crate) spread: Vec<Key>,
-    /// The Unix sockets among them that were bound here.
-    pub(crate) files: Vec<(Key, SocketAddr)>,
+    /// The files of the Unix sockets among them that were bound here.
+    pub(crate) files: Vec<(Key, SocketFile)>,
     /// Listeners that have peers waiting, as far as the last wait said.
     pub(crate) waiting: Vec<Key>,
     /// How many to accept in one turn.
@@ -303,19 +298,6 @@ impl Acceptor {
         }
         may
     }
-}
-
-impl Drop for Acceptor {
-    fn drop(&mut self) {
-        for (_, file) in &self.files {
-            remove_file(file);
-        }
-    }
-}
-
-fn remove_file(file: &SocketAddr) {
-    // Somebody may have removed it, which is as well.
-    let _ = sys::unlink_unix(file);
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketAddr};
+use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketFile};
 
 use crate::crew::{self, Member};
-use crate::handle::Mailbox;
+use crate::mailbox::Mailbox;
 use crate::selector;
 
 /// What an event loop is made from, besides its handler and framing, which need not be `Send`.
@@ -23,8 +23,8 @@ pub(crate) struct Opening {
     pub(crate) listener: Listener,
     /// Its number: the place of its address among the server's.
     pub(crate) number: u16,
-    /// The file that is to be removed when it is closed.
-    pub(crate) file: Option<SocketAddr>,
+    /// Its file, which goes before it is closed.
+    pub(crate) file: Option<SocketFile>,
     /// Its connections go to the loop with the fewest.
     pub(crate) spread: bool,
 }

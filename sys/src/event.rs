@@ -278,7 +278,6 @@ impl Events {
     }
 
     /// Appends all; backends append no more than [`free`](Self::free).
-    #[cfg(all(has_epoll, not(myriapod_sim)))]
     pub(crate) fn extend(&mut self, events: impl ExactSizeIterator<Item = Event>) {
         debug_assert!(events.len() <= self.free());
         self.list.extend(events);
@@ -286,8 +285,7 @@ impl Events {
 
     /// Appends one; backends append no more than [`free`](Self::free).
     pub(crate) fn push(&mut self, event: Event) {
-        debug_assert!(self.list.len() < self.capacity);
-        self.list.push(event);
+        self.extend(std::iter::once(event));
     }
 }
 

@@ -7,8 +7,8 @@ mod support;
 use std::os::unix::fs::FileTypeExt;
 
 use myriapod_sys::{
-    Descriptor, Errno, Error, ListenOptions, Listener, Socket, SocketAddr, UnixAddr, accept,
-    nodelay, reuse_address, reuse_port, set_nodelay, v6_only,
+    Descriptor, Errno, Error, ListenOptions, Listener, Socket, SocketAddr, SocketFile, UnixAddr,
+    accept, nodelay, reuse_address, reuse_port, set_nodelay, v6_only,
 };
 use support::{TempDir, accept_one, assert_prepared, connect, listen, own_loopback, v4, v6};
 
@@ -192,6 +192,70 @@ fn is_a_file_that_is_no_socket_never_removed() {
     assert_eq!(Listener::bind(&address, &ListenOptions::default()).unwrap_err(), in_use);
     assert!(std::fs::symlink_metadata(path).unwrap().is_symlink());
     assert!(std::fs::metadata(path).unwrap().file_type().is_socket());
+}
+
+#[test]
+fn does_a_socket_file_leave_with_its_owner() {
+    let dir = TempDir::new();
+    let address = dir.unix("ours");
+    let listener = listen(&address);
+    let file = SocketFile::of(&address).unwrap().unwrap();
+    assert_eq!(file.path(), path_of(&address));
+    assert!(file.is_ours());
+    drop(file);
+    assert!(!path_of(&address).exists());
+    drop(listener);
+    let error = SocketFile::of(&address).unwrap_err();
+    assert_eq!(error, Error::call("stat", Errno::ENOENT, &address));
+}
+
+#[test]
+fn is_the_socket_file_of_a_successor_left_alone() {
+    let dir = TempDir::new();
+    let address = dir.unix("taken");
+    let _first = listen(&address);
+    let file = SocketFile::of(&address).unwrap().unwrap();
+    std::fs::remove_file(path_of(&address)).unwrap();
+    let _second = listen(&address);
+    assert!(!file.is_ours());
+    drop(file);
+    assert!(path_of(&address).exists(), "it is the second one's");
+    connect(&address).unwrap();
+}
+
+#[test]
+fn is_a_socket_file_left_alone_by_a_forked_child() {
+    let dir = TempDir::new();
+    let address = dir.unix("parent");
+    let _listener = listen(&address);
+    let mut file = Some(SocketFile::of(&address).unwrap().unwrap());
+    // SAFETY: the child drops one value, and ends without the exit handlers of this process.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            drop(file.take());
+            // SAFETY: does not return.
+            unsafe { libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).unwrap();
+        }
+    }
+    assert!(path_of(&address).exists());
+    drop(file);
+    assert!(!path_of(&address).exists());
+}
+
+#[test]
+fn has_an_address_without_a_file_no_socket_file() {
+    assert!(SocketFile::of(&v4()).unwrap().is_none());
+    let name = SocketAddr::Unix(UnixAddr::Abstract(b"name".to_vec()));
+    assert!(SocketFile::of(&name).unwrap().is_none());
+    // Another file's place is not to be taken for a socket's.
+    let dir = TempDir::new();
+    let address = dir.unix("file");
+    std::fs::write(path_of(&address), "text").unwrap();
+    let error = SocketFile::of(&address).unwrap_err();
+    assert_eq!(error, Error::call("stat", Errno::ENOTSOCK, &address));
 }
 
 #[test]

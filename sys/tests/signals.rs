@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use myriapod_sys::{Error, Signal, Signals};
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, kill, raise, sigaction};
-use nix::unistd::Pid;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
 use support::{assert_prepared, is_readable, wait_readable};
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -167,4 +168,61 @@ fn are_signals_named_as_the_system_names_them() {
     let names = [Signal::Interrupt, Signal::Terminate, Signal::Hangup, Signal::User1]
         .map(|signal| signal.to_string());
     assert_eq!(names, ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"]);
+}
+
+/// Runs `child` in a forked child, which has this thread alone, and waits for its end.
+fn in_forked_child(child: impl FnOnce() -> i32) -> WaitStatus {
+    // SAFETY: the child does what `child` says, and ends without the exit handlers of this process.
+    // It waits for nothing, takes no lock that another thread may hold, and glibc's allocator is
+    // made for forks.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let status = child();
+            // SAFETY: does not return.
+            unsafe { libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+    }
+}
+
+#[test]
+fn do_signals_after_a_fork_go_to_whoever_takes_them_over() {
+    let _turn = turn();
+    let mut signals = Signals::install(&[Signal::User1, Signal::Terminate]).unwrap();
+    let ended = in_forked_child(|| {
+        // Before it takes over: it is kept.
+        raise(signal::SIGTERM).unwrap();
+        if signals.take_over() != Ok(true) || signals.take() != Some(Signal::Terminate) {
+            return 1;
+        }
+        raise(signal::SIGUSR1).unwrap();
+        if !is_readable(&signals) || signals.take() != Some(Signal::User1) {
+            return 2;
+        }
+        assert_prepared(&signals);
+        if signals.take_over() != Ok(false) || signals.take().is_some() { 3 } else { 0 }
+    });
+    assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+    assert_eq!(signals.take(), None, "the child's signals are not ours");
+    raise(signal::SIGUSR1).unwrap();
+    assert_eq!(signals.take(), Some(Signal::User1));
+    assert_eq!(signals.take_over(), Ok(false));
+}
+
+#[test]
+fn does_a_child_that_installs_its_own_leave_ours_alone() {
+    let _turn = turn();
+    let mut ours = Some(Signals::install(&[Signal::User1]).unwrap());
+    raise(signal::SIGUSR1).unwrap();
+    let ended = in_forked_child(|| {
+        // The child's copy.
+        drop(ours.take());
+        let Ok(mut own) = Signals::install(&[Signal::Terminate]) else { return 1 };
+        raise(signal::SIGTERM).unwrap();
+        if own.take() == Some(Signal::Terminate) && own.take().is_none() { 0 } else { 2 }
+    });
+    assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+    let mut ours = ours.unwrap();
+    assert_eq!(ours.take(), Some(Signal::User1), "it came before the fork");
+    assert_eq!(ours.take(), None);
 }

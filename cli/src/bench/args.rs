@@ -318,7 +318,8 @@ impl Args {
         embedded: u64,
     ) -> Result<Vec<IpAddr>, Failure> {
         // Linux gives ports of one parity first, and then looks long for each of the others.
-        let range = sys::Machine::read().local_ports.map_or(28_232, |ports| ports.count());
+        let range =
+            myriapod_machine::Machine::read().local_ports.map_or(28_232, |ports| ports.count());
         let per_source = (range / 2).clamp(1, 25_000);
         let ports = if embedded > 0 { embedded } else { targets.len() as u64 };
         let needed = all.div_ceil(per_source * ports.max(1));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use myriapod::sys::{ProcessUsage, Time};
+use myriapod::sys::Time;
+use myriapod_machine::ProcessUsage;
 
 use super::job::{Latencies, Phase, Snapshot};
 use super::report::{MemoryPoint, Phase as Passed, Second};

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use myriapod::sys::{self, ProcessUsage, ProcessorTime, Time};
+use myriapod::sys::{self, Time};
+use myriapod_machine::{ProcessUsage, ProcessorTime};
 
 use super::args::{Args, Plan};
 use super::clock;
@@ -242,7 +243,7 @@ impl Bench {
         }
         let before = self.crew.ask(true)?;
         self.latencies = Latencies::default();
-        let (stolen, busy) = (ProcessorTime::read(), sys::busy_time().ok());
+        let (stolen, busy) = (ProcessorTime::read(), myriapod_machine::busy_time().ok());
         if let Some(watch) = &mut self.watch {
             watch.begin();
         }
@@ -284,7 +285,9 @@ impl Bench {
         let worked = self.hear()?;
         let stolen = stolen.zip(ProcessorTime::read());
         let stolen = stolen.map(|(before, after)| after.since(&before).stolen_share());
-        let busy = busy.zip(sys::busy_time().ok()).map(|(before, now)| now.saturating_sub(before));
+        let busy = busy
+            .zip(myriapod_machine::busy_time().ok())
+            .map(|(before, now)| now.saturating_sub(before));
         let over = self.since_point();
         if over >= LEAST_POINT {
             self.point(Phase::Run, &worked);
@@ -327,7 +330,7 @@ impl Bench {
             stolen,
             busy,
             clock_step: clock::step(),
-            time_wait: sys::time_wait_sockets().ok(),
+            time_wait: myriapod_machine::time_wait_sockets().ok(),
             cut,
         })
     }

@@ -4,7 +4,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use myriapod::sys::{self, ProcessUsage};
+use myriapod::sys;
+use myriapod_machine::ProcessUsage;
 
 use super::message::Service;
 use super::processors;
@@ -120,7 +121,7 @@ impl Watch {
 
     /// Resident memory of all of them now; `None` where one has ended.
     pub(crate) fn rss(&self) -> Option<u64> {
-        self.pids.iter().map(|&pid| sys::process_rss_bytes(pid).ok()).sum()
+        self.pids.iter().map(|&pid| myriapod_machine::process_rss_bytes(pid).ok()).sum()
     }
 
     /// What all of them have used; `None` where one has ended.
@@ -135,7 +136,7 @@ impl Watch {
 
     fn cpus_allowed(&self) -> Option<String> {
         let all: Option<Vec<String>> =
-            self.pids.iter().map(|&pid| sys::process_cpus(pid).ok()).collect();
+            self.pids.iter().map(|&pid| myriapod_machine::process_cpus(pid).ok()).collect();
         all.map(|all| processors::list(&processors::parse(&all.join(","))))
     }
 
@@ -221,7 +222,7 @@ fn per_connection(memory: &[MemoryPoint], before: u64, held: MemoryPoint) -> Opt
 fn usage(pids: &[u32]) -> sys::Result<ProcessUsage> {
     let mut sum = ProcessUsage::default();
     for &pid in pids {
-        let usage = sys::process_usage(pid)?;
+        let usage = myriapod_machine::process_usage(pid)?;
         sum.running += usage.running;
         sum.cpu.user += usage.cpu.user;
         sum.cpu.system += usage.cpu.system;

@@ -9,7 +9,8 @@ mod verdict;
 
 use std::process::ExitCode;
 
-use myriapod::sys::{self, Backend, Machine};
+use myriapod::sys::{self, Backend};
+use myriapod_machine::Machine;
 
 use crate::failure::{FAILED, Failure};
 use crate::units::{Count, Threads};

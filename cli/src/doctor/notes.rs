@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use myriapod::sys::Machine;
+use myriapod_machine::Machine;
 
 use super::text::{bytes, grouped};
 use super::verdict::{Note, Plan, Remedy, Side};

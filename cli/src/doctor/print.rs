@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use myriapod::sys::Machine;
+use myriapod_machine::Machine;
 use serde_json::json;
 
 use super::text::grouped;

@@ -4,9 +4,10 @@
 
 use std::path::PathBuf;
 
-use myriapod::sys::{
-    Backend, CgroupMemory, Conntrack, DescriptorLimit, LocalPorts, Machine, Memory, OpenFiles,
-    Overcommit, Privileges, ProcessorTime,
+use myriapod::sys::{Backend, DescriptorLimit};
+use myriapod_machine::{
+    CgroupMemory, Conntrack, LocalPorts, Machine, Memory, OpenFiles, Overcommit, Privileges,
+    ProcessorTime,
 };
 
 use super::verdict::{Plan, Readings, Remedy, Side, Verdict, judge};

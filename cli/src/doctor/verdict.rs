@@ -1,8 +1,9 @@
 //! From readings to a verdict: how many connections each limit allows, which bites first, and what
 //! lifts it. Nothing here asks the system anything.
 
-use myriapod::sys::{Backend, CgroupMemory, Machine};
+use myriapod::sys::Backend;
 use myriapod::{EventLoop, ServerBuilder};
+use myriapod_machine::{CgroupMemory, Machine};
 use serde::Serialize;
 
 use super::text::{bytes, grouped};

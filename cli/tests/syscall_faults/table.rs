@@ -82,7 +82,7 @@ impl ToldBy {
                 "in another thread" => told.thread = Some(false),
                 "the last" => told.which = Which::Last,
                 "the 2nd" => told.which = Which::Nth(2),
-                "the 5th" => told.which = Which::Nth(5),
+                "the 3rd" => told.which = Which::Nth(3),
                 _ => match (one.strip_prefix("not "), one.strip_prefix("gives ")) {
                     (Some(text), _) => told.lacks.push(text),
                     (_, Some(text)) => told.gives.push(text),

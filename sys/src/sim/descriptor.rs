@@ -79,20 +79,20 @@ impl<T: AsFd> AsFd for &T {
 
 /// What a call is in a trace.
 pub(super) mod call_number {
-    pub(in crate::sim) const ACCEPT: u64 = 1;
-    pub(in crate::sim) const BIND: u64 = 2;
-    pub(in crate::sim) const CLOSE: u64 = 3;
-    pub(in crate::sim) const CONNECT: u64 = 4;
-    pub(in crate::sim) const RECV: u64 = 5;
-    pub(in crate::sim) const SEND: u64 = 6;
-    pub(in crate::sim) const SHUTDOWN: u64 = 7;
-    pub(in crate::sim) const SOCKET_ERROR: u64 = 8;
-    pub(in crate::sim) const WATCH: u64 = 9;
-    pub(in crate::sim) const WAIT: u64 = 10;
-    pub(in crate::sim) const WAKE: u64 = 11;
-    pub(in crate::sim) const SPAWN: u64 = 12;
-    pub(in crate::sim) const OPEN: u64 = 13;
-    pub(in crate::sim) const CLOCK: u64 = 14;
-    pub(in crate::sim) const NAME: u64 = 15;
-    pub(in crate::sim) const REMOTE: u64 = 16;
+    pub(in crate::world) const ACCEPT: u64 = 1;
+    pub(in crate::world) const BIND: u64 = 2;
+    pub(in crate::world) const CLOSE: u64 = 3;
+    pub(in crate::world) const CONNECT: u64 = 4;
+    pub(in crate::world) const RECV: u64 = 5;
+    pub(in crate::world) const SEND: u64 = 6;
+    pub(in crate::world) const SHUTDOWN: u64 = 7;
+    pub(in crate::world) const SOCKET_ERROR: u64 = 8;
+    pub(in crate::world) const WATCH: u64 = 9;
+    pub(in crate::world) const WAIT: u64 = 10;
+    pub(in crate::world) const WAKE: u64 = 11;
+    pub(in crate::world) const SPAWN: u64 = 12;
+    pub(in crate::world) const OPEN: u64 = 13;
+    pub(in crate::world) const CLOCK: u64 = 14;
+    pub(in crate::world) const NAME: u64 = 15;
+    pub(in crate::world) const REMOTE: u64 = 16;
 }

@@ -3,15 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use super::Planted;
 use super::closing::Closing;
 use super::end::{End, EndId};
 use super::faults::{FaultKind, Faults, Injected};
+use super::maker::Calls;
 use super::net::{Listening, ListeningId};
 use super::poller::Watches;
 use super::rng::{Rng, Trace};
 use super::threads::Thread;
-use super::world::Calls;
 use crate::{Errno, Signal, SocketAddr};
 
 /// A microsecond, in the clock's unit.
@@ -57,7 +56,6 @@ pub(super) struct Kernel {
     pub(super) injected: Injected,
     /// See [`tell`](Self::tell).
     pub(super) trace: Trace,
-    pub(super) planted: Option<Planted>,
     /// Nanoseconds.
     pub(super) now: u64,
     pub(super) descriptor_limit: usize,
@@ -91,7 +89,6 @@ impl Kernel {
             faults,
             injected: Injected::default(),
             trace: Trace::default(),
-            planted: None,
             // Some time after the system was started.
             now: 1_000_000_000_000,
             descriptor_limit: 1024,

@@ -16,13 +16,19 @@ const SOMAXCONN: u32 = 4096;
 /// Whether the simulated kernel spreads connections over listeners of one port.
 pub const REUSE_PORT_BALANCES: bool = true;
 
-/// Unix sockets of the simulated system have no files.
-///
-/// # Errors
-///
-/// None.
-pub fn unlink_unix(_: &SocketAddr) -> Result<()> {
-    Ok(())
+/// The file of a Unix socket. Those of the simulated system have none.
+#[derive(Debug)]
+pub struct SocketFile(std::convert::Infallible);
+
+impl SocketFile {
+    /// `None`, whatever the address.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn of(_: &SocketAddr) -> Result<Option<Self>> {
+        Ok(None)
+    }
 }
 
 /// A listening stream socket.

@@ -1,6 +1,5 @@
 //! The small rest of a simulated system: the clock, threads, signals, limits, names, options.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::panic;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
 use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::{self, call};
-use crate::{Errno, Error, Result, SocketAddr, Time, UnixAddr};
+use crate::{DescriptorLimit, Errno, Error, Result, Signal, SocketAddr, Time, UnixAddr};
 
 /// The time now, of the simulated clock.
 #[must_use]
@@ -100,15 +99,6 @@ pub fn set_thread_cpus(cpus: &[usize]) -> Result<()> {
 }
 
 /// How many descriptors the program may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DescriptorLimit {
-    /// What holds now.
-    pub soft: u64,
-    /// What it may be raised to.
-    pub hard: u64,
-}
-
-/// How many descriptors the program may hold.
 ///
 /// # Errors
 ///
@@ -179,30 +169,6 @@ fn open_null() -> Result<Descriptor, Errno> {
     .map(Descriptor::new)
 }
 
-/// The signals that a server is told things by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Signal {
-    /// `SIGINT`.
-    Interrupt,
-    /// `SIGTERM`.
-    Terminate,
-    /// `SIGHUP`.
-    Hangup,
-    /// `SIGUSR1`.
-    User1,
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Interrupt => "SIGINT",
-            Self::Terminate => "SIGTERM",
-            Self::Hangup => "SIGHUP",
-            Self::User1 => "SIGUSR1",
-        })
-    }
-}
-
 /// The signals of the program, delivered through a descriptor; the world raises them.
 #[derive(Debug)]
 pub struct Signals(Descriptor);
@@ -229,6 +195,27 @@ impl Signals {
     /// The signal that arrived first and was not taken yet.
     pub fn take(&mut self) -> Option<Signal> {
         call(|kernel| kernel.signals.pop_front())
+    }
+
+    /// A simulated process never forks, so there is nothing to take over.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn take_over(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// A second descriptor that is readable while a signal waits.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` and its like.
+    pub fn try_clone_descriptor(&self) -> Result<Descriptor> {
+        self.as_fd().try_clone_to_owned().map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
+        })
     }
 
     /// None is ever lost.
@@ -330,4 +317,11 @@ pub fn queue_sizes(fd: impl AsFd) -> Result<(usize, usize)> {
         Ok((end.inbox.len(), end.outbox.len()))
     });
     sizes.map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))
+}
+
+/// How many bytes the system would give back of the spare capacity of `buffer`: whole pages of 4 KiB.
+/// The buffer stays as it is.
+pub fn release_pages(buffer: &mut Vec<u8>) -> usize {
+    let spare = buffer.capacity() - buffer.len();
+    spare - spare % 4096
 }

@@ -123,11 +123,6 @@ fn end_if_dead(kernel: MutexGuard<'_, Kernel>) {
     }
 }
 
-/// Looks at the kernel, which is no call.
-pub(super) fn peek<R>(look: impl FnOnce(&Kernel) -> R) -> R {
-    look(&here().shared.lock())
-}
-
 /// A call where there may be no world any more, as when a value is dropped late.
 pub(super) fn call_if_there(run: impl FnOnce(&mut Kernel)) {
     let here = HERE.try_with(|here| here.borrow().clone()).ok().flatten();

@@ -1,18 +1,11 @@
 //! [`Waker`]: a counter that a poller watches.
 
-use std::sync::atomic;
-
 use super::descriptor::{AsFd, Descriptor, call_number};
 use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::call;
+use crate::awake::Awake;
 use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
-
-// The same code as in the system's waker.
-#[path = "../waker/awake.rs"]
-mod awake;
-
-use awake::Awake;
 
 /// Makes a poller report a token, from any thread.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ pub(crate) mod tests;
 mod warnings;
 
 use hdrhistogram::Histogram;
-use myriapod::sys::{self, Machine as Found};
+use myriapod::sys;
+use myriapod_machine::Machine as Found;
 
 pub(crate) use self::ending::why_ended;
 use self::ending::{exit_reason, exit_status};

@@ -224,7 +224,7 @@ impl Loader {
     /// Those of waiting.
     pub(crate) fn run(&mut self) -> sys::Result<()> {
         // Due moments are not to be met 50 µs late.
-        sys::set_timer_slack(Duration::from_nanos(1));
+        myriapod_machine::set_timer_slack(Duration::from_nanos(1));
         let mut events = Events::with_capacity(1024);
         while !self.ended {
             events.clear();
@@ -357,7 +357,7 @@ impl Loader {
             done: self.is_done(),
             errors: errors.collect(),
             first_wrong: wrong.map(|bytes| bytes.escape_ascii().to_string()),
-            cpu: vec![nanos(sys::thread_cpu_time())],
+            cpu: vec![nanos(myriapod_machine::thread_cpu_time())],
             latencies: latencies.then(|| std::mem::take(&mut self.latencies)),
             ..self.state.clone()
         };
