@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, AsFd, BorrowedFd, Interest, Signal, Signals, Time};
+use myriapod_sys::{self as sys, BorrowedFd, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
 use self::arrive::{Arrival, Arriving};
@@ -77,6 +77,7 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     wheel: Wheel,
     shared: Shared<H, F>,
     signals: Option<Signals>,
+    signals_at: Option<Key>,
     mailbox: Arc<Mailbox>,
     inbox: Inbox,
     member: Member,
@@ -154,6 +155,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             acceptor: Acceptor::new(&limits),
             shared: Shared::new(engine),
             signals: None,
+            signals_at: None,
             mailbox,
             inbox: Inbox::default(),
             member,
@@ -186,12 +188,27 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Stops gracefully at the first of these signals, and at once at the second; `SIGUSR1` asks
     /// for a report.
     pub(crate) fn add_signals(&mut self, signals: Signals) -> sys::Result<()> {
-        let watched = signals.as_fd().try_clone_to_owned().map_err(|error| {
-            let errno = sys::Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            sys::Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
-        })?;
-        self.selector.register(watched, Interest::READABLE, Role::Signals)?;
         self.signals = Some(signals);
+        self.watch_signals()
+    }
+
+    /// Where the process has forked since the server was built, the signals go to the one that runs
+    /// the loop.
+    fn take_over_signals(&mut self) -> sys::Result<()> {
+        if let Some(signals) = &mut self.signals
+            && signals.take_over()?
+        {
+            self.watch_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Watches the descriptor that leads to the signals, in place of one that did before.
+    fn watch_signals(&mut self) -> sys::Result<()> {
+        let Some(signals) = &self.signals else { return Ok(()) };
+        let descriptor = signals.try_clone_descriptor()?;
+        let key = self.selector.register(descriptor, Interest::READABLE, Role::Signals)?;
+        self.signals_at.replace(key).and_then(|before| self.selector.close(before));
         Ok(())
     }
 
@@ -264,6 +281,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     ///
     /// What the system says to a wait, which nothing can be done about.
     pub fn run(&mut self) -> sys::Result<bool> {
+        self.take_over_signals()?;
         // One turn follows the other at once, so the clock of the last one will do.
         while !self.turn(None, self.now)?.finished {}
         let hurried = self.drain.as_ref().is_some_and(|drain| drain.hurried);
@@ -277,6 +295,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     ///
     /// What the system says to a wait, which nothing can be done about.
     pub fn run_once(&mut self, timeout: Option<Duration>) -> sys::Result<Turn> {
+        if self.turn == 0 {
+            self.take_over_signals()?;
+        }
         // The last turn may have been long ago.
         let now = if timeout == Some(Duration::ZERO) { self.now } else { sys::now() };
         self.turn(timeout, now)
