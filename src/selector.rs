@@ -197,8 +197,7 @@ impl<T> Selector<T> {
 
     /// Stops watching and gives socket and data back; `None` where the key is gone.
     ///
-    /// The caller may go on using the socket, so the poller is told at once. To close it, use
-    /// [`close`](Self::close), which saves the call where closing is enough.
+    /// The caller may go on using the socket. To close it, use [`close`](Self::close).
     pub fn unregister(&mut self, key: Key) -> Option<(Descriptor, T)> {
         let entry = self.entries.remove(key)?;
         if !entry.interest.is_empty() {
@@ -209,6 +208,10 @@ impl<T> Selector<T> {
     }
 
     /// Closes the socket and gives the data back; `None` where the key is gone.
+    ///
+    /// The socket leaves the poller first: a duplicate of it that lives on, after `try_clone` or in
+    /// a forked process, makes no events here. On epoll that is one more system call, unless the
+    /// socket is parked.
     pub fn close(&mut self, key: Key) -> Option<T> {
         let entry = self.entries.remove(key)?;
         if !entry.interest.is_empty() {
@@ -470,6 +473,25 @@ mod tests {
             assert_eq!(ours.read(&mut [0]).unwrap(), 0);
             assert_eq!(selector.close(key), None);
             assert_eq!(ready(&mut selector), []);
+        });
+    }
+
+    /// As after `try_clone`, or a fork without exec: the kernel's own end of it comes later.
+    #[test]
+    fn is_a_closed_socket_with_a_living_duplicate_no_event() {
+        on_every_backend(|mut selector| {
+            let (mut ours, theirs) = pair();
+            let duplicate = theirs.try_clone().unwrap();
+            let key = selector.register(theirs, Interest::BOTH, "data").unwrap();
+            ours.write_all(b"x").unwrap();
+            assert_eq!(ready(&mut selector).len(), 1);
+            assert_eq!(selector.close(key), Some("data"));
+            assert_eq!(selector.select(NOW).unwrap(), 0, "on {}", selector.backend());
+            assert_eq!((selector.next_ready(), selector.stale_events()), (None, 0));
+            // The duplicate may be watched again.
+            let again = selector.register(duplicate, Interest::READABLE, "again").unwrap();
+            let [ready] = ready(&mut selector)[..] else { panic!("one event") };
+            assert_eq!((ready.key, selector.get(again)), (again, Some(&"again")));
         });
     }
 

@@ -158,7 +158,7 @@ impl Poller {
         result.map_err(|errno| failed("poller delete", errno, fd))
     }
 
-    /// The kernel forgets by itself what is closed.
+    /// Nothing has a duplicate here, so the close that follows is enough.
     pub fn forget(&mut self, _: BorrowedFd<'_>) {}
 
     /// Waits as the contract says.
