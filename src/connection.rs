@@ -89,7 +89,7 @@ impl<S> Connection<S> {
             interest = Interest::READABLE;
         }
         if !self.send.is_none() {
-            interest = interest | Interest::WRITABLE;
+            interest |= Interest::WRITABLE;
         }
         interest
     }

@@ -53,7 +53,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if connection.is_deferred() && !connection.paused && connection.closing.is_none() {
             // Stays watched until something comes: the answer may well be faster.
             let was = self.selector.interest(key).unwrap_or(Interest::NONE);
-            interest = interest | (was & Interest::READABLE);
+            interest |= was & Interest::READABLE;
         }
         self.watch(key, interest);
     }
