@@ -83,6 +83,15 @@ impl Poller {
         Some(self.descriptor.as_fd())
     }
 
+    /// Nothing has a duplicate here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    pub fn descriptor(&self) -> Result<Descriptor> {
+        Err(Error::Unsupported { what: "descriptor to be watched by", by: "a simulated poller" })
+    }
+
     /// Starts watching `fd`.
     ///
     /// # Errors
