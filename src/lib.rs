@@ -57,6 +57,7 @@ macro_rules! planted {
     };
 }
 
+mod answer;
 mod buffer;
 mod client;
 mod config;
