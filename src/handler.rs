@@ -14,10 +14,22 @@ use crate::protocol::{
 use crate::slab::Key;
 use crate::stats::Cause;
 
+pub use crate::handler_error::{HandlerError, HandlerResult};
+
 /// Names one connection for as long as it is open, and no other afterwards.
 ///
-/// Opaque: which event loop, which place, which generation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// Opaque: which event loop, which place, which generation. The order is that of these, which is
+/// none of time: it serves sorted lists and maps.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use myriapod::ConnectionId;
+///
+/// /// Who is in the room, and under which name.
+/// type Room = BTreeMap<ConnectionId, String>;
+/// # let _ = Room::new();
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub(crate) event_loop: u16,
     pub(crate) key: Key,
