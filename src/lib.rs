@@ -69,6 +69,7 @@ mod groups;
 pub mod guide;
 mod handle;
 mod handler;
+mod handler_error;
 mod log;
 #[cfg(all(test, myriapod_loom))]
 mod models;
