@@ -174,7 +174,8 @@ mod tests {
             let said = error.to_string();
             let error = io::Error::from(error);
             assert_eq!((error.kind(), error.to_string()), (kind, said));
-            assert!(error.get_ref().is_some_and(|inside| inside.is::<Error>()));
+            let inside = error.into_inner().unwrap();
+            assert!(inside.is::<Error>());
         }
     }
 }
