@@ -123,10 +123,10 @@ fn service_connection(
     }
     let mut interest = Interest::NONE;
     if !data.ended && data.outb.len() < MAX_UNSENT {
-        interest = interest | Interest::READABLE;
+        interest |= Interest::READABLE;
     }
     if !data.outb.is_empty() {
-        interest = interest | Interest::WRITABLE;
+        interest |= Interest::WRITABLE;
     }
     selector.modify(ready.key, interest)
 }

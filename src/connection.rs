@@ -304,7 +304,7 @@ impl<S> Connection<S> {
         }
         // What was queued in this turn is sent at its end, whatever the socket says.
         if !self.send.is_none() && !self.marks.has(Marks::UNSENT) {
-            interest = interest | Interest::WRITABLE;
+            interest |= Interest::WRITABLE;
         }
         interest
     }

@@ -67,6 +67,16 @@ impl Deferred {
         self.send(outgoing)
     }
 
+    /// Answers with JSON text in UTF-8 that is there already. It is sent as it is, unchecked, as
+    /// [`Outgoing::json_bytes`] says.
+    ///
+    /// # Errors
+    ///
+    /// A loop that is gone.
+    pub fn json_bytes(self, json: Vec<u8>) -> Result<(), DeferredError> {
+        self.send(Outgoing::json_bytes(json))
+    }
+
     /// Answers with bytes.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! [`Error`]: everything that can go wrong outside a single connection.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use crate::config::ConfigError;
 use crate::handle_error::HandleError;
@@ -44,6 +44,43 @@ pub enum Error {
     },
     /// A client has no request whose reply could be received.
     NothingAwaited,
+}
+
+impl Error {
+    /// The kind that the standard library has for it.
+    #[must_use]
+    pub fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::System(error) => error.io_kind(),
+            Self::Protocol(_) => io::ErrorKind::InvalidData,
+            Self::Handle(HandleError::Gone) => io::ErrorKind::BrokenPipe,
+            Self::Handle(HandleError::Full) => io::ErrorKind::WouldBlock,
+            Self::Handle(HandleError::NotWoken | HandleError::OwnLoop) => io::ErrorKind::Other,
+            Self::Timeout { .. } => io::ErrorKind::TimedOut,
+            Self::Closed { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Config(_)
+            | Self::Encode(_)
+            | Self::RepliesAwaited { .. }
+            | Self::NothingAwaited => io::ErrorKind::InvalidInput,
+        }
+    }
+}
+
+/// Of the kind that [`io_kind`](Error::io_kind) says, with the whole error inside.
+///
+/// ```
+/// use std::io;
+///
+/// fn main() -> io::Result<()> {
+///     let server = myriapod::Server::builder().listen("127.0.0.1", 0).answer(|_, _| Ok(()))?;
+///     # drop(server);
+///     Ok(())
+/// }
+/// ```
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.io_kind(), error)
+    }
 }
 
 impl fmt::Display for Error {
@@ -115,5 +152,30 @@ impl From<EncodeError> for Error {
 impl From<HandleError> for Error {
     fn from(error: HandleError) -> Self {
         Self::Handle(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Fault;
+
+    #[test]
+    fn does_an_error_keep_its_kind_and_all_else_on_the_way_to_std() {
+        let refused = myriapod_sys::Error::call("connect", myriapod_sys::Errno::ECONNREFUSED, "");
+        let timeout = Duration::from_secs(1);
+        for (error, kind) in [
+            (Error::from(refused), io::ErrorKind::ConnectionRefused),
+            (ProtocolError::new(Fault::HeaderNotJson).into(), io::ErrorKind::InvalidData),
+            (HandleError::Gone.into(), io::ErrorKind::BrokenPipe),
+            (Error::Closed { peer: "".into(), received: 0 }, io::ErrorKind::UnexpectedEof),
+            (Error::Timeout { call: "recv", peer: "".into(), timeout }, io::ErrorKind::TimedOut),
+        ] {
+            let said = error.to_string();
+            let error = io::Error::from(error);
+            assert_eq!((error.kind(), error.to_string()), (kind, said));
+            let inside = error.into_inner().unwrap();
+            assert!(inside.is::<Error>());
+        }
     }
 }

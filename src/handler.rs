@@ -1,21 +1,32 @@
 //! [`Handler`]: what is done with connections and messages.
 
-use std::any::Any;
 use std::fmt;
 
 use myriapod_sys::SocketAddr;
 
 use crate::handle::Handle;
-use crate::protocol::{Message, ProtocolError};
+use crate::protocol::Message;
 use crate::reply::Reply;
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::view::View;
 
+pub use crate::handler_error::{HandlerError, HandlerResult};
+
 /// Names one connection for as long as it is open, and no other afterwards.
 ///
-/// Opaque: which event loop, which place, which generation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// Opaque: which event loop, which place, which generation. The order is that of these, which is
+/// none of time: it serves sorted lists and maps.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use myriapod::ConnectionId;
+///
+/// /// Who is in the room, and under which name.
+/// type Room = BTreeMap<ConnectionId, String>;
+/// # let _ = Room::new();
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub(crate) event_loop: u16,
     pub(crate) key: Key,
@@ -32,9 +43,6 @@ impl fmt::Debug for ConnectionId {
         fmt::Display::fmt(self, f)
     }
 }
-
-/// What a handler returns for a message.
-pub type HandlerResult = Result<(), HandlerError>;
 
 /// What is done with connections and messages. One handler serves all connections of one loop.
 ///
@@ -139,71 +147,5 @@ where
         reply: &mut Reply<'_>,
     ) -> HandlerResult {
         self(message, reply)
-    }
-}
-
-/// Why a handler could not answer. Made from any error with `?`.
-///
-/// The peer is told: an error reply carries the text as `{"result": "Error: …"}` and the kind in
-/// its `error` header.
-///
-/// Boxed, so that the result of a handler that could answer is one register.
-#[derive(Debug)]
-pub struct HandlerError(Box<HandlerErrorParts>);
-
-#[derive(Debug)]
-struct HandlerErrorParts {
-    kind: HandlerErrorKind,
-    text: String,
-}
-
-#[derive(Debug)]
-enum HandlerErrorKind {
-    Content(ProtocolError),
-    Named(&'static str),
-}
-
-impl HandlerError {
-    /// An error with a kind of one's own, such as `NotFound`, and a text for people.
-    pub fn new(kind: &'static str, text: impl fmt::Display) -> Self {
-        let kind = HandlerErrorKind::Named(kind);
-        Self(Box::new(HandlerErrorParts { kind, text: text.to_string() }))
-    }
-
-    /// The kind, as the error reply's `error` header says it.
-    #[must_use]
-    pub fn kind(&self) -> &str {
-        match &self.0.kind {
-            HandlerErrorKind::Content(error) => error.kind().name(),
-            HandlerErrorKind::Named(name) => name,
-        }
-    }
-
-    /// The fault of the peer's content, where that was the reason.
-    #[must_use]
-    pub fn fault(&self) -> Option<&ProtocolError> {
-        match &self.0.kind {
-            HandlerErrorKind::Content(error) => Some(error),
-            HandlerErrorKind::Named(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for HandlerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text)
-    }
-}
-
-// `HandlerError` is no `std::error::Error` itself: only so can it be made from all that are.
-impl<E: std::error::Error + 'static> From<E> for HandlerError {
-    #[cold]
-    fn from(error: E) -> Self {
-        let text = error.to_string();
-        let kind = match (&error as &dyn Any).downcast_ref::<ProtocolError>() {
-            Some(fault) => HandlerErrorKind::Content(fault.clone()),
-            None => HandlerErrorKind::Named("HandlerError"),
-        };
-        Self(Box::new(HandlerErrorParts { kind, text }))
     }
 }

@@ -42,6 +42,7 @@
 //! connection: then that one is closed, the [`Cause`] is counted in [`Stats`], and the others go on.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod buffer;
 mod client;
 mod config;
@@ -57,6 +58,7 @@ pub mod guide;
 mod handle;
 mod handle_error;
 mod handler;
+mod handler_error;
 mod link;
 mod log;
 mod mailbox;

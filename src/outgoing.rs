@@ -32,15 +32,35 @@ impl Outgoing {
     ///
     /// A NaN or infinity, a value that refuses to be serialized.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
-        let head = Head::json();
         let mut content = Vec::new();
         write_json(&mut content, value)?;
-        Ok(Self {
-            content_type: head.content_type.into(),
+        Ok(Self::json_bytes(content))
+    }
+
+    /// JSON text in UTF-8 that is there already (`text/json`, `utf-8`): what another server sent,
+    /// say, or a database keeps.
+    ///
+    /// It is sent as it is, unchecked: that text which is no JSON is a fault of the content, whoever
+    /// receives it will say.
+    ///
+    /// ```
+    /// use myriapod::Outgoing;
+    ///
+    /// let json = br#"{"news": "none"}"#.to_vec();
+    /// // Where it comes from somebody who is not trusted with that, one pass checks it.
+    /// let _: serde::de::IgnoredAny = serde_json::from_slice(&json)?;
+    /// let news = Outgoing::json_bytes(json);
+    /// assert_eq!(news.content(), br#"{"news": "none"}"#);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn json_bytes(content: Vec<u8>) -> Self {
+        Self {
+            content_type: Head::json().content_type.into(),
             content_encoding: "utf-8",
             extra: ExtraHeaders::new(),
             content,
-        })
+        }
     }
 
     /// Bytes (`content-encoding` is `binary`).

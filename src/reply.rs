@@ -87,6 +87,16 @@ impl<'a> Reply<'a> {
         })
     }
 
+    /// Replies with JSON text in UTF-8 that is there already: what another server sent, say. It is
+    /// sent as it is, unchecked, as [`Outgoing::json_bytes`](crate::Outgoing::json_bytes) says.
+    ///
+    /// # Errors
+    ///
+    /// A second reply.
+    pub fn json_bytes(&mut self, json: &[u8]) -> Result<(), ReplyError> {
+        self.json_with(|out| out.append(json))
+    }
+
     /// Replies with bytes (`content-encoding` is `binary`).
     ///
     /// # Errors

@@ -213,8 +213,7 @@ impl<T> Selector<T> {
 
     /// Stops watching and gives socket and data back; `None` where the key is gone.
     ///
-    /// The caller may go on using the socket, so the poller is told at once. To close it, use
-    /// [`close`](Self::close), which saves the call where closing is enough.
+    /// The caller may go on using the socket. To close it, use [`close`](Self::close).
     pub fn unregister(&mut self, key: Key) -> Option<(Descriptor, T)> {
         let entry = self.entries.remove(key)?;
         if !entry.interest.is_empty() {
@@ -225,6 +224,10 @@ impl<T> Selector<T> {
     }
 
     /// Closes the socket and gives the data back; `None` where the key is gone.
+    ///
+    /// The socket leaves the poller first: a duplicate of it that lives on, after `try_clone` or in
+    /// a forked process, makes no events here. On epoll that is one more system call, unless the
+    /// socket is parked.
     pub fn close(&mut self, key: Key) -> Option<T> {
         let entry = self.entries.remove(key)?;
         if !entry.interest.is_empty() {
@@ -319,6 +322,41 @@ impl<T> Selector<T> {
         self.entries.get_mut(key).map(|entry| (entry.source.as_fd(), &mut entry.data))
     }
 
+    /// Two sockets at once and the data beside them, as a proxy needs them to move bytes from one to
+    /// the other; `None` where one is gone, or both are the same.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use myriapod::sys::{recv_append, send};
+    /// use myriapod::{Interest, Selector};
+    ///
+    /// let (client, ours) = UnixStream::pair()?;
+    /// let (theirs, server) = UnixStream::pair()?;
+    /// let mut selector = Selector::new()?;
+    /// let from = selector.register(ours, Interest::READABLE, Vec::with_capacity(1024))?;
+    /// let to = selector.register(theirs, Interest::NONE, Vec::new())?;
+    ///
+    /// send(&client, b"hello")?;
+    /// let [(socket, buffer), (other, _)] =
+    ///     selector.two_entries_mut(from, to).expect("both are registered");
+    /// recv_append(&socket, buffer)?;
+    /// let sent = send(&other, buffer)?;
+    /// buffer.drain(..sent);
+    /// # let mut got = Vec::with_capacity(16);
+    /// # recv_append(&server, &mut got)?;
+    /// # assert_eq!(got, b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn two_entries_mut(
+        &mut self,
+        first: Key,
+        second: Key,
+    ) -> Option<[(BorrowedFd<'_>, &mut T); 2]> {
+        let both = self.entries.get_two_mut(first, second)?;
+        Some(both.map(|entry| (entry.source.as_fd(), &mut entry.data)))
+    }
+
     /// Whatever is registered at a place in the slab, for lists that run through the entries.
     #[must_use]
     #[inline]
@@ -369,9 +407,48 @@ impl<T> Selector<T> {
 
     /// The descriptor that is readable while events wait, for use inside another loop; `poll` and
     /// `select` have none.
+    ///
+    /// It borrows the selector. Where the other loop wants to own what it watches, give it a
+    /// [`descriptor`](Self::descriptor).
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.poller.as_fd()
+    }
+
+    /// A descriptor of its own that is readable while events wait, for tokio's `AsyncFd`, mio's
+    /// `SourceFd` and others that take `AsFd` or `AsRawFd`: the selector stays free to be changed.
+    ///
+    /// Once it is readable, [`select`](Self::select) with a timeout of zero has the events. It is
+    /// level-triggered as they are: where the other loop is told of changes only, as with
+    /// `AsyncFd`, it may clear its readiness only after a `select` that returned 0.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use std::os::fd::OwnedFd;
+    /// use std::os::unix::net::UnixStream;
+    /// use std::time::Duration;
+    /// use myriapod::sys::send;
+    /// use myriapod::{Interest, Selector};
+    ///
+    /// let mut inner = Selector::new()?;
+    /// let mut outer = Selector::new()?;
+    /// let watched: OwnedFd = inner.descriptor()?;
+    /// outer.register(watched, Interest::READABLE, "the inner selector")?;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// inner.register(theirs, Interest::READABLE, "a socket")?;
+    /// send(&ours, b"hello")?;
+    /// assert_eq!(outer.select(Some(Duration::from_secs(5)))?, 1);
+    /// assert_eq!(inner.select(Some(Duration::ZERO))?, 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] from `poll` and `select`, which have no descriptor; `EMFILE`.
+    pub fn descriptor(&self) -> Result<Descriptor> {
+        self.poller.descriptor()
     }
 }
 
@@ -386,210 +463,4 @@ impl<T> fmt::Debug for Selector<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-
-    const NOW: Option<Duration> = Some(Duration::ZERO);
-
-    fn on_every_backend(question: impl Fn(Selector<&'static str>)) {
-        for backend in Backend::available() {
-            question(Selector::with_backend(*backend).unwrap());
-        }
-    }
-
-    fn pair() -> (UnixStream, UnixStream) {
-        UnixStream::pair().unwrap()
-    }
-
-    /// All that is ready at this moment.
-    fn ready<T>(selector: &mut Selector<T>) -> Vec<Ready> {
-        selector.select(NOW).unwrap();
-        std::iter::from_fn(|| selector.next_ready()).collect()
-    }
-
-    #[test]
-    fn does_a_registered_socket_tell_what_it_is_ready_for() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            let key = selector.register(theirs, Interest::READABLE, "data").unwrap();
-            assert_eq!(ready(&mut selector), []);
-            ours.write_all(b"x").unwrap();
-            for _ in 0..2 {
-                let [ready] = ready(&mut selector)[..] else { panic!("one event") };
-                assert_eq!((ready.key, ready.readiness), (key, Interest::READABLE));
-            }
-            selector.modify(key, Interest::READABLE | Interest::WRITABLE).unwrap();
-            let [both] = ready(&mut selector)[..] else { panic!("one event") };
-            assert!(both.is_readable() && both.is_writable());
-            selector.modify(key, Interest::WRITABLE).unwrap();
-            let [ready] = ready(&mut selector)[..] else { panic!("one event") };
-            assert_eq!(ready.readiness, Interest::WRITABLE);
-            assert_eq!(selector.interest(key), Some(Interest::WRITABLE));
-        });
-    }
-
-    #[test]
-    fn is_a_parked_socket_silent_even_when_its_peer_hangs_up() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            let key = selector.register(theirs, Interest::READABLE, "data").unwrap();
-            selector.modify(key, Interest::NONE).unwrap();
-            ours.write_all(b"x").unwrap();
-            drop(ours);
-            assert_eq!(ready(&mut selector), []);
-            assert_eq!(selector.get(key), Some(&"data"));
-            // What came meanwhile is told once it is watched again.
-            selector.modify(key, Interest::READABLE).unwrap();
-            assert!(ready(&mut selector)[0].is_readable());
-            selector.modify(key, Interest::NONE).unwrap();
-            assert_eq!(selector.close(key), Some("data"));
-        });
-    }
-
-    #[test]
-    fn can_a_socket_be_registered_parked() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            let key = selector.register(theirs, Interest::NONE, "data").unwrap();
-            ours.write_all(b"x").unwrap();
-            assert_eq!(ready(&mut selector), []);
-            selector.modify(key, Interest::READABLE).unwrap();
-            assert_eq!(ready(&mut selector).len(), 1);
-        });
-    }
-
-    #[test]
-    fn does_unregister_give_the_socket_back_unharmed() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            let key = selector.register(theirs, Interest::READABLE, "data").unwrap();
-            ours.write_all(b"x").unwrap();
-            let (socket, data) = selector.unregister(key).unwrap();
-            assert_eq!((data, selector.len()), ("data", 0));
-            assert_eq!(ready(&mut selector), []);
-            let mut byte = [0];
-            UnixStream::from(socket).read_exact(&mut byte).unwrap();
-            assert_eq!(&byte, b"x");
-            assert!(selector.unregister(key).is_none());
-        });
-    }
-
-    #[test]
-    fn does_close_close_the_socket() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            let key = selector.register(theirs, Interest::READABLE, "data").unwrap();
-            assert_eq!(selector.close(key), Some("data"));
-            assert_eq!(ours.read(&mut [0]).unwrap(), 0);
-            assert_eq!(selector.close(key), None);
-            assert_eq!(ready(&mut selector), []);
-        });
-    }
-
-    #[test]
-    fn is_an_event_for_a_socket_that_was_closed_since_counted_and_dropped() {
-        on_every_backend(|mut selector| {
-            let pairs: Vec<_> = (0..4).map(|_| pair()).collect();
-            let (mut ours, mut keys) = (Vec::new(), Vec::new());
-            for (mut one, other) in pairs {
-                one.write_all(b"x").unwrap();
-                ours.push(one);
-                keys.push(selector.register(other, Interest::READABLE, "old").unwrap());
-            }
-            assert_eq!(selector.select(NOW).unwrap(), 4);
-            let first = selector.next_ready().unwrap().key;
-            // Whoever handles the first closes all others, and a new one takes their place.
-            for key in keys.iter().filter(|key| **key != first) {
-                selector.close(*key);
-            }
-            let (_new_ours, new) = pair();
-            let reused = selector.register(new, Interest::READABLE, "new").unwrap();
-            assert!(keys.iter().any(|key| key.index() == reused.index() && *key != reused));
-            assert_eq!(selector.next_ready(), None);
-            assert_eq!(selector.stale_events(), 3);
-            assert_eq!(selector.get(reused), Some(&"new"));
-            let [still] = ready(&mut selector)[..] else { panic!("one event") };
-            assert_eq!(still.key, first);
-        });
-    }
-
-    #[test]
-    fn is_an_event_for_what_is_no_longer_watched_left_out() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            ours.write_all(b"x").unwrap();
-            let key = selector.register(theirs, Interest::READABLE, "data").unwrap();
-            assert_eq!(selector.select(NOW).unwrap(), 1);
-            selector.modify(key, Interest::NONE).unwrap();
-            assert_eq!(selector.next_ready(), None);
-            assert_eq!(selector.stale_events(), 0, "the socket is there");
-        });
-    }
-
-    #[test]
-    fn does_a_stale_key_do_nothing() {
-        on_every_backend(|mut selector| {
-            let (_ours, theirs) = pair();
-            let old = selector.register(theirs, Interest::READABLE, "old").unwrap();
-            selector.close(old);
-            let (mut ours, theirs) = pair();
-            let new = selector.register(theirs, Interest::READABLE, "new").unwrap();
-            assert_eq!(old.index(), new.index());
-            selector.modify(old, Interest::NONE).unwrap();
-            assert_eq!(selector.close(old), None);
-            assert!(selector.unregister(old).is_none());
-            assert!(selector.get(old).is_none() && selector.source(old).is_none());
-            ours.write_all(b"x").unwrap();
-            assert_eq!(ready(&mut selector)[0].key, new);
-        });
-    }
-
-    #[test]
-    fn are_all_told_where_more_are_ready_than_one_wait_takes() {
-        on_every_backend(|mut selector| {
-            selector.events = Events::with_capacity(8);
-            let mut ours = Vec::new();
-            for _ in 0..50 {
-                let (mut one, other) = pair();
-                one.write_all(b"x").unwrap();
-                ours.push(one);
-                selector.register(other, Interest::READABLE, "data").unwrap();
-            }
-            for _ in 0..7 {
-                for ready in ready(&mut selector) {
-                    assert_eq!(selector.close(ready.key), Some("data"), "each is told once");
-                }
-            }
-            assert!(selector.is_empty());
-        });
-    }
-
-    #[test]
-    fn does_the_waker_end_a_wait_and_be_no_event() {
-        on_every_backend(|mut selector| {
-            let waker = selector.waker().unwrap();
-            waker.wake().unwrap();
-            selector.select(None).unwrap();
-            assert!(!selector.take_woken(), "not before it is seen");
-            assert_eq!(selector.next_ready(), None);
-            assert!(selector.take_woken());
-            assert!(!selector.take_woken());
-            waker.reset();
-            assert_eq!(ready(&mut selector), []);
-            assert!(!selector.take_woken());
-        });
-    }
-
-    #[test]
-    fn does_dropping_the_selector_close_its_sockets() {
-        on_every_backend(|mut selector| {
-            let (mut ours, theirs) = pair();
-            selector.register(theirs, Interest::READABLE, "data").unwrap();
-            drop(selector);
-            assert_eq!(ours.read(&mut [0]).unwrap(), 0);
-        });
-    }
-}
+mod tests;

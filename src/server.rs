@@ -195,18 +195,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Builds a server of JSON-header messages that are answered by a closure.
-    ///
-    /// # Errors
-    ///
-    /// As [`build`](Self::build).
-    pub fn answer<C>(self, answer: C) -> Result<Server<C>, Error>
-    where
-        C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult,
-    {
-        self.build(answer)
-    }
-
     /// Builds a server of JSON-header messages.
     ///
     /// # Errors

@@ -208,6 +208,37 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Two entries at once, to be changed; `None` where one is gone, or both are the same.
+    ///
+    /// ```
+    /// use myriapod::slab::Slab;
+    ///
+    /// let mut slab = Slab::new();
+    /// let (left, right) = (slab.insert(1).unwrap(), slab.insert(2).unwrap());
+    /// let [a, b] = slab.get_two_mut(left, right).unwrap();
+    /// std::mem::swap(a, b);
+    /// assert_eq!((slab.get(left), slab.get(right)), (Some(&2), Some(&1)));
+    /// assert_eq!(slab.get_two_mut(left, left), None);
+    /// ```
+    #[must_use]
+    pub fn get_two_mut(&mut self, first: Key, second: Key) -> Option<[&mut T; 2]> {
+        let segments = [segment(first.index), segment(second.index)];
+        let places = [offset(first.index), offset(second.index)];
+        let [one, other] = if segments[0] == segments[1] {
+            self.segments.get_mut(segments[0])?.get_disjoint_mut(places).ok()?
+        } else {
+            let [one, other] = self.segments.get_disjoint_mut(segments).ok()?;
+            [one.get_mut(places[0])?, other.get_mut(places[1])?]
+        };
+        if (one.generation, other.generation) != (first.generation, second.generation) {
+            return None;
+        }
+        match [&mut one.slot, &mut other.slot] {
+            [Slot::Occupied(one), Slot::Occupied(other)] => Some([one, other]),
+            _ => None,
+        }
+    }
+
     /// Whatever entry is at `index` now. For owners of an index that keep it in step themselves.
     #[must_use]
     #[inline]
@@ -295,6 +326,25 @@ mod tests {
         assert_eq!(slab.get_mut(old), None);
         assert_eq!(slab.remove(old), None);
         assert_eq!(slab.get(new), Some(&2));
+    }
+
+    #[test]
+    fn are_two_entries_found_at_once_wherever_they_are() {
+        let mut slab = Slab::new();
+        let keys: Vec<_> = (0..3 * SEGMENT).map(|value| slab.insert(value).unwrap()).collect();
+        let gone = keys[5];
+        slab.remove(gone);
+        let beyond = Key { index: 1_000_000, generation: 0 };
+        let again = slab.insert(5).unwrap();
+        for (first, second) in [(0, 1), (1, 0), (7, SEGMENT + 7), (2 * SEGMENT, SEGMENT - 1)] {
+            let found = slab.get_two_mut(keys[first], keys[second]);
+            assert_eq!(found.map(|[one, other]| (*one, *other)), Some((first, second)));
+        }
+        for (first, second) in
+            [(keys[9], keys[9]), (gone, keys[1]), (keys[1], gone), (gone, again), (beyond, keys[1])]
+        {
+            assert_eq!(slab.get_two_mut(first, second), None, "{first:?} {second:?}");
+        }
     }
 
     #[test]

@@ -64,7 +64,10 @@ fn is_the_operating_system_only_in_sys() {
         "RandomState",
     ];
     assert!(!sources("src").is_empty());
-    assert_eq!(offenders("src", &forbidden), Vec::<String>::new());
+    let mut found = offenders("src", &forbidden);
+    // Tests that have a file to themselves are as those at the end of one.
+    found.retain(|found| !found.contains("/tests.rs:"));
+    assert_eq!(found, Vec::<String>::new());
 }
 
 #[test]

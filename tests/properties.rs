@@ -6,12 +6,14 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use myriapod::slab::{Key, Slab};
+use myriapod::sys::UnixAddr;
 use myriapod::timer::{Tick, TimerEntries, TimerLinks, Wheel, until};
-use myriapod::{Backend, Interest, Selector};
+use myriapod::{Backend, Interest, Selector, SocketAddr};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -19,6 +21,34 @@ use crate::common::on_every_backend;
 
 on_every_backend! {
     does_a_selector_agree_with_a_model,
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        any::<SocketAddrV4>().prop_map(SocketAddr::from),
+        // The text has no flow label.
+        any::<SocketAddrV6>()
+            .prop_map(|v6| { SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into() }),
+        "[^@\0][^\0]{0,30}".prop_map(|path| UnixAddr::Path(path.into()).into()),
+        vec(any::<u8>(), 0..30).prop_map(|name| UnixAddr::Abstract(name).into()),
+        Just(UnixAddr::Unnamed.into()),
+    ]
+}
+
+proptest! {
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn does_every_address_read_back_from_its_text(address in address()) {
+        prop_assert_eq!(address.to_string().parse(), Ok(address));
+    }
+
+    #[test]
+    fn is_any_text_an_address_or_refused(text in "(unix:|\\[|[0-9.]{0,9}:)?.{0,12}(\\]|%7\\])?(:[0-9]{0,6})?") {
+        // No name server is asked, and what is read shows itself in a form that reads the same.
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            prop_assert_eq!(address.to_string().parse(), Ok(address));
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -215,10 +245,10 @@ impl Modelled {
     fn ready(&self) -> Interest {
         let mut ready = Interest::NONE;
         if self.interest.is_readable() && (self.unread > 0 || self.theirs.is_none()) {
-            ready = ready | Interest::READABLE;
+            ready |= Interest::READABLE;
         }
         if self.interest.is_writable() {
-            ready = ready | Interest::WRITABLE;
+            ready |= Interest::WRITABLE;
         }
         ready
     }

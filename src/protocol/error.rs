@@ -110,6 +110,8 @@ impl fmt::Display for Fault {
     }
 }
 
+impl std::error::Error for Fault {}
+
 /// A fault in the bytes of a peer, and where it is.
 ///
 /// The text is one plain sentence that may be sent to the peer; what it quotes
@@ -222,7 +224,12 @@ fn write_short(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
 }
 
-impl std::error::Error for ProtocolError {}
+impl std::error::Error for ProtocolError {
+    /// The [`Fault`], so that it is found also where a box of somebody else hides this error.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.kind)
+    }
+}
 
 /// Why a message, a header or a value cannot be written. Nothing of it is left
 /// in the buffer then.

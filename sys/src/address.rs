@@ -1,8 +1,11 @@
 //! [`SocketAddr`]: where a socket is, in every family we know.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::{Error, Result};
 
 /// The address of a socket: IPv4, IPv6 or Unix.
 ///
@@ -13,6 +16,7 @@ use std::path::PathBuf;
 /// assert_eq!(address.to_string(), "127.0.0.1:65432");
 /// assert_eq!(address.port(), Some(65432));
 /// assert!(address.is_loopback() && !address.is_unix());
+/// assert_eq!("127.0.0.1:65432".parse(), Ok(address));
 /// ```
 ///
 /// Ordered by family, then as the standard library orders the addresses.
@@ -36,6 +40,9 @@ pub enum UnixAddr {
     /// A name that is no file, without its leading zero byte (Linux only). At most 107 bytes.
     Abstract(Vec<u8>),
 }
+
+/// Whether there are addresses that begin with `@` and are no files.
+const ABSTRACT_NAMES: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 impl SocketAddr {
     /// The port, where the family has ports.
@@ -87,7 +94,8 @@ impl SocketAddr {
 }
 
 /// `127.0.0.1:65432`, `[::1]:65432`, `unix:/tmp/x`, `unix:@name`, and `unix:` for an unnamed socket.
-/// Bytes of an abstract name that are not printable ASCII are escaped.
+/// Bytes of an abstract name that are not printable ASCII are escaped. A path that begins with `@` is
+/// written `unix:./@name`, where there are abstract names.
 impl fmt::Display for SocketAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,10 +110,147 @@ impl fmt::Display for UnixAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unnamed => f.write_str("unix:"),
+            Self::Path(path)
+                if ABSTRACT_NAMES && path.as_os_str().as_encoded_bytes().starts_with(b"@") =>
+            {
+                write!(f, "unix:./{}", path.display())
+            }
             Self::Path(path) => write!(f, "unix:{}", path.display()),
             Self::Abstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
         }
     }
+}
+
+/// Reads what `Display` writes: `127.0.0.1:65432`, `[::1]:65432`, `[fe80::1%2]:65432`, also with the
+/// name of an interface behind `%`, `unix:/tmp/x`, `unix:@name` and `unix:`.
+///
+/// Nobody is asked for a name: that is [`resolve`](crate::resolve). What `Display` does not say does
+/// not come back: the flow label of IPv6, and bytes of a path that are not UTF-8.
+///
+/// ```
+/// use myriapod_sys::{Error, SocketAddr};
+///
+/// let address: SocketAddr = "[fe80::1%2]:80".parse()?;
+/// assert_eq!((address.port(), address.to_string().as_str()), (Some(80), "[fe80::1%2]:80"));
+/// assert!("unix:@abstract".parse::<SocketAddr>()?.is_unix());
+///
+/// let refused = "localhost:80".parse::<SocketAddr>();
+/// assert!(matches!(refused, Err(Error::InvalidAddress { reason, .. }) if reason.contains("name")));
+/// # Ok::<(), Error>(())
+/// ```
+impl FromStr for SocketAddr {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`Error::InvalidAddress`], which says what is wrong. Whether the kernel has room for a Unix
+    /// path is asked when it is used.
+    fn from_str(text: &str) -> Result<Self> {
+        let address = match text.strip_prefix("unix:") {
+            Some(name) => unix(name).map(Self::Unix),
+            None if text.starts_with('[') => v6(text).map(Self::V6),
+            None => v4(text).map(Self::V4),
+        };
+        address.map_err(|reason| Error::InvalidAddress { given: text.into(), reason })
+    }
+}
+
+/// As [`SocketAddr`], of which it takes `unix:` alone.
+impl FromStr for UnixAddr {
+    type Err = Error;
+
+    /// # Errors
+    ///
+    /// [`Error::InvalidAddress`], which says what is wrong.
+    fn from_str(text: &str) -> Result<Self> {
+        let name = text.strip_prefix("unix:").ok_or("a Unix address begins with unix:");
+        let address = name.and_then(unix);
+        address.map_err(|reason| Error::InvalidAddress { given: text.into(), reason })
+    }
+}
+
+fn v4(text: &str) -> Result<SocketAddrV4, &'static str> {
+    let (ip, number) = text.rsplit_once(':').ok_or("no port: ADDRESS:PORT is wanted")?;
+    if let Ok(ip) = ip.parse::<Ipv4Addr>() {
+        return Ok(SocketAddrV4::new(ip, port(number)?));
+    }
+    Err(if text.parse::<Ipv6Addr>().is_ok() || ip.contains(':') {
+        "an IPv6 address stands in brackets before its port, as in [::1]:80"
+    } else {
+        "no numeric IPv4 address before the port, and names are not looked up here"
+    })
+}
+
+fn v6(text: &str) -> Result<SocketAddrV6, &'static str> {
+    let (host, number) = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.rsplit_once("]:"))
+        .ok_or("no port: [ADDRESS]:PORT is wanted")?;
+    let (ip, scope) = match host.split_once('%') {
+        Some((ip, scope)) => (ip, Some(scope)),
+        None => (host, None),
+    };
+    let ip: Ipv6Addr = ip.parse().map_err(|_| "no IPv6 address in the brackets")?;
+    let port = port(number)?;
+    let scope = match scope {
+        None => 0,
+        Some(scope) => match decimal(scope) {
+            Some(number) => number,
+            // It is numeric but for the interface, so that no name server is asked.
+            None => match crate::resolve(host, port).as_deref() {
+                Ok([SocketAddr::V6(v6)]) => v6.scope_id(),
+                _ => return Err("no network interface has the name behind %"),
+            },
+        },
+    };
+    Ok(SocketAddrV6::new(ip, port, 0, scope))
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    decimal(text).ok_or("no port between 0 and 65535 behind the last colon")
+}
+
+/// A number of digits alone: `parse` takes a plus sign too.
+fn decimal<N: FromStr>(text: &str) -> Option<N> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain { text.parse().ok() } else { None }
+}
+
+fn unix(name: &str) -> Result<UnixAddr, &'static str> {
+    match name.strip_prefix('@') {
+        _ if name.is_empty() => Ok(UnixAddr::Unnamed),
+        Some(name) if ABSTRACT_NAMES => unescape(name).map(UnixAddr::Abstract),
+        _ if name.contains('\0') => Err("a path cannot hold a zero byte"),
+        _ => Ok(UnixAddr::Path(PathBuf::from(name))),
+    }
+}
+
+/// The bytes that `escape_ascii` has written as `text`. What is not ASCII stands for itself.
+fn unescape(text: &str) -> Result<Vec<u8>, &'static str> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'\\' => match rest.next() {
+                Some(b't') => b'\t',
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(same @ (b'\\' | b'\'' | b'"')) => same,
+                Some(b'x') => hex(rest.next(), rest.next())?,
+                _ => return Err(BAD_ESCAPE),
+            },
+            other => other,
+        });
+    }
+    Ok(bytes)
+}
+
+const BAD_ESCAPE: &str = r"a backslash is written \\ there, any byte \x00 to \xff";
+
+fn hex(high: Option<u8>, low: Option<u8>) -> Result<u8, &'static str> {
+    let digit = |digit: Option<u8>| char::from(digit?).to_digit(16);
+    let (high, low) = (digit(high).ok_or(BAD_ESCAPE)?, digit(low).ok_or(BAD_ESCAPE)?);
+    u8::try_from(16 * high + low).map_err(|_| BAD_ESCAPE)
 }
 
 impl From<std::net::SocketAddr> for SocketAddr {

@@ -1,6 +1,6 @@
 //! [`Error`]: which call failed, why, and on what.
 
-use std::fmt;
+use std::{fmt, io};
 
 use crate::Errno;
 
@@ -70,6 +70,29 @@ impl Error {
         }
     }
 
+    /// The kind that the standard library has for it: that of the error number, where a system call
+    /// failed.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use myriapod_sys::{Errno, Error};
+    ///
+    /// let error = Error::call("connect", Errno::ECONNREFUSED, "127.0.0.1:65432");
+    /// assert_eq!(error.io_kind(), ErrorKind::ConnectionRefused);
+    /// ```
+    #[must_use]
+    pub fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Call { errno, .. } => io::Error::from_raw_os_error(errno.raw()).kind(),
+            Self::Unsupported { .. } | Self::DescriptorTooLarge { .. } => {
+                io::ErrorKind::Unsupported
+            }
+            Self::DescriptorOwned { .. } | Self::SignalsInstalled => io::ErrorKind::ResourceBusy,
+            Self::Resolve { .. } => io::ErrorKind::NotFound,
+            Self::InvalidAddress { .. } => io::ErrorKind::InvalidInput,
+        }
+    }
+
     /// What to do about it, where that is known of the number and the call: [`Explanation`] speaks
     /// of sockets, and a file or a process that is refused wants something else.
     ///
@@ -126,6 +149,24 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Of the kind that [`io_kind`](Error::io_kind) says, with the whole error inside.
+///
+/// ```
+/// use std::io;
+/// use myriapod_sys::{Errno, Error};
+///
+/// let error = io::Error::from(Error::call("bind", Errno::EADDRINUSE, "127.0.0.1:65432"));
+/// assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+/// assert_eq!(error.to_string(), "bind 127.0.0.1:65432: EADDRINUSE (Address already in use)");
+/// let inside = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
+/// assert_eq!(inside.and_then(Error::errno), Some(Errno::EADDRINUSE));
+/// ```
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.io_kind(), error)
+    }
+}
+
 /// A result whose error names the call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -159,6 +200,18 @@ mod tests {
                 "{call} {errno}: {advice:?}"
             );
         }
+    }
+
+    #[test]
+    fn does_every_errno_keep_its_kind_on_the_way_to_std() {
+        for explanation in Errno::explanations() {
+            let errno = explanation.errno;
+            let error = io::Error::from(Error::call("recv", errno, ""));
+            assert_eq!(error.kind(), io::Error::from_raw_os_error(errno.raw()).kind());
+            let inside = error.into_inner().unwrap().downcast::<Error>().unwrap();
+            assert_eq!(*inside, Error::call("recv", errno, ""));
+        }
+        assert_eq!(io::Error::from(Error::SignalsInstalled).kind(), io::ErrorKind::ResourceBusy);
     }
 
     #[test]

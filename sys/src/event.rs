@@ -1,7 +1,7 @@
 //! What is watched for, and what comes back: the same words for every backend.
 
 use std::fmt;
-use std::ops::{BitAnd, BitOr};
+use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign};
 
 use crate::{Error, Result};
 
@@ -14,8 +14,10 @@ pub struct Token(pub u64);
 /// ```
 /// use myriapod_sys::Interest;
 ///
-/// let both = Interest::READABLE | Interest::WRITABLE;
-/// assert!(both.is_readable() && both.is_writable());
+/// let mut interest = Interest::READABLE;
+/// interest |= Interest::WRITABLE;
+/// assert!(interest.is_readable() && interest.contains(Interest::WRITABLE));
+/// assert_eq!(interest.without(Interest::READABLE), Interest::WRITABLE);
 /// assert!(Interest::NONE.is_empty());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -41,6 +43,12 @@ impl Interest {
     #[must_use]
     pub const fn is_readable(self) -> bool {
         self.0 & Self::READABLE.0 != 0
+    }
+
+    /// Whether all of `other` is asked for. Nothing is always.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// What is here and not in `other`.
@@ -69,6 +77,18 @@ impl BitAnd for Interest {
 
     fn bitand(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+}
+
+impl BitOrAssign for Interest {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
+impl BitAndAssign for Interest {
+    fn bitand_assign(&mut self, other: Self) {
+        *self = *self & other;
     }
 }
 
@@ -137,6 +157,12 @@ impl BitOr for Mode {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Mode {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
     }
 }
 

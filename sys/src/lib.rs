@@ -17,8 +17,10 @@
 //! - **`delete(fd)`** stops watching. A descriptor that is not watched is
 //!   `ENOENT`.
 //! - **`forget(fd)`** must come before a watched descriptor is closed, and cannot
-//!   fail. It costs nothing where the kernel forgets by itself (epoll, kqueue);
-//!   elsewhere the number's next owner would be watched.
+//!   fail. Without it, poll and select would watch the number's next owner; and
+//!   epoll would go on to report the socket while a duplicate of it is open
+//!   anywhere, after `try_clone` or in a forked process. It costs a system call
+//!   on epoll, and none on kqueue, which forgets with the close.
 //! - **`wait(events, timeout)`** appends at most `events`' free capacity of
 //!   events, at least one descriptor's, and returns how many. `None` waits for
 //!   ever, a zero timeout does not block, and any other timeout is rounded *up*

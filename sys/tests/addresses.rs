@@ -29,6 +29,67 @@ fn does_each_family_read_as_people_write_it() {
 }
 
 #[test]
+fn does_an_address_read_back_what_it_shows() {
+    for shown in [
+        "127.0.0.1:0",
+        "[::1]:65535",
+        "[::ffff:192.0.2.1]:80",
+        "[fe80::1%7]:80",
+        "unix:/tmp/x",
+        "unix:",
+    ] {
+        assert_eq!(shown.parse::<SocketAddr>().unwrap().to_string(), shown);
+    }
+    assert_eq!("unix:x y".parse(), Ok(UnixAddr::Path("x y".into())));
+    let name = if cfg!(target_os = "linux") { "lo" } else { "lo0" };
+    if let Ok(index) = nix::net::if_::if_nametoindex(name) {
+        let address = format!("[fe80::1%{name}]:80").parse::<SocketAddr>().unwrap();
+        assert_eq!(address.to_string(), format!("[fe80::1%{index}]:80"));
+    }
+}
+
+#[test]
+fn does_text_that_is_no_address_say_why() {
+    for (text, reason) in [
+        ("", "no port: ADDRESS:PORT is wanted"),
+        ("127.0.0.1", "no port: ADDRESS:PORT is wanted"),
+        ("127.0.0.1:", "no port between 0 and 65535 behind the last colon"),
+        ("127.0.0.1:+80", "no port between 0 and 65535 behind the last colon"),
+        ("127.0.0.1:65536", "no port between 0 and 65535 behind the last colon"),
+        (
+            "localhost:80",
+            "no numeric IPv4 address before the port, and names are not looked up here",
+        ),
+        ("::1", "an IPv6 address stands in brackets before its port, as in [::1]:80"),
+        ("::1:80", "an IPv6 address stands in brackets before its port, as in [::1]:80"),
+        ("[::1]", "no port: [ADDRESS]:PORT is wanted"),
+        ("[127.0.0.1]:80", "no IPv6 address in the brackets"),
+        ("[fe80::1%nosuchif]:80", "no network interface has the name behind %"),
+        ("[::1%]:80", "no network interface has the name behind %"),
+        ("unix:/a\0b", "a path cannot hold a zero byte"),
+    ] {
+        let given = text.into();
+        assert_eq!(text.parse::<SocketAddr>(), Err(Error::InvalidAddress { given, reason }));
+    }
+    assert!("/tmp/x".parse::<UnixAddr>().is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn does_any_byte_of_an_abstract_name_read_back() {
+    let name = UnixAddr::Abstract((0..=u8::MAX).collect());
+    assert_eq!(name.to_string().parse(), Ok(name));
+    for broken in [r"unix:@\", r"unix:@\x1", r"unix:@\xg0", r"unix:@\q", r"unix:@\x+1"] {
+        let refused = broken.parse::<SocketAddr>().unwrap_err();
+        assert!(refused.to_string().contains("backslash"), "{refused}");
+    }
+    // A file whose name begins with @ is reached, and not taken for an abstract name.
+    let file = UnixAddr::Path("@x".into()).to_string();
+    assert_eq!(file, "unix:./@x");
+    assert_eq!(file.parse(), Ok(UnixAddr::Path("./@x".into())));
+}
+
+#[test]
 fn does_an_address_know_its_parts() {
     let v4 = one("192.0.2.1", 80);
     assert_eq!((v4.port(), v4.ip()), (Some(80), Some("192.0.2.1".parse().unwrap())));

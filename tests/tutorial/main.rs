@@ -13,4 +13,5 @@ mod lessons;
 mod many_clients;
 mod misbehaviour;
 mod pairs;
+mod proxy;
 mod usage;

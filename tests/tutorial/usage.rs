@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::programs::{Running, example};
 
-const USAGES: [(&str, &str); 19] = [
+const USAGES: [(&str, &str); 20] = [
     ("app_client", "<host> <port> <action> <value>"),
     ("app_server", "<host> <port>"),
     ("backpressure_client", "<host> <port> <action> <value>"),
@@ -22,6 +22,7 @@ const USAGES: [(&str, &str); 19] = [
     ("multiconn_client", "<host> <port> <num_connections>"),
     ("multiconn_server", "<host> <port>"),
     ("padded_on_engine", "[HOST] [PORT] [padded|json|raw]"),
+    ("tcp_proxy", "HOST PORT TO_HOST TO_PORT"),
     ("threaded_client", "[HOST] [PORT]"),
     ("threaded_server", "[HOST] [PORT]"),
     ("timeouts", ""),

@@ -83,6 +83,15 @@ impl Poller {
         Some(self.descriptor.as_fd())
     }
 
+    /// Nothing has a duplicate here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    pub fn descriptor(&self) -> Result<Descriptor> {
+        Err(Error::Unsupported { what: "descriptor to be watched by", by: "a simulated poller" })
+    }
+
     /// Starts watching `fd`.
     ///
     /// # Errors
@@ -158,7 +167,7 @@ impl Poller {
         result.map_err(|errno| failed("poller delete", errno, fd))
     }
 
-    /// The kernel forgets by itself what is closed.
+    /// Nothing has a duplicate here, so the close that follows is enough.
     pub fn forget(&mut self, _: BorrowedFd<'_>) {}
 
     /// Waits as the contract says.

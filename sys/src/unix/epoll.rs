@@ -87,11 +87,13 @@ impl Epoll {
         self.apply("epoll_ctl delete", libc::EPOLL_CTL_DEL, fd, &mut unused)
     }
 
-    /// Announces that `fd` is about to be closed: nothing to do, the kernel forgets it.
-    ///
-    /// Unless a duplicate of it lives on, here or in a forked process: then it must be
-    /// [deleted](Self::delete), or its events go on.
-    pub fn forget(&mut self, _fd: BorrowedFd<'_>) {}
+    /// Stops watching `fd`, which is about to be closed. The kernel forgets it by itself only with
+    /// the last of its duplicates, and one may live on, here or in a forked process: its events
+    /// would go on, and nobody could end them.
+    pub fn forget(&mut self, fd: BorrowedFd<'_>) {
+        // It fails where it is not watched, and then there is nothing to stop.
+        let _ = self.delete(fd);
+    }
 
     /// `int epoll_pwait2(int epfd, struct epoll_event *events, int maxevents, const struct timespec
     /// *timeout, const sigset_t *sigmask)`, or `epoll_wait` where the kernel does not have it.

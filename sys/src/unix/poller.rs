@@ -10,7 +10,8 @@ use super::kqueue::Kqueue;
 use super::poll::Poll;
 use super::portable::Portable;
 use super::select::Select;
-use crate::{Backend, Events, Interest, Mode, Result, Token};
+use super::table::failed;
+use crate::{Backend, Descriptor, Errno, Error, Events, Interest, Mode, Result, Token};
 
 /// A poller over any backend that the system has. See the
 /// [contract](crate#the-backend-contract).
@@ -107,6 +108,20 @@ impl Poller {
             Inner::Poll(_) | Inner::Select(_) => None,
             Inner::Portable(portable) => Some(portable.as_fd()),
         }
+    }
+
+    /// A duplicate of [`as_fd`](Self::as_fd), for those who want to own what they watch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`](crate::Error::Unsupported) from poll and select, `EMFILE`.
+    pub fn descriptor(&self) -> Result<Descriptor> {
+        let (what, by) = ("descriptor to be watched by", self.backend().name());
+        let fd = self.as_fd().ok_or(Error::Unsupported { what, by })?;
+        fd.try_clone_to_owned().map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            failed("fcntl F_DUPFD_CLOEXEC", errno, fd)
+        })
     }
 
     /// Starts watching `fd`, whose events will carry `token`.

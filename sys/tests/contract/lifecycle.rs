@@ -96,10 +96,6 @@ pub(crate) fn does_forget_before_a_close_leave_nothing_stale(backend: Backend) {
 }
 
 pub(crate) fn does_forget_alone_stop_events(backend: Backend) {
-    if backend == Backend::Epoll {
-        // There it costs nothing, because the close that must follow does it.
-        return;
-    }
     let mut fixture = Fixture::new(backend);
     let (ours, mut theirs) = pair();
     fixture.add(&ours, 1, BOTH);
