@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use command::Stop;
 use myriapod::protocol::encode;
-use myriapod::sys::{self, AsFd, Errno, Error, Interest, Socket, poll::wait_one, take_error};
+use myriapod::sys::{self, AsFd, Errno, Interest, Socket, SystemError, poll::wait_one, take_error};
 use netstat::{Table, row};
 
 #[path = "support/command.rs"]
@@ -51,7 +51,7 @@ fn fill(host: &str, port: u16, action: &str, value: &str) -> Result<(), Stop> {
 
     let server = sys::resolve(host, port)?.swap_remove(0);
     let addr = format!("({}, {port})", python_repr::text(host));
-    let failed = |call, errno| Stop::from(Error::call(call, errno, &server));
+    let failed = |call, errno| Stop::from(SystemError::call(call, errno, &server));
     println!("starting connection to {addr}");
     let socket = Socket::connect_start(&server, None)?.into_socket();
     let writable = |timeout| {

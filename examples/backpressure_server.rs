@@ -52,7 +52,7 @@ fn serve(host: &str, port: u16) -> Result<(), Stop> {
     loop {
         // Nothing tells us that a queue has grown. So look now and then, or when somebody comes.
         let ready = wait_one(listener.as_fd(), Interest::READABLE, Some(GLANCE))
-            .map_err(|errno| sys::Error::call("poll", errno, &address))?;
+            .map_err(|errno| sys::SystemError::call("poll", errno, &address))?;
         if ready.is_some() && connections.len() < MAX_CONNECTIONS {
             if let Ok((connection, _)) = accept(&listener) {
                 connections.push(connection.into());

@@ -84,7 +84,7 @@ fn answer(message: &Message<'_>, reply: &mut Reply<'_>, jobs: &SyncSender<Job>) 
     jobs.try_send(job).map_err(|_| HandlerError::new("Busy", "too many jobs wait already"))
 }
 
-fn start_pool(threads: usize) -> Result<SyncSender<Job>, sys::Error> {
+fn start_pool(threads: usize) -> Result<SyncSender<Job>, sys::SystemError> {
     let (jobs, waiting) = sync_channel(MAX_WAITING);
     let waiting = Arc::new(Mutex::new(waiting));
     for number in 1..=threads {

@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use command::{Stop, failed};
-use myriapod::sys::{self, AsFd, DatagramSocket, Error, Interest, SocketAddr, poll::wait_one};
+use myriapod::sys::{
+    self, AsFd, DatagramSocket, Interest, SocketAddr, SystemError, poll::wait_one,
+};
 
 #[path = "support/command.rs"]
 mod command;
@@ -55,7 +57,7 @@ fn lesson() -> Result<(), Stop> {
     let (client, network, server) = (bind()?, bind()?, bind()?);
     let (entrance, destination) = (network.local_address()?, server.local_address()?);
 
-    let send = |numbers: &[u8]| -> Result<(), Error> {
+    let send = |numbers: &[u8]| -> Result<(), SystemError> {
         println!("client: sends {}", list(numbers));
         numbers.iter().try_for_each(|&number| {
             client.send_to(&[number], &entrance).map_err(failed("sendto")).map(drop)
@@ -82,7 +84,7 @@ fn lesson() -> Result<(), Stop> {
 }
 
 /// At most `count` datagrams, and fewer where no more come: numbers, and who sent them.
-fn receive(socket: &DatagramSocket, count: usize) -> Result<Vec<(u8, SocketAddr)>, Error> {
+fn receive(socket: &DatagramSocket, count: usize) -> Result<Vec<(u8, SocketAddr)>, SystemError> {
     let mut received = Vec::new();
     while received.len() < count {
         let ready = wait_one(socket.as_fd(), Interest::READABLE, Some(PATIENCE));
@@ -102,7 +104,7 @@ fn carry(
     network: &DatagramSocket,
     server: &DatagramSocket,
     destination: &SocketAddr,
-) -> Result<(), Error> {
+) -> Result<(), SystemError> {
     for (number, sender) in way {
         network.send_to(&[*number], destination).map_err(failed("sendto"))?;
         for (echoed, from) in receive(server, 1)? {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use blocking::{connect, send_all};
 use command::Stop;
-use myriapod::sys::Error;
+use myriapod::sys::SystemError;
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -39,13 +39,14 @@ fn main() -> ExitCode {
 fn ask(host: &str, port: u16) -> Result<(), Stop> {
     let socket = connect(host, port)?;
     let peer = socket.peer_address()?;
-    send_all(&socket, GREETING).map_err(|errno| Error::call("send", errno, &peer))?;
+    send_all(&socket, GREETING).map_err(|errno| SystemError::call("send", errno, &peer))?;
 
     // `recv` returns what is there, were it one byte: go on until it is as much as was sent.
     let mut data = Vec::with_capacity(1024);
     while data.len() < GREETING.len() {
-        let count =
-            socket.recv_append(&mut data).map_err(|errno| Error::call("recv", errno, &peer))?;
+        let count = socket
+            .recv_append(&mut data)
+            .map_err(|errno| SystemError::call("recv", errno, &peer))?;
         if count == 0 {
             break;
         }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use blocking::{listen, send_all};
 use command::Stop;
-use myriapod::sys::{Error, Socket};
+use myriapod::sys::{Socket, SystemError};
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -44,7 +44,7 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
     }
     // Waits here until a client comes.
     let (descriptor, peer) =
-        listener.accept().map_err(|errno| Error::call("accept", errno, host))?;
+        listener.accept().map_err(|errno| SystemError::call("accept", errno, host))?;
     let conn = Socket::from(descriptor);
     conn.set_nonblocking(false)?;
     println!("Connected by {}", python_repr::address(&peer));
@@ -52,10 +52,12 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
     let mut buffer = [0; 1024];
     loop {
         // As much as is there, at most 1024 bytes; zero bytes are the end.
-        let count = conn.recv(&mut buffer).map_err(|errno| Error::call("recv", errno, &peer))?;
+        let count =
+            conn.recv(&mut buffer).map_err(|errno| SystemError::call("recv", errno, &peer))?;
         if count == 0 {
             return Ok(());
         }
-        send_all(&conn, &buffer[..count]).map_err(|errno| Error::call("send", errno, &peer))?;
+        send_all(&conn, &buffer[..count])
+            .map_err(|errno| SystemError::call("send", errno, &peer))?;
     }
 }

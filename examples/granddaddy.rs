@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use command::{Stop, failed};
 use myriapod::sys::{
-    self, DatagramSocket, Error, ListenOptions, Listener, Socket, SocketAddr, now,
+    self, DatagramSocket, ListenOptions, Listener, Socket, SocketAddr, SystemError, now,
 };
 use myriapod::{Backend, Interest, Selector};
 
@@ -75,7 +75,7 @@ struct EchoServer {
 }
 
 impl EchoServer {
-    fn new(backend: Backend) -> Result<Self, Error> {
+    fn new(backend: Backend) -> Result<Self, SystemError> {
         let listener = Listener::bind(&any_port(), &ListenOptions::default())?;
         let client = Socket::connect(&listener.local_address()?)?;
         listener.set_nonblocking(false)?;
@@ -86,7 +86,7 @@ impl EchoServer {
     }
 
     /// Watches sockets that nobody sends anything to.
-    fn watch_idle(&mut self, count: usize) -> Result<(), (usize, Error)> {
+    fn watch_idle(&mut self, count: usize) -> Result<(), (usize, SystemError)> {
         for made in 0..count {
             DatagramSocket::bind(&any_port())
                 .and_then(|idle| self.selector.register(idle, Interest::READABLE, ()))
@@ -96,7 +96,7 @@ impl EchoServer {
     }
 
     /// How long the wait takes when there is something to wake up for already.
-    fn median_wake_up(&mut self, count: usize) -> Result<Duration, Error> {
+    fn median_wake_up(&mut self, count: usize) -> Result<Duration, SystemError> {
         let mut times = Vec::with_capacity(count);
         let mut buffer = [0; 64];
         for _ in 0..count {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use command::Stop;
 use myriapod::sys::{
-    Error, Socket, SocketAddr, raise_descriptor_limit, recv, resolve, send, take_error,
+    Socket, SocketAddr, SystemError, raise_descriptor_limit, recv, resolve, send, take_error,
 };
 use myriapod::{Interest, Ready, Selector};
 
@@ -82,7 +82,7 @@ fn service_connection(
     ready: Ready,
     server: &SocketAddr,
 ) -> Result<(), Stop> {
-    let failed = |call, errno| Stop::from(Error::call(call, errno, server));
+    let failed = |call, errno| Stop::from(SystemError::call(call, errno, server));
     let Some((sock, data)) = selector.entry_mut(ready.key) else { return Ok(()) };
     if !data.is_connected {
         take_error(sock).map_err(|errno| failed("connect", errno))?;

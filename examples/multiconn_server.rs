@@ -15,7 +15,7 @@
 use std::process::ExitCode;
 
 use command::Stop;
-use myriapod::sys::{Errno, Error, ListenOptions, Listener, accept, recv, resolve, send};
+use myriapod::sys::{Errno, ListenOptions, Listener, SystemError, accept, recv, resolve, send};
 use myriapod::{Interest, Key, Ready, Selector};
 
 #[path = "support/command.rs"]
@@ -62,7 +62,10 @@ fn serve(host: &str, port: u16) -> Result<(), Stop> {
     }
 }
 
-fn accept_wrapper(selector: &mut Selector<Option<Data>>, listening: Key) -> Result<(), Error> {
+fn accept_wrapper(
+    selector: &mut Selector<Option<Data>>,
+    listening: Key,
+) -> Result<(), SystemError> {
     let Some(listener) = selector.source(listening) else { return Ok(()) };
     match accept(listener) {
         Ok((conn, addr)) => {
@@ -76,7 +79,7 @@ fn accept_wrapper(selector: &mut Selector<Option<Data>>, listening: Key) -> Resu
         Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
             eprintln!("accept: {errno}");
             if selector.len() == 1 {
-                return Err(Error::call("accept", errno, "the first connection"));
+                return Err(SystemError::call("accept", errno, "the first connection"));
             }
             selector.modify(listening, Interest::NONE)?;
         }
@@ -90,7 +93,7 @@ fn service_connection(
     selector: &mut Selector<Option<Data>>,
     ready: Ready,
     listening: Key,
-) -> Result<(), Error> {
+) -> Result<(), SystemError> {
     let Some((sock, Some(data))) = selector.entry_mut(ready.key) else { return Ok(()) };
     let mut failed = None;
     if ready.is_readable() {
@@ -99,7 +102,7 @@ fn service_connection(
             Ok(0) => data.ended = true,
             Ok(count) => data.outb.extend_from_slice(&recv_data[..count]),
             Err(errno) if errno.would_block() => {}
-            Err(errno) => failed = Some(Error::call("recv", errno, &data.addr)),
+            Err(errno) => failed = Some(SystemError::call("recv", errno, &data.addr)),
         }
     }
     if !data.outb.is_empty() && failed.is_none() {
@@ -110,7 +113,7 @@ fn service_connection(
                 data.outb.drain(..sent);
             }
             Err(errno) if errno.would_block() => {}
-            Err(errno) => failed = Some(Error::call("send", errno, &data.addr)),
+            Err(errno) => failed = Some(SystemError::call("send", errno, &data.addr)),
         }
     }
     if let Some(error) = &failed {

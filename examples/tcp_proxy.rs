@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use command::Stop;
 use myriapod::sys::{
-    self, Errno, Error, ListenOptions, Listener, Shutdown, Socket, accept, recv, send, shutdown,
+    self, Errno, ListenOptions, Listener, Shutdown, Socket, SystemError, accept, recv, send,
+    shutdown,
 };
 use myriapod::{Interest, Key, Ready, Selector, SocketAddr};
 
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
 }
 
 /// One line for each failure. Nobody may be there to read it.
-fn complain(error: &Error) {
+fn complain(error: &SystemError) {
     let _ = writeln!(std::io::stderr(), "{error}");
 }
 
@@ -132,13 +133,13 @@ impl Proxy {
         }
     }
 
-    fn accept(&mut self) -> Result<(), Error> {
+    fn accept(&mut self) -> Result<(), SystemError> {
         let Some(listener) = self.selector.source(self.listening) else { return Ok(()) };
         let (client, name) = match accept(listener) {
             Ok((client, address)) => (client, address.to_string()),
             // No descriptors left: whoever waits goes on waiting until a pair is closed.
             Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                let error = Error::call("accept", errno, "a client");
+                let error = SystemError::call("accept", errno, "a client");
                 if self.pairs == 0 {
                     return Err(error);
                 }
@@ -184,13 +185,13 @@ impl Proxy {
     }
 
     /// Does what a side is ready for. An error ends the pair.
-    fn serve(&mut self, ready: Ready) -> Result<(), Error> {
+    fn serve(&mut self, ready: Ready) -> Result<(), SystemError> {
         let here = ready.key;
         let Some((socket, Some(side))) = self.selector.entry_mut(here) else { return Ok(()) };
         let Some(there) = side.other else { return Ok(()) };
         if let Some(index) = side.connecting {
             if let Err(errno) = sys::take_error(socket) {
-                complain(&Error::call("connect", errno, &side.name));
+                complain(&SystemError::call("connect", errno, &side.name));
                 self.selector.close(here);
                 self.connect(there, index + 1);
                 return Ok(());
@@ -207,7 +208,7 @@ impl Proxy {
     }
 
     /// Receives once, and sends it on; what is not taken waits.
-    fn pass_on(&mut self, from: Key, to: Key) -> Result<(), Error> {
+    fn pass_on(&mut self, from: Key, to: Key) -> Result<(), SystemError> {
         let Some([(source, Some(from)), (target, Some(to))]) =
             self.selector.two_entries_mut(from, to)
         else {
@@ -223,7 +224,7 @@ impl Proxy {
                 let sent = match send(target, piece) {
                     Ok(sent) => sent,
                     Err(errno) if errno.would_block() => 0,
-                    Err(errno) => return Err(Error::call("send", errno, &to.name)),
+                    Err(errno) => return Err(SystemError::call("send", errno, &to.name)),
                 };
                 if sent < count {
                     to.unsent.extend_from_slice(&piece[sent..]);
@@ -231,13 +232,13 @@ impl Proxy {
                 }
             }
             Err(errno) if errno.would_block() => {}
-            Err(errno) => return Err(Error::call("recv", errno, &from.name)),
+            Err(errno) => return Err(SystemError::call("recv", errno, &from.name)),
         }
         Ok(())
     }
 
     /// Passes ends on, and watches both sides for what can be done next.
-    fn go_on(&mut self, here: Key, there: Key) -> Result<(), Error> {
+    fn go_on(&mut self, here: Key, there: Key) -> Result<(), SystemError> {
         let Some([(socket, Some(one)), (other_socket, Some(other))]) =
             self.selector.two_entries_mut(here, there)
         else {
@@ -281,7 +282,7 @@ impl Proxy {
             .filter(|(_, side)| stands_still(side))
             .map(|(key, side)| {
                 let call = if side.connecting.is_some() { "connect" } else { "send" };
-                (key, Error::call(call, Errno::ETIMEDOUT, &side.name))
+                (key, SystemError::call(call, Errno::ETIMEDOUT, &side.name))
             })
             .collect();
         for (key, error) in late {
@@ -298,7 +299,7 @@ impl Side {
     }
 
     /// Sends what has waited, as much of it as is taken.
-    fn send_rest(&mut self, socket: sys::BorrowedFd<'_>) -> Result<(), Error> {
+    fn send_rest(&mut self, socket: sys::BorrowedFd<'_>) -> Result<(), SystemError> {
         if self.unsent.is_empty() {
             return Ok(());
         }
@@ -313,16 +314,20 @@ impl Side {
                 self.waiting = Some(Instant::now());
             }
             Err(errno) if errno.would_block() => {}
-            Err(errno) => return Err(Error::call("send", errno, &self.name)),
+            Err(errno) => return Err(SystemError::call("send", errno, &self.name)),
         }
         Ok(())
     }
 
     /// Shuts this side's socket down for sending, once, when all that the other sent is sent on.
-    fn tell_the_end(&mut self, other: &Self, socket: sys::BorrowedFd<'_>) -> Result<(), Error> {
+    fn tell_the_end(
+        &mut self,
+        other: &Self,
+        socket: sys::BorrowedFd<'_>,
+    ) -> Result<(), SystemError> {
         if other.ended && self.unsent.is_empty() && !self.told {
             shutdown(socket, Shutdown::Write)
-                .map_err(|errno| Error::call("shutdown", errno, &self.name))?;
+                .map_err(|errno| SystemError::call("shutdown", errno, &self.name))?;
             self.told = true;
         }
         Ok(())

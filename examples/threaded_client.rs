@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use blocking::{connect, own_host, send_all};
 use command::Stop;
 use myriapod::protocol::{Padded, encode_padded};
-use myriapod::sys::{Error, Socket};
+use myriapod::sys::{Socket, SystemError};
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -51,7 +51,7 @@ fn send(client: &Socket, text: &str) -> Result<(), Stop> {
     let peer = client.peer_address()?;
     let mut wire = Vec::new();
     encode_padded(&mut wire, text)?;
-    send_all(client, &wire).map_err(|errno| Error::call("send", errno, &peer))?;
+    send_all(client, &wire).map_err(|errno| SystemError::call("send", errno, &peer))?;
 
     // An answer has no header that says how long it is. It is known to be at least this.
     let mut answer = Vec::with_capacity(2048);
@@ -59,7 +59,7 @@ fn send(client: &Socket, text: &str) -> Result<(), Stop> {
         match client.recv_append(&mut answer) {
             Ok(0) => return Err(Stop::Failed(format!("recv {peer}: the server closed"))),
             Ok(_) => {}
-            Err(errno) => return Err(Error::call("recv", errno, &peer).into()),
+            Err(errno) => return Err(SystemError::call("recv", errno, &peer).into()),
         }
     }
     println!("{}", python_repr::printable(&String::from_utf8_lossy(&answer)));

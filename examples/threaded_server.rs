@@ -59,7 +59,7 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
             Ok(accepted) => accepted,
             // Somebody who is gone already.
             Err(Errno::ECONNABORTED | Errno::EPROTO) => continue,
-            Err(errno) => return Err(sys::Error::call("accept", errno, host).into()),
+            Err(errno) => return Err(sys::SystemError::call("accept", errno, host).into()),
         };
         let thread = sys::spawn("client", move || {
             // Given back when the thread ends, however it does.

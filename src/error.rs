@@ -12,7 +12,7 @@ use crate::protocol::{EncodeError, ProtocolError};
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused: which call, why, and on what.
-    System(myriapod_sys::Error),
+    System(myriapod_sys::SystemError),
     /// A configuration that cannot work.
     Config(ConfigError),
     /// The peer sent something malformed.
@@ -125,8 +125,8 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<myriapod_sys::Error> for Error {
-    fn from(error: myriapod_sys::Error) -> Self {
+impl From<myriapod_sys::SystemError> for Error {
+    fn from(error: myriapod_sys::SystemError) -> Self {
         Self::System(error)
     }
 }
@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn does_an_error_keep_its_kind_and_all_else_on_the_way_to_std() {
-        let refused = myriapod_sys::Error::call("connect", myriapod_sys::Errno::ECONNREFUSED, "");
+        let refused =
+            myriapod_sys::SystemError::call("connect", myriapod_sys::Errno::ECONNREFUSED, "");
         let timeout = Duration::from_secs(1);
         for (error, kind) in [
             (Error::from(refused), io::ErrorKind::ConnectionRefused),

@@ -110,7 +110,7 @@ pub trait Handler {
     }
 
     /// A [`connect`](crate::Handle::connect) has failed.
-    fn on_connect_error(&mut self, _tag: u64, _error: &myriapod_sys::Error) {}
+    fn on_connect_error(&mut self, _tag: u64, _error: &myriapod_sys::SystemError) {}
 
     /// A [`timer`](crate::Handle::timer) of the loop has fired.
     fn on_timer(&mut self, _tag: u64) {}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use myriapod_sys::{Errno, Error, SocketAddr};
+use myriapod_sys::{Errno, SocketAddr, SystemError};
 
 use crate::handler::ConnectionId;
 use crate::protocol::Fault;
@@ -99,7 +99,7 @@ pub enum LogEvent<'a> {
     /// A call failed that is not supposed to.
     Failed {
         /// Which, and why.
-        error: &'a Error,
+        error: &'a SystemError,
     },
 }
 

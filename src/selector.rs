@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use myriapod_sys::{
-    AsFd, Backend, BorrowedFd, Descriptor, Error, Event, Events, Interest, Mode, Poller, Result,
-    Token, Waker,
+    AsFd, Backend, BorrowedFd, Descriptor, Event, Events, Interest, Mode, Poller, Result,
+    SystemError, Token, Waker,
 };
 
 use crate::slab::{Key, Slab};
@@ -159,7 +159,7 @@ impl<T> Selector<T> {
     ///
     /// # Errors
     ///
-    /// What the system says, or [`Error::DescriptorTooLarge`] from `select`; `source` is closed.
+    /// What the system says, or [`SystemError::DescriptorTooLarge`] from `select`; `source` is closed.
     pub fn register(
         &mut self,
         source: impl Into<Descriptor>,
@@ -168,7 +168,7 @@ impl<T> Selector<T> {
     ) -> Result<Key> {
         let entry = Entry { source: source.into(), interest, data };
         let Ok(key) = self.entries.insert(entry) else {
-            return Err(Error::call("register", myriapod_sys::Errno::ENOMEM, "a full slab"));
+            return Err(SystemError::call("register", myriapod_sys::Errno::ENOMEM, "a full slab"));
         };
         if interest.is_empty() {
             return Ok(key);
@@ -446,7 +446,7 @@ impl<T> Selector<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] from `poll` and `select`, which have no descriptor; `EMFILE`.
+    /// [`SystemError::Unsupported`] from `poll` and `select`, which have no descriptor; `EMFILE`.
     pub fn descriptor(&self) -> Result<Descriptor> {
         self.poller.descriptor()
     }

@@ -475,7 +475,7 @@ fn bind_first(
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    let nothing = || sys::Error::call("bind", sys::Errno::EADDRNOTAVAIL, host);
+    let nothing = || sys::SystemError::call("bind", sys::Errno::EADDRNOTAVAIL, host);
     Err(first_error.unwrap_or_else(nothing).into())
 }
 

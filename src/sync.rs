@@ -55,7 +55,11 @@ mod model {
                 let attempt = signal.attempts;
                 signal.attempts += 1;
                 if signal.failing.contains(&attempt) {
-                    return Err(myriapod_sys::Error::call("wake", myriapod_sys::Errno::ENOMEM, ""));
+                    return Err(myriapod_sys::SystemError::call(
+                        "wake",
+                        myriapod_sys::Errno::ENOMEM,
+                        "",
+                    ));
                 }
                 signal.is_raised = true;
                 self.raised.notify_all();

@@ -68,7 +68,7 @@ impl Handler for Telling {
         true
     }
 
-    fn on_connect_error(&mut self, tag: u64, error: &sys::Error) {
+    fn on_connect_error(&mut self, tag: u64, error: &sys::SystemError) {
         self.0.send(Told::Failed(tag, error.errno())).unwrap();
     }
 

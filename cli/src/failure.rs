@@ -82,8 +82,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<sys::Error> for Failure {
-    fn from(error: sys::Error) -> Self {
+impl From<sys::SystemError> for Failure {
+    fn from(error: sys::SystemError) -> Self {
         let next_step = next_step(&error);
         Self { next_step, ..Self::new(error) }
     }
@@ -91,9 +91,9 @@ impl From<sys::Error> for Failure {
 
 /// What a user can do about an error of the system: what fits the call, else what the table of
 /// errors says.
-fn next_step(error: &sys::Error) -> Option<String> {
+fn next_step(error: &sys::SystemError) -> Option<String> {
     let advice = match error {
-        sys::Error::Call { call, errno, on } => {
+        sys::SystemError::Call { call, errno, on } => {
             let unix = on.starts_with("unix:");
             match (*call, *errno) {
                 ("bind", Errno::EADDRINUSE) if unix => {
@@ -118,11 +118,11 @@ fn next_step(error: &sys::Error) -> Option<String> {
                 _ => error.advice()?,
             }
         }
-        sys::Error::Resolve { reason, .. } if reason.starts_with("EAI_AGAIN") => {
+        sys::SystemError::Resolve { reason, .. } if reason.starts_with("EAI_AGAIN") => {
             "no name server answered: try again, or give an address"
         }
-        sys::Error::Resolve { .. } => "check the name, or give an address such as 127.0.0.1",
-        sys::Error::DescriptorTooLarge { .. } => "choose another --backend",
+        sys::SystemError::Resolve { .. } => "check the name, or give an address such as 127.0.0.1",
+        sys::SystemError::DescriptorTooLarge { .. } => "choose another --backend",
         _ => return None,
     };
     Some(advice.to_owned())
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn does_a_failure_say_what_to_do_next() {
         let refused =
-            |call, errno, on| Failure::from(sys::Error::call(call, errno, on)).to_string();
+            |call, errno, on| Failure::from(sys::SystemError::call(call, errno, on)).to_string();
         assert_eq!(
             refused("bind", Errno::EADDRINUSE, "127.0.0.1:65432"),
             "bind 127.0.0.1:65432: EADDRINUSE (Address already in use); \

@@ -18,7 +18,7 @@ impl Interrupt {
     pub(crate) fn by(&mut self, time: Time) -> Result<bool, Failure> {
         let left = time.saturating_since(sys::now());
         wait_one(self.0.as_fd(), Interest::READABLE, Some(left))
-            .map_err(|errno| sys::Error::call("poll", errno, ""))?;
+            .map_err(|errno| sys::SystemError::call("poll", errno, ""))?;
         Ok(self.0.take().is_some())
     }
 }

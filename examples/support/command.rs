@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use myriapod::sys::{Errno, Error};
+use myriapod::sys::{Errno, SystemError};
 
 /// Why a program ends early.
 pub(crate) enum Stop {
@@ -18,8 +18,8 @@ pub(crate) enum Stop {
 }
 
 /// `ERROR; NEXT STEP`, where there is one.
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
+impl From<SystemError> for Stop {
+    fn from(error: SystemError) -> Self {
         match error.advice() {
             Some(advice) => Self::Failed(format!("{error}; {advice}")),
             None => Self::Failed(error.to_string()),
@@ -90,6 +90,6 @@ pub(crate) fn number<N: std::str::FromStr>(text: &str, what: &str) -> Result<N, 
 }
 
 /// A failed call, where there is nothing to name that it was done to.
-pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::call(call, errno, "")
+pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> SystemError {
+    move |errno| SystemError::call(call, errno, "")
 }

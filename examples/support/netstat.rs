@@ -4,12 +4,12 @@
 
 use std::io::{IsTerminal, Write};
 
-use myriapod::sys::{self, AsFd, Error, SocketAddr, TcpState};
+use myriapod::sys::{self, AsFd, SocketAddr, SystemError, TcpState};
 
 const HEADING: &str = "Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)";
 
 /// One connection's line.
-pub(crate) fn row(socket: impl AsFd) -> Result<String, Error> {
+pub(crate) fn row(socket: impl AsFd) -> Result<String, SystemError> {
     let socket = socket.as_fd();
     let (recv_q, send_q) = sys::queue_sizes(socket)?;
     let (local, foreign) = (sys::local_address(socket)?, sys::peer_address(socket)?);

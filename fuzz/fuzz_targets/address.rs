@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use libfuzzer_sys::fuzz_target;
-use myriapod::sys::{Error, SocketAddr, UnixAddr, fuzzing, resolve};
+use myriapod::sys::{SystemError, SocketAddr, UnixAddr, fuzzing, resolve};
 
 /// Whether the host is one about which nobody has to be asked. A name server is never asked here.
 fn is_told_at_once(host: &str) -> bool {
@@ -48,7 +48,7 @@ fn check_host(host: &str, port: u16) {
                 }
             }
         }
-        Err(Error::InvalidAddress { .. }) => {
+        Err(SystemError::InvalidAddress { .. }) => {
             assert!(host.starts_with("unix:") || host.contains(['%', '\0']));
         }
         Err(error) => panic!("{error}"),
@@ -60,7 +60,7 @@ fn check_address(address: &SocketAddr) {
     let shown = address.to_string();
     match fuzzing::through_the_kernels_form(address) {
         Ok(back) => assert_eq!(back, *address, "{shown}"),
-        Err(error) => assert!(matches!(error, Error::InvalidAddress { .. }), "{error}"),
+        Err(error) => assert!(matches!(error, SystemError::InvalidAddress { .. }), "{error}"),
     }
     if let Some(std) = address.to_std() {
         assert_eq!(std.to_string(), shown);

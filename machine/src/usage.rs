@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use myriapod_sys::{CpuTime, Errno, Error, Result};
+use myriapod_sys::{CpuTime, Errno, Result, SystemError};
 use nix::unistd::SysconfVar;
 
 use crate::{page_size, sysconf};
@@ -34,13 +34,13 @@ pub struct ProcessUsage {
 /// let used = myriapod_machine::process_usage(myriapod_sys::pid())?;
 /// assert!(used.rss_bytes > 0);
 /// # }
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Call`] where a file cannot be read: `ENOENT` for a process that is not there;
-/// [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`] where a file cannot be read: `ENOENT` for a process that is not there;
+/// [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: `proc_pid_stat(5)`, `proc_pid_statm(5)`, `proc_pid_status(5)`; the kernel's
 /// Documentation/scheduler/sched-stats.rst.
@@ -52,11 +52,11 @@ pub fn process_usage(pid: u32) -> Result<ProcessUsage> {
     let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let ticks = |nth| fields.split(' ').nth(nth).and_then(|field| field.parse::<u64>().ok());
     let (Some(user), Some(system)) = (ticks(11), ticks(12)) else {
-        return Err(Error::call("read", Errno::EINVAL, stat));
+        return Err(SystemError::call("read", Errno::EINVAL, stat));
     };
     let statm = format!("/proc/{pid}/statm");
     let pages = read(&statm)?.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    let pages = pages.ok_or_else(|| Error::call("read", Errno::EINVAL, &statm))?;
+    let pages = pages.ok_or_else(|| SystemError::call("read", Errno::EINVAL, &statm))?;
     let mut usage = ProcessUsage {
         cpu: CpuTime { user: duration(user), system: duration(system) },
         rss_bytes: pages * page_size(),
@@ -88,7 +88,9 @@ pub fn process_rss_bytes(pid: u32) -> Result<u64> {
     linux_only("the memory of a process")?;
     let statm = format!("/proc/{pid}/statm");
     let pages = read(&statm)?.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.map(|pages| pages * page_size()).ok_or_else(|| Error::call("read", Errno::EINVAL, &statm))
+    pages
+        .map(|pages| pages * page_size())
+        .ok_or_else(|| SystemError::call("read", Errno::EINVAL, &statm))
 }
 
 /// The processors that the process `pid` may run on, as the kernel writes them: `0-1,4`.
@@ -103,7 +105,7 @@ pub fn process_cpus(pid: u32) -> Result<String> {
     let path = format!("/proc/{pid}/status");
     let status = read(&path)?;
     let cpus = value(&status, "Cpus_allowed_list").map(str::to_owned);
-    cpus.ok_or_else(|| Error::call("read", Errno::EINVAL, &path))
+    cpus.ok_or_else(|| SystemError::call("read", Errno::EINVAL, &path))
 }
 
 /// The time that all processors together were busy since the machine started, with programs, the
@@ -111,7 +113,7 @@ pub fn process_cpus(pid: u32) -> Result<String> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: `proc_stat(5)`.
 pub fn busy_time() -> Result<Duration> {
@@ -129,7 +131,7 @@ pub fn busy_time() -> Result<Duration> {
         [user, nice, system, _, _, irq, softirq, ..] => {
             Ok(duration(user + nice + system + irq + softirq))
         }
-        _ => Err(Error::call("read", Errno::EINVAL, path)),
+        _ => Err(SystemError::call("read", Errno::EINVAL, path)),
     }
 }
 
@@ -137,7 +139,7 @@ pub fn busy_time() -> Result<Duration> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: proc(5), "`/proc/net/sockstat`"; RFC 9293 section 3.6.1.
 pub fn time_wait_sockets() -> Result<u64> {
@@ -150,7 +152,7 @@ pub fn time_wait_sockets() -> Result<u64> {
     fields
         .next()
         .and_then(|count| count.parse().ok())
-        .ok_or_else(|| Error::call("read", Errno::EINVAL, path))
+        .ok_or_else(|| SystemError::call("read", Errno::EINVAL, path))
 }
 
 /// `int clock_gettime(CLOCK_THREAD_CPUTIME_ID, struct timespec *time)`: the time that the calling
@@ -190,14 +192,15 @@ pub fn set_timer_slack(slack: Duration) {
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] on systems other than Linux; [`Error::Call`] with `prctl`.
+/// [`SystemError::Unsupported`] on systems other than Linux; [`SystemError::Call`] with `prctl`.
 ///
 /// Source: `PR_SET_PDEATHSIG(2const)`.
 pub fn end_with_parent() -> Result<()> {
     linux_only("PR_SET_PDEATHSIG")?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
-        .map_err(|errno| Error::call("prctl", Errno::from_raw(errno as i32), "PR_SET_PDEATHSIG"))?;
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(|errno| {
+        SystemError::call("prctl", Errno::from_raw(errno as i32), "PR_SET_PDEATHSIG")
+    })?;
     Ok(())
 }
 
@@ -205,15 +208,15 @@ fn linux_only(what: &'static str) -> Result<()> {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         return Ok(());
     }
-    Err(Error::Unsupported { what, by: std::env::consts::OS })
+    Err(SystemError::Unsupported { what, by: std::env::consts::OS })
 }
 
 fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).map_err(|error| failed(path, &error))
 }
 
-fn failed(path: &str, error: &io::Error) -> Error {
-    Error::call("read", Errno::from_raw(error.raw_os_error().unwrap_or(0)), path)
+fn failed(path: &str, error: &io::Error) -> SystemError {
+    SystemError::call("read", Errno::from_raw(error.raw_os_error().unwrap_or(0)), path)
 }
 
 /// The value of a line `NAME:\tVALUE`.

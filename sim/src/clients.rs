@@ -55,7 +55,7 @@ impl Worker {
         while self.waker.wake().is_err() {}
     }
 
-    fn work(&self, poller: &mut Poller, handle: &Handle) -> Result<(), sys::Error> {
+    fn work(&self, poller: &mut Poller, handle: &Handle) -> Result<(), sys::SystemError> {
         let mut events = Events::with_capacity(1);
         while self.over.load(Ordering::SeqCst) == 0 {
             events.clear();

@@ -197,7 +197,7 @@ impl Handler for Service {
         self.seat(number, view.id(), false)
     }
 
-    fn on_connect_error(&mut self, tag: u64, _: &sys::Error) {
+    fn on_connect_error(&mut self, tag: u64, _: &sys::SystemError) {
         self.book.borrow_mut().failed_connects.push(tag);
     }
 

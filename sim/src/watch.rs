@@ -138,7 +138,7 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
 }
 
 /// Whether a poller had no room.
-fn is_full(error: &sys::Error) -> bool {
+fn is_full(error: &sys::SystemError) -> bool {
     matches!(error.errno(), Some(Errno::ENOMEM | Errno::ENOSPC))
 }
 

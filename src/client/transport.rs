@@ -54,7 +54,7 @@ impl Transport {
                 Err(error) => keep(&mut nearest, error.into()),
             }
         }
-        let nothing = || sys::Error::call("connect", Errno::EADDRNOTAVAIL, "").into();
+        let nothing = || sys::SystemError::call("connect", Errno::EADDRNOTAVAIL, "").into();
         Err(nearest.unwrap_or_else(nothing))
     }
 
@@ -167,7 +167,7 @@ impl Transport {
     }
 
     fn error(&self, call: &'static str, errno: Errno) -> Error {
-        sys::Error::call(call, errno, &self.peer).into()
+        sys::SystemError::call(call, errno, &self.peer).into()
     }
 }
 
@@ -189,10 +189,10 @@ fn is_peer_gone(error: &Error) -> bool {
 fn connect_one(
     address: &SocketAddr,
     timeout: Option<Duration>,
-) -> Result<Option<Socket>, sys::Error> {
+) -> Result<Option<Socket>, sys::SystemError> {
     let deadline = timeout.map(|timeout| sys::now() + timeout);
     let left = || deadline.map(|deadline| deadline.saturating_since(sys::now()));
-    let failed = |errno| sys::Error::call("connect", errno, address);
+    let failed = |errno| sys::SystemError::call("connect", errno, address);
     loop {
         match Socket::connect_start(address, None) {
             Ok(Connecting::Done(socket)) => return Ok(Some(socket)),
@@ -216,11 +216,11 @@ fn connect_one(
 }
 
 /// Lets time pass: waits for a socket that nobody writes to.
-fn pause(duration: Duration) -> Result<(), sys::Error> {
+fn pause(duration: Duration) -> Result<(), sys::SystemError> {
     let (ours, _theirs) = Socket::pair()?;
     wait_one(ours.as_fd(), Interest::READABLE, Some(duration))
         .map(drop)
-        .map_err(|errno| sys::Error::call("poll", errno, ""))
+        .map_err(|errno| sys::SystemError::call("poll", errno, ""))
 }
 
 /// Keeps the error of the address that came nearest: a peer that refused, rather than one that was
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn is_the_error_told_of_the_address_that_came_nearest() {
-        let system = |errno| Error::from(sys::Error::call("connect", errno, errno.name()));
+        let system = |errno| Error::from(sys::SystemError::call("connect", errno, errno.name()));
         let no_way = || system(Errno::EADDRNOTAVAIL);
         let refused = || system(Errno::ECONNREFUSED);
         let silent = || timed_out("connect", "x", Duration::from_secs(1));

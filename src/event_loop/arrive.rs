@@ -132,7 +132,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Starts to connect.
     pub(super) fn connect(&mut self, peer: SocketAddr, tag: u64, timeout: Duration) {
         let started = if self.drain.is_some() {
-            Err(sys::Error::call("connect", Errno::ECONNABORTED, &peer))
+            Err(sys::SystemError::call("connect", Errno::ECONNABORTED, &peer))
         } else {
             Handshake::connect_start(&peer, None)
         };
@@ -187,12 +187,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn arrival_failed(&mut self, key: Key, arrival: Arrival, errno: Errno) {
         self.turn_away(key, arrival.address);
         if let Way::Connects(tag) = arrival.way {
-            let error = sys::Error::call("connect", errno, &arrival.peer);
+            let error = sys::SystemError::call("connect", errno, &arrival.peer);
             self.connect_failed(tag, &error);
         }
     }
 
-    pub(super) fn connect_failed(&mut self, tag: u64, error: &sys::Error) {
+    pub(super) fn connect_failed(&mut self, tag: u64, error: &sys::SystemError) {
         let engine = &mut self.shared.engine;
         engine.guard("on_connect_error", |engine| engine.handler.on_connect_error(tag, error));
     }

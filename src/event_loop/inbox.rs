@@ -312,7 +312,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let unheard = std::mem::take(&mut self.inbox.items);
         for item in unheard.into_iter().chain(self.mailbox.close()) {
             if let Item::Connect { address, tag, .. } = item {
-                let error = sys::Error::call("connect", Errno::ECONNABORTED, &address);
+                let error = sys::SystemError::call("connect", Errno::ECONNABORTED, &address);
                 self.connect_failed(tag, &error);
             }
         }

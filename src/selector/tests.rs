@@ -205,7 +205,7 @@ fn does_a_descriptor_of_its_own_tell_of_events() {
         let watched = match selector.descriptor() {
             Ok(watched) => watched,
             Err(error) => {
-                assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+                assert!(matches!(error, SystemError::Unsupported { .. }), "{error}");
                 return assert!(selector.as_fd().is_none());
             }
         };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::{Error, Result};
+use crate::{Result, SystemError};
 
 /// The address of a socket: IPv4, IPv6 or Unix.
 ///
@@ -128,22 +128,22 @@ impl fmt::Display for UnixAddr {
 /// not come back: the flow label of IPv6, and bytes of a path that are not UTF-8.
 ///
 /// ```
-/// use myriapod_sys::{Error, SocketAddr};
+/// use myriapod_sys::{SystemError, SocketAddr};
 ///
 /// let address: SocketAddr = "[fe80::1%2]:80".parse()?;
 /// assert_eq!((address.port(), address.to_string().as_str()), (Some(80), "[fe80::1%2]:80"));
 /// assert!("unix:@abstract".parse::<SocketAddr>()?.is_unix());
 ///
 /// let refused = "localhost:80".parse::<SocketAddr>();
-/// assert!(matches!(refused, Err(Error::InvalidAddress { reason, .. }) if reason.contains("name")));
-/// # Ok::<(), Error>(())
+/// assert!(matches!(refused, Err(SystemError::InvalidAddress { reason, .. }) if reason.contains("name")));
+/// # Ok::<(), SystemError>(())
 /// ```
 impl FromStr for SocketAddr {
-    type Err = Error;
+    type Err = SystemError;
 
     /// # Errors
     ///
-    /// [`Error::InvalidAddress`], which says what is wrong. Whether the kernel has room for a Unix
+    /// [`SystemError::InvalidAddress`], which says what is wrong. Whether the kernel has room for a Unix
     /// path is asked when it is used.
     fn from_str(text: &str) -> Result<Self> {
         let address = match text.strip_prefix("unix:") {
@@ -151,21 +151,21 @@ impl FromStr for SocketAddr {
             None if text.starts_with('[') => v6(text).map(Self::V6),
             None => v4(text).map(Self::V4),
         };
-        address.map_err(|reason| Error::InvalidAddress { given: text.into(), reason })
+        address.map_err(|reason| SystemError::InvalidAddress { given: text.into(), reason })
     }
 }
 
 /// As [`SocketAddr`], of which it takes `unix:` alone.
 impl FromStr for UnixAddr {
-    type Err = Error;
+    type Err = SystemError;
 
     /// # Errors
     ///
-    /// [`Error::InvalidAddress`], which says what is wrong.
+    /// [`SystemError::InvalidAddress`], which says what is wrong.
     fn from_str(text: &str) -> Result<Self> {
         let name = text.strip_prefix("unix:").ok_or("a Unix address begins with unix:");
         let address = name.and_then(unix);
-        address.map_err(|reason| Error::InvalidAddress { given: text.into(), reason })
+        address.map_err(|reason| SystemError::InvalidAddress { given: text.into(), reason })
     }
 }
 

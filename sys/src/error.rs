@@ -1,4 +1,4 @@
-//! [`Error`]: which call failed, why, and on what.
+//! [`SystemError`]: which call failed, why, and on what.
 
 use std::{fmt, io};
 
@@ -7,7 +7,7 @@ use crate::Errno;
 /// What the operating system refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Error {
+pub enum SystemError {
     /// A system call failed.
     Call {
         /// The call's name, such as `bind`.
@@ -54,7 +54,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl SystemError {
     /// A failed `call` that was done to `on`; an empty `on` is left out of the message.
     #[must_use]
     pub fn call(call: &'static str, errno: Errno, on: impl fmt::Display) -> Self {
@@ -75,9 +75,9 @@ impl Error {
     ///
     /// ```
     /// use std::io::ErrorKind;
-    /// use myriapod_sys::{Errno, Error};
+    /// use myriapod_sys::{Errno, SystemError};
     ///
-    /// let error = Error::call("connect", Errno::ECONNREFUSED, "127.0.0.1:65432");
+    /// let error = SystemError::call("connect", Errno::ECONNREFUSED, "127.0.0.1:65432");
     /// assert_eq!(error.io_kind(), ErrorKind::ConnectionRefused);
     /// ```
     #[must_use]
@@ -99,9 +99,9 @@ impl Error {
     /// [`Explanation`]: crate::Explanation
     ///
     /// ```
-    /// use myriapod_sys::{Errno, Error};
+    /// use myriapod_sys::{Errno, SystemError};
     ///
-    /// let error = Error::call("accept", Errno::EMFILE, "127.0.0.1:65432");
+    /// let error = SystemError::call("accept", Errno::EMFILE, "127.0.0.1:65432");
     /// assert!(error.advice().is_some_and(|advice| advice.contains("ulimit -n")));
     /// ```
     #[must_use]
@@ -126,7 +126,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for SystemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Call { call, errno, on } if on.is_empty() => write!(f, "{call}: {errno}"),
@@ -147,28 +147,28 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for SystemError {}
 
-/// Of the kind that [`io_kind`](Error::io_kind) says, with the whole error inside.
+/// Of the kind that [`io_kind`](SystemError::io_kind) says, with the whole error inside.
 ///
 /// ```
 /// use std::io;
-/// use myriapod_sys::{Errno, Error};
+/// use myriapod_sys::{Errno, SystemError};
 ///
-/// let error = io::Error::from(Error::call("bind", Errno::EADDRINUSE, "127.0.0.1:65432"));
+/// let error = io::Error::from(SystemError::call("bind", Errno::EADDRINUSE, "127.0.0.1:65432"));
 /// assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 /// assert_eq!(error.to_string(), "bind 127.0.0.1:65432: EADDRINUSE (Address already in use)");
-/// let inside = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
-/// assert_eq!(inside.and_then(Error::errno), Some(Errno::EADDRINUSE));
+/// let inside = error.get_ref().and_then(|inside| inside.downcast_ref::<SystemError>());
+/// assert_eq!(inside.and_then(SystemError::errno), Some(Errno::EADDRINUSE));
 /// ```
-impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
+impl From<SystemError> for io::Error {
+    fn from(error: SystemError) -> Self {
         Self::new(error.io_kind(), error)
     }
 }
 
 /// A result whose error names the call.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = SystemError> = std::result::Result<T, E>;
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +184,7 @@ mod tests {
             ("write", Errno::EAGAIN),
             ("setrlimit", Errno::EPERM),
         ] {
-            assert_eq!(Error::call(call, errno, "").advice(), None, "{call} {errno}");
+            assert_eq!(SystemError::call(call, errno, "").advice(), None, "{call} {errno}");
         }
         for (call, errno, word) in [
             ("open", Errno::EMFILE, "RLIMIT_NOFILE"),
@@ -194,7 +194,7 @@ mod tests {
             ("epoll_create1", Errno::EMFILE, "RLIMIT_NOFILE"),
             ("sendmsg", Errno::EPIPE, "closed"),
         ] {
-            let advice = Error::call(call, errno, "").advice();
+            let advice = SystemError::call(call, errno, "").advice();
             assert!(
                 advice.is_some_and(|advice| advice.contains(word)),
                 "{call} {errno}: {advice:?}"
@@ -206,19 +206,22 @@ mod tests {
     fn does_every_errno_keep_its_kind_on_the_way_to_std() {
         for explanation in Errno::explanations() {
             let errno = explanation.errno;
-            let error = io::Error::from(Error::call("recv", errno, ""));
+            let error = io::Error::from(SystemError::call("recv", errno, ""));
             assert_eq!(error.kind(), io::Error::from_raw_os_error(errno.raw()).kind());
-            let inside = error.into_inner().unwrap().downcast::<Error>().unwrap();
-            assert_eq!(*inside, Error::call("recv", errno, ""));
+            let inside = error.into_inner().unwrap().downcast::<SystemError>().unwrap();
+            assert_eq!(*inside, SystemError::call("recv", errno, ""));
         }
-        assert_eq!(io::Error::from(Error::SignalsInstalled).kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!(
+            io::Error::from(SystemError::SignalsInstalled).kind(),
+            io::ErrorKind::ResourceBusy
+        );
     }
 
     #[test]
     fn is_advice_on_threads_not_about_sockets() {
         for call in ["pthread_create", "sched_setaffinity", "sched_getaffinity"] {
             for explanation in Errno::explanations() {
-                let advice = Error::call(call, explanation.errno, "").advice();
+                let advice = SystemError::call(call, explanation.errno, "").advice();
                 assert_ne!(advice, Some(explanation.advice), "{call} {}", explanation.name);
             }
         }
@@ -231,7 +234,7 @@ mod tests {
             ("recv", Errno::EAGAIN, "poller"),
             ("connect", Errno::EPERM, "firewall"),
         ] {
-            let advice = Error::call(call, errno, "").advice();
+            let advice = SystemError::call(call, errno, "").advice();
             assert!(
                 advice.is_some_and(|advice| advice.contains(word)),
                 "{call} {errno}: {advice:?}"

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign};
 
-use crate::{Error, Result};
+use crate::{Result, SystemError};
 
 /// What the caller calls a watched descriptor; it comes back in every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,7 +148,7 @@ impl Mode {
         } else {
             return Ok(());
         };
-        Err(Error::Unsupported { what, by })
+        Err(SystemError::Unsupported { what, by })
     }
 }
 

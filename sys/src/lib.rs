@@ -43,7 +43,7 @@
 //!   asked for, and select gives none.
 //! - So an event may be ready for more than was asked for, never for nothing of it.
 //! - Modes that a backend cannot honour are refused with
-//!   [`Error::Unsupported`], never silently weakened.
+//!   [`SystemError::Unsupported`], never silently weakened.
 //!
 //! # Where things are
 //!
@@ -83,7 +83,7 @@ pub use address::{SocketAddr, UnixAddr};
 pub use backend::{Backend, UnknownBackend};
 pub use descriptor_limit::DescriptorLimit;
 pub use errno::{Errno, Explanation};
-pub use error::{Error, Result};
+pub use error::{Result, SystemError};
 pub use event::{Event, Events, Interest, Mode, Token};
 pub use listen_options::ListenOptions;
 pub use signal_kind::Signal;

@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV6};
 
-use myriapod_sys::{Error, SocketAddr, UnixAddr, resolve};
+use myriapod_sys::{SocketAddr, SystemError, UnixAddr, resolve};
 
 fn one(host: &str, port: u16) -> SocketAddr {
     let mut all = resolve(host, port).unwrap();
@@ -69,7 +69,7 @@ fn does_text_that_is_no_address_say_why() {
         ("unix:/a\0b", "a path cannot hold a zero byte"),
     ] {
         let given = text.into();
-        assert_eq!(text.parse::<SocketAddr>(), Err(Error::InvalidAddress { given, reason }));
+        assert_eq!(text.parse::<SocketAddr>(), Err(SystemError::InvalidAddress { given, reason }));
     }
     assert!("/tmp/x".parse::<UnixAddr>().is_err());
 }
@@ -152,7 +152,7 @@ fn is_a_unix_path_checked_before_it_is_used() {
         ("unix:/a\0b".to_owned(), "a path cannot hold a zero byte"),
     ] {
         let given = host.clone().into();
-        assert_eq!(resolve(&host, 0), Err(Error::InvalidAddress { given, reason }));
+        assert_eq!(resolve(&host, 0), Err(SystemError::InvalidAddress { given, reason }));
     }
 }
 
@@ -192,7 +192,7 @@ fn does_a_name_without_address_say_what_getaddrinfo_said() {
     let long_label = "x".repeat(64);
     for host in [":::", "::1::", &long_label] {
         let error = resolve(host, 1).unwrap_err();
-        assert!(matches!(error, Error::Resolve { .. }), "{host}: {error:?}");
+        assert!(matches!(error, SystemError::Resolve { .. }), "{host}: {error:?}");
         if cfg!(target_env = "gnu") && host != long_label {
             let reason = "EAI_NONAME (Name or service not known)";
             assert_eq!(error.to_string(), format!("getaddrinfo {host}: {reason}"));

@@ -5,8 +5,8 @@
 mod support;
 
 use myriapod_sys::{
-    Datagram, DatagramSocket, Descriptor, Errno, Error, SocketAddr, UnixAddr, recv_from, send_to,
-    set_recv_buffer_size,
+    Datagram, DatagramSocket, Descriptor, Errno, SocketAddr, SystemError, UnixAddr, recv_from,
+    send_to, set_recv_buffer_size,
 };
 use support::{TempDir, assert_prepared, is_readable, v4, v6, wait_readable};
 
@@ -158,6 +158,6 @@ fn does_every_error_name_its_call_and_its_address() {
     let error = socket.connect(&dir.unix("nobody")).unwrap_err();
     assert!(error.to_string().starts_with("connect unix:"), "{error}");
     let too_long = SocketAddr::Unix(UnixAddr::Path("/".repeat(200).into()));
-    assert!(matches!(DatagramSocket::bind(&too_long), Err(Error::InvalidAddress { .. })));
+    assert!(matches!(DatagramSocket::bind(&too_long), Err(SystemError::InvalidAddress { .. })));
     assert_eq!(socket.send_to(b"", &too_long), Err(Errno::EINVAL));
 }

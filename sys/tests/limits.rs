@@ -9,7 +9,7 @@ use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use myriapod_sys::{
-    Errno, Error, SpareDescriptor, accept, descriptor_limit, open_descriptors,
+    Errno, SpareDescriptor, SystemError, accept, descriptor_limit, open_descriptors,
     raise_descriptor_limit,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -158,7 +158,7 @@ fn does_a_spare_without_room_say_so() {
     assert_close_on_exec_of_a_spare();
     let _files = fill();
     let error = SpareDescriptor::open().unwrap_err();
-    assert_eq!(error, Error::call("open", Errno::EMFILE, "/dev/null"));
+    assert_eq!(error, SystemError::call("open", Errno::EMFILE, "/dev/null"));
     assert_eq!(error.to_string(), "open /dev/null: EMFILE (Too many open files)");
 }
 

@@ -7,8 +7,8 @@ mod support;
 use std::os::unix::fs::FileTypeExt;
 
 use myriapod_sys::{
-    Descriptor, Errno, Error, ListenOptions, Listener, Socket, SocketAddr, SocketFile, UnixAddr,
-    accept, nodelay, reuse_address, reuse_port, set_nodelay, v6_only,
+    Descriptor, Errno, ListenOptions, Listener, Socket, SocketAddr, SocketFile, SystemError,
+    UnixAddr, accept, nodelay, reuse_address, reuse_port, set_nodelay, v6_only,
 };
 use support::{TempDir, accept_one, assert_prepared, connect, listen, own_loopback, v4, v6};
 
@@ -148,7 +148,7 @@ fn is_a_live_unix_socket_left_alone() {
     let address = dir.unix("live");
     let listener = listen(&address);
     let error = Listener::bind(&address, &ListenOptions::default()).unwrap_err();
-    assert_eq!(error, Error::call("bind", Errno::EADDRINUSE, &address));
+    assert_eq!(error, SystemError::call("bind", Errno::EADDRINUSE, &address));
     // It still answers; the first to be accepted is the one that asked whether it is alive.
     accept_one(&listener);
     let client = connect(&address).unwrap();
@@ -180,7 +180,7 @@ fn is_a_file_that_is_no_socket_never_removed() {
     let address = dir.unix("file");
     let path = path_of(&address);
     std::fs::write(path, b"precious").unwrap();
-    let in_use = Error::call("bind", Errno::EADDRINUSE, &address);
+    let in_use = SystemError::call("bind", Errno::EADDRINUSE, &address);
     assert_eq!(Listener::bind(&address, &ListenOptions::default()).unwrap_err(), in_use);
     assert_eq!(std::fs::read(path).unwrap(), b"precious");
 
@@ -206,7 +206,7 @@ fn does_a_socket_file_leave_with_its_owner() {
     assert!(!path_of(&address).exists());
     drop(listener);
     let error = SocketFile::of(&address).unwrap_err();
-    assert_eq!(error, Error::call("stat", Errno::ENOENT, &address));
+    assert_eq!(error, SystemError::call("stat", Errno::ENOENT, &address));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn has_an_address_without_a_file_no_socket_file() {
     let address = dir.unix("file");
     std::fs::write(path_of(&address), "text").unwrap();
     let error = SocketFile::of(&address).unwrap_err();
-    assert_eq!(error, Error::call("stat", Errno::ENOTSOCK, &address));
+    assert_eq!(error, SystemError::call("stat", Errno::ENOTSOCK, &address));
 }
 
 #[test]
@@ -263,11 +263,11 @@ fn is_a_unix_path_that_cannot_be_bound_named_in_the_error() {
     let dir = TempDir::new();
     let address = dir.unix("no/such/dir");
     let error = Listener::bind(&address, &ListenOptions::default()).unwrap_err();
-    assert_eq!(error, Error::call("bind", Errno::ENOENT, &address));
+    assert_eq!(error, SystemError::call("bind", Errno::ENOENT, &address));
 
     let long = dir.unix(&"x".repeat(200));
     let error = Listener::bind(&long, &ListenOptions::default()).unwrap_err();
-    assert!(matches!(error, Error::InvalidAddress { .. }), "{error}");
+    assert!(matches!(error, SystemError::InvalidAddress { .. }), "{error}");
     assert!(error.to_string().ends_with("too long for the kernel"), "{error}");
 }
 
@@ -290,11 +290,11 @@ fn is_a_listener_from_outside_made_ready() {
 fn is_what_does_not_listen_refused_as_a_listener() {
     let file = std::fs::File::open("/dev/null").unwrap();
     let error = Listener::adopt(file.into()).unwrap_err();
-    assert_eq!(error, Error::call("getsockopt SO_TYPE", Errno::ENOTSOCK, ""));
+    assert_eq!(error, SystemError::call("getsockopt SO_TYPE", Errno::ENOTSOCK, ""));
 
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = Listener::adopt(datagrams.into()).unwrap_err();
-    assert_eq!(error, Error::call("getsockopt SO_TYPE", Errno::EINVAL, "no stream socket"));
+    assert_eq!(error, SystemError::call("getsockopt SO_TYPE", Errno::EINVAL, "no stream socket"));
 
     let (connected, _peer) = Socket::pair().unwrap();
     let error = Listener::adopt(connected.into()).unwrap_err();

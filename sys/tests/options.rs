@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use myriapod_sys::{
-    Errno, Error, Keepalive, Shutdown, Socket, TcpState, nodelay, queue_sizes, recv_buffer_size,
-    reuse_address, reuse_port, send_buffer_size, set_keepalive, set_linger, set_nodelay,
-    set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
+    Errno, Keepalive, Shutdown, Socket, SystemError, TcpState, nodelay, queue_sizes,
+    recv_buffer_size, reuse_address, reuse_port, send_buffer_size, set_keepalive, set_linger,
+    set_nodelay, set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
     set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
 };
 use nix::sys::socket::{getsockopt, sockopt};
@@ -44,7 +44,7 @@ fn are_keepalive_times_out_of_range_refused_by_name() {
         (second, second, 0, "setsockopt TCP_KEEPCNT"),
     ] {
         let refused = set_keepalive(&socket, Some(Keepalive { idle, interval, count }));
-        assert_eq!(refused, Err(Error::call(call, Errno::EINVAL, "")));
+        assert_eq!(refused, Err(SystemError::call(call, Errno::EINVAL, "")));
         assert!(!getsockopt(&socket, sockopt::KeepAlive).unwrap(), "not half set");
     }
 }
@@ -92,7 +92,7 @@ fn do_switches_go_on_and_off() {
             assert_eq!(v6_only(&fresh), Ok(on));
         }
         let error = set_v6_only(listen(&address), true).unwrap_err();
-        assert_eq!(error, Error::call("setsockopt IPV6_V6ONLY", Errno::EINVAL, ""));
+        assert_eq!(error, SystemError::call("setsockopt IPV6_V6ONLY", Errno::EINVAL, ""));
     }
 }
 
@@ -141,7 +141,7 @@ fn do_queue_sizes_count_what_was_not_read() {
     assert_eq!(theirs.recv(&mut [0; 400]), Ok(400));
     assert_eq!(queue_sizes(&theirs), Ok((600, 0)));
     let error = queue_sizes(listen(&v4())).unwrap_err();
-    assert_eq!(error, Error::call("ioctl SIOCINQ", Errno::EINVAL, ""));
+    assert_eq!(error, SystemError::call("ioctl SIOCINQ", Errno::EINVAL, ""));
 
     // A peer that does not read leaves our sending queue full.
     let chunk = vec![0; 1 << 16];

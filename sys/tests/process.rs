@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use myriapod_sys::{
-    Descriptor, Errno, Error, Listener, adopt_descriptor, cpu_time, inherited_listeners, now, pid,
-    rss_bytes,
+    Descriptor, Errno, Listener, SystemError, adopt_descriptor, cpu_time, inherited_listeners, now,
+    pid, rss_bytes,
 };
 use nix::fcntl::{FcntlArg, fcntl};
 use support::{assert_close_on_exec, connect, listen, v4};
@@ -26,7 +26,7 @@ fn is_an_inherited_descriptor_adopted_once() {
     let number = inherited();
     let descriptor = adopt_descriptor(number).unwrap();
     assert_close_on_exec(&descriptor);
-    let owned = Error::DescriptorOwned { descriptor: number };
+    let owned = SystemError::DescriptorOwned { descriptor: number };
     assert_eq!(adopt_descriptor(number).unwrap_err(), owned);
     assert_eq!(
         owned.to_string(),
@@ -56,12 +56,12 @@ fn is_a_descriptor_with_an_owner_refused() {
     let number = file.as_raw_fd();
     assert_eq!(
         adopt_descriptor(number).unwrap_err(),
-        Error::DescriptorOwned { descriptor: number }
+        SystemError::DescriptorOwned { descriptor: number }
     );
     for number in [1, 2] {
         assert_eq!(
             adopt_descriptor(number).unwrap_err(),
-            Error::DescriptorOwned { descriptor: number }
+            SystemError::DescriptorOwned { descriptor: number }
         );
     }
 }
@@ -71,7 +71,7 @@ fn is_a_number_that_is_not_open_refused_by_name() {
     for number in [-1, i32::MIN, i32::MAX] {
         let error = adopt_descriptor(number).unwrap_err();
         let on = format!("descriptor {number}");
-        assert_eq!(error, Error::call("fcntl", Errno::EBADF, on));
+        assert_eq!(error, SystemError::call("fcntl", Errno::EBADF, on));
     }
 }
 
@@ -123,7 +123,7 @@ fn child_takes_two_listeners() {
     assert!(taken.iter().all(|taken| taken.as_raw_fd() > 4), "duplicates: {taken:?}");
     taken.iter().for_each(assert_close_on_exec);
     let error = inherited_listeners().unwrap_err();
-    assert_eq!(error, Error::DescriptorOwned { descriptor: 3 });
+    assert_eq!(error, SystemError::DescriptorOwned { descriptor: 3 });
     for descriptor in taken {
         let listener = Listener::adopt(descriptor).unwrap();
         let client = connect(&listener.local_address().unwrap()).unwrap();
@@ -197,7 +197,7 @@ fn child_adopts_standard_input() {
     // Standard input is open, and at its end.
     assert_eq!(std::io::read_to_string(std::io::stdin()).unwrap(), "");
     assert!(fcntl(std::io::stdin(), FcntlArg::F_GETFD).is_ok());
-    assert_eq!(adopt_descriptor(0).unwrap_err(), Error::DescriptorOwned { descriptor: 0 });
+    assert_eq!(adopt_descriptor(0).unwrap_err(), SystemError::DescriptorOwned { descriptor: 0 });
 }
 
 #[cfg(target_os = "linux")]

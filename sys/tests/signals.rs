@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use myriapod_sys::{Error, Signal, Signals};
+use myriapod_sys::{Signal, Signals, SystemError};
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, kill, raise, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -61,7 +61,7 @@ fn does_a_signal_from_outside_wake_a_waiting_thread() {
 fn is_a_second_install_refused_until_the_first_is_gone() {
     let _turn = turn();
     let first = Signals::install(&[Signal::User1]).unwrap();
-    assert_eq!(Signals::install(&[Signal::Hangup]).unwrap_err(), Error::SignalsInstalled);
+    assert_eq!(Signals::install(&[Signal::Hangup]).unwrap_err(), SystemError::SignalsInstalled);
     drop(first);
     let mut second = Signals::install(&[Signal::User1]).unwrap();
     raise(signal::SIGUSR1).unwrap();

@@ -6,8 +6,9 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use myriapod_sys::{
-    Connecting, Descriptor, Errno, Error, ListenOptions, Listener, Shutdown, Socket, SocketAddr,
-    UnixAddr, accept, recv, recv_append, send, send_vectored, set_linger, shutdown, take_error,
+    Connecting, Descriptor, Errno, ListenOptions, Listener, Shutdown, Socket, SocketAddr,
+    SystemError, UnixAddr, accept, recv, recv_append, send, send_vectored, set_linger, shutdown,
+    take_error,
 };
 use support::{
     TempDir, accept_one, assert_prepared, connect, families, listen, own_loopback, silent_port,
@@ -176,7 +177,7 @@ fn is_a_source_that_is_not_ours_named_in_the_error() {
     let source = SocketAddr::from(([192, 0, 2, 1], 0));
     let error =
         Socket::connect_start(&listener.local_address().unwrap(), Some(&source)).unwrap_err();
-    assert_eq!(error, Error::call("bind", Errno::EADDRNOTAVAIL, "192.0.2.1:0"),);
+    assert_eq!(error, SystemError::call("bind", Errno::EADDRNOTAVAIL, "192.0.2.1:0"),);
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn do_calls_on_what_is_no_socket_say_enotsock() {
     assert_eq!(accept(&file).unwrap_err(), Errno::ENOTSOCK);
     assert_eq!(take_error(&file), Err(Errno::ENOTSOCK));
     let error = myriapod_sys::local_address(&file).unwrap_err();
-    assert_eq!(error, Error::call("getsockname", Errno::ENOTSOCK, ""));
+    assert_eq!(error, SystemError::call("getsockname", Errno::ENOTSOCK, ""));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::net::{Listening, ListeningId};
 use super::threads::call;
-use crate::{Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr};
+use crate::{Errno, ListenOptions, Result, SocketAddr, SystemError, UnixAddr};
 
 /// The longest backlog.
 const SOMAXCONN: u32 = 4096;
@@ -40,17 +40,17 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `socket` or `bind`.
+    /// [`SystemError::Call`] with `socket` or `bind`.
     pub fn bind(address: &SocketAddr, options: &ListenOptions) -> Result<Self> {
         let opened = call(|kernel| {
             kernel.enter(call_number::BIND);
             let listening = kernel.listen(address, options.backlog, options.reuse_port);
             let listening = kernel
                 .tell_result(listening, |id| *id)
-                .map_err(|errno| Error::call("bind", errno, address))?;
+                .map_err(|errno| SystemError::call("bind", errno, address))?;
             kernel.open(Object::Listener(listening)).map_err(|errno| {
                 kernel.close_listening(listening);
-                Error::call("socket", errno, address)
+                SystemError::call("socket", errno, address)
             })
         });
         opened.map(|number| Self(Descriptor::new(number)))
@@ -60,10 +60,10 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind); [`Error::Unsupported`] for a Unix socket.
+    /// Those of [`bind`](Self::bind); [`SystemError::Unsupported`] for a Unix socket.
     pub fn probe(address: &SocketAddr, options: &ListenOptions) -> Result<()> {
         if address.is_unix() {
-            return Err(Error::Unsupported { what: "probe", by: "a Unix socket" });
+            return Err(SystemError::Unsupported { what: "probe", by: "a Unix socket" });
         }
         Self::bind(address, options).map(drop)
     }
@@ -77,7 +77,7 @@ impl Listener {
         let number = descriptor.as_fd().number();
         match call(|kernel| matches!(kernel.object(number), Ok(Object::Listener(_)))) {
             true => Ok(Self(descriptor)),
-            false => Err(Error::call("getsockopt SO_ACCEPTCONN", Errno::EINVAL, "")),
+            false => Err(SystemError::call("getsockopt SO_ACCEPTCONN", Errno::EINVAL, "")),
         }
     }
 

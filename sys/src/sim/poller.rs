@@ -11,7 +11,7 @@ use super::faults::FaultKind;
 use super::kernel::{Kernel, MICROSECOND, Object};
 use super::threads::{Awaited, block, call};
 use crate::event::Event;
-use crate::{AsFd, Backend, Errno, Error, Events, Interest, Mode, Result, Token};
+use crate::{AsFd, Backend, Errno, Events, Interest, Mode, Result, SystemError, Token};
 
 /// Waits in a row that may leave out one descriptor that is ready.
 const MOST_DELAYS: u8 = 4;
@@ -52,8 +52,8 @@ pub struct Poller {
     backend: Backend,
 }
 
-fn failed(call: &'static str, errno: Errno, fd: BorrowedFd<'_>) -> Error {
-    Error::call(call, errno, format_args!("descriptor {}", fd.number()))
+fn failed(call: &'static str, errno: Errno, fd: BorrowedFd<'_>) -> SystemError {
+    SystemError::call(call, errno, format_args!("descriptor {}", fd.number()))
 }
 
 impl Poller {
@@ -67,7 +67,7 @@ impl Poller {
             kernel.enter(call_number::OPEN);
             kernel.open(Object::Poller(Watches::default()))
         };
-        let number = call(open).map_err(|errno| Error::call("poller", errno, ""))?;
+        let number = call(open).map_err(|errno| SystemError::call("poller", errno, ""))?;
         Ok(Self { descriptor: Descriptor::new(number), backend })
     }
 
@@ -87,9 +87,12 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`].
+    /// [`SystemError::Unsupported`].
     pub fn descriptor(&self) -> Result<Descriptor> {
-        Err(Error::Unsupported { what: "descriptor to be watched by", by: "a simulated poller" })
+        Err(SystemError::Unsupported {
+            what: "descriptor to be watched by",
+            by: "a simulated poller",
+        })
     }
 
     /// Starts watching `fd`.
@@ -97,7 +100,7 @@ impl Poller {
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`, `EEXIST` where it is watched already, `EINVAL` for an empty interest, `EBADF`,
-    /// [`Error::Unsupported`] for any mode but level-triggered.
+    /// [`SystemError::Unsupported`] for any mode but level-triggered.
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -177,7 +180,7 @@ impl Poller {
     /// `EINVAL` where `events` is full.
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
         if events.free() == 0 {
-            return Err(Error::call("poller wait", Errno::EINVAL, ""));
+            return Err(SystemError::call("poller wait", Errno::EINVAL, ""));
         }
         let number = self.descriptor.as_fd().number();
         let until = call(|kernel| {

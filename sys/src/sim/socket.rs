@@ -6,7 +6,7 @@ use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
 use super::end::{Owner, State};
 use super::kernel::{Kernel, Object};
 use super::threads::call;
-use crate::{Errno, Error, Result, Shutdown, SocketAddr, UnixAddr};
+use crate::{Errno, Result, Shutdown, SocketAddr, SystemError, UnixAddr};
 
 /// See the real one.
 ///
@@ -129,7 +129,7 @@ pub fn local_address(fd: impl AsFd) -> Result<SocketAddr> {
             _ => Err(Errno::ENOTSOCK),
         }
     });
-    found.map_err(|errno| Error::call("getsockname", errno, ""))
+    found.map_err(|errno| SystemError::call("getsockname", errno, ""))
 }
 
 /// Whom it is connected to.
@@ -145,7 +145,7 @@ pub fn peer_address(fd: impl AsFd) -> Result<SocketAddr> {
         let end = kernel.ends.get(&end).filter(|end| end.state == State::Connected);
         end.map(|end| end.peer.clone()).ok_or(Errno::ENOTCONN)
     });
-    found.map_err(|errno| Error::call("getpeername", errno, ""))
+    found.map_err(|errno| SystemError::call("getpeername", errno, ""))
 }
 
 /// A connected or connecting stream socket.
@@ -182,7 +182,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `socket` or `connect`.
+    /// [`SystemError::Call`] with `socket` or `connect`.
     pub fn connect_start(address: &SocketAddr, source: Option<&SocketAddr>) -> Result<Connecting> {
         let opened = call(|kernel| {
             kernel.enter(call_number::CONNECT);
@@ -197,7 +197,7 @@ impl Socket {
             kernel.begin_connect(end);
             Ok((number, end))
         });
-        let (number, end) = opened.map_err(|errno| Error::call("socket", errno, address))?;
+        let (number, end) = opened.map_err(|errno| SystemError::call("socket", errno, address))?;
         let socket = Self(Descriptor::new(number));
         let (state, error) = call(|kernel| {
             // Within one machine it may be done before the call returns.
@@ -213,7 +213,7 @@ impl Socket {
             State::Connected => Ok(Connecting::Done(socket)),
             State::Broken => {
                 let errno = error.unwrap_or(Errno::ECONNREFUSED);
-                Err(Error::call("connect", errno, address))
+                Err(SystemError::call("connect", errno, address))
             }
         }
     }
@@ -222,7 +222,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`], such as `EMFILE`.
+    /// [`SystemError::Call`], such as `EMFILE`.
     pub fn pair() -> Result<(Self, Self)> {
         let opened = call(|kernel| {
             kernel.enter(call_number::OPEN);
@@ -240,7 +240,7 @@ impl Socket {
                 }
             }
         });
-        let (first, second) = opened.map_err(|errno| Error::call("socketpair", errno, ""))?;
+        let (first, second) = opened.map_err(|errno| SystemError::call("socketpair", errno, ""))?;
         Ok((Self(Descriptor::new(first)), Self(Descriptor::new(second))))
     }
 
@@ -320,10 +320,10 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] where blocking is asked for.
+    /// [`SystemError::Unsupported`] where blocking is asked for.
     pub fn set_nonblocking(&self, on: bool) -> Result<()> {
         let what = "blocking sockets";
-        on.then_some(()).ok_or(Error::Unsupported { what, by: "the simulated system" })
+        on.then_some(()).ok_or(SystemError::Unsupported { what, by: "the simulated system" })
     }
 }
 

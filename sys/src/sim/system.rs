@@ -8,7 +8,7 @@ use super::descriptor::{AsFd, BorrowedFd, Descriptor, call_number};
 use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::{self, call};
-use crate::{DescriptorLimit, Errno, Error, Result, Signal, SocketAddr, Time, UnixAddr};
+use crate::{DescriptorLimit, Errno, Result, Signal, SocketAddr, SystemError, Time, UnixAddr};
 
 /// The time now, of the simulated clock.
 #[must_use]
@@ -57,7 +57,7 @@ impl<T> JoinHandle<T> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `pthread_create`.
+/// [`SystemError::Call`] with `pthread_create`.
 pub fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
@@ -69,7 +69,7 @@ pub fn spawn<T: Send + 'static>(
     let started = (!refused).then(|| threads::spawn(name, run).ok()).flatten();
     match started {
         Some((handle, thread)) => Ok(JoinHandle { handle, thread }),
-        None => Err(Error::call("pthread_create", Errno::EAGAIN, name)),
+        None => Err(SystemError::call("pthread_create", Errno::EAGAIN, name)),
     }
 }
 
@@ -94,7 +94,7 @@ pub fn thread_cpus() -> Result<Vec<usize>> {
 ///
 /// `EINVAL` where the one that there is is not among them.
 pub fn set_thread_cpus(cpus: &[usize]) -> Result<()> {
-    let failed = || Error::call("sched_setaffinity", Errno::EINVAL, format_args!("{cpus:?}"));
+    let failed = || SystemError::call("sched_setaffinity", Errno::EINVAL, format_args!("{cpus:?}"));
     cpus.contains(&0).then_some(()).ok_or_else(failed)
 }
 
@@ -132,9 +132,9 @@ impl SpareDescriptor {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`], such as `EMFILE`.
+    /// [`SystemError::Call`], such as `EMFILE`.
     pub fn open() -> Result<Self> {
-        let spare = open_null().map_err(|errno| Error::call("open", errno, "/dev/null"))?;
+        let spare = open_null().map_err(|errno| SystemError::call("open", errno, "/dev/null"))?;
         Ok(Self(Some(spare)))
     }
 
@@ -178,14 +178,14 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// [`Error::SignalsInstalled`] while another `Signals` lives; `EMFILE` and its like.
+    /// [`SystemError::SignalsInstalled`] while another `Signals` lives; `EMFILE` and its like.
     pub fn install(_: &[Signal]) -> Result<Self> {
         let install = |kernel: &mut Kernel| {
             if kernel.signals_installed {
-                return Err(Error::SignalsInstalled);
+                return Err(SystemError::SignalsInstalled);
             }
             let opened = kernel.open(Object::Signals);
-            let number = opened.map_err(|errno| Error::call("pipe", errno, ""))?;
+            let number = opened.map_err(|errno| SystemError::call("pipe", errno, ""))?;
             kernel.signals_installed = true;
             Ok(number)
         };
@@ -214,7 +214,7 @@ impl Signals {
     pub fn try_clone_descriptor(&self) -> Result<Descriptor> {
         self.as_fd().try_clone_to_owned().map_err(|error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
+            SystemError::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
         })
     }
 
@@ -244,7 +244,7 @@ impl Drop for Signals {
 ///
 /// # Errors
 ///
-/// [`Error::Resolve`] where the name has no address.
+/// [`SystemError::Resolve`] where the name has no address.
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     if host.is_empty() {
         return Ok(vec![SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into()]);
@@ -264,7 +264,7 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     }
     let known = call(|kernel| kernel.hosts.get(host).cloned());
     let reason = "EAI_NONAME (Name or service not known)";
-    known.ok_or_else(|| Error::Resolve { host: host.into(), reason: reason.into() })
+    known.ok_or_else(|| SystemError::Resolve { host: host.into(), reason: reason.into() })
 }
 
 /// Sends small messages at once: simulated sockets always do.
@@ -274,7 +274,7 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 /// `EOPNOTSUPP` for a Unix socket.
 pub fn set_nodelay(fd: impl AsFd, _: bool) -> Result<()> {
     match crate::local_address(fd)?.is_unix() {
-        true => Err(Error::call("setsockopt TCP_NODELAY", Errno::EOPNOTSUPP, "")),
+        true => Err(SystemError::call("setsockopt TCP_NODELAY", Errno::EOPNOTSUPP, "")),
         false => Ok(()),
     }
 }
@@ -292,7 +292,7 @@ pub fn set_linger(fd: impl AsFd, linger: Option<Duration>) -> Result<()> {
         }
         Ok(())
     });
-    set.map_err(|errno: Errno| Error::call("setsockopt SO_LINGER", errno, ""))
+    set.map_err(|errno: Errno| SystemError::call("setsockopt SO_LINGER", errno, ""))
 }
 
 /// Simulated sockets never block.
@@ -316,7 +316,7 @@ pub fn queue_sizes(fd: impl AsFd) -> Result<(usize, usize)> {
         let end = kernel.ends.get(&end).ok_or(Errno::ENOTCONN)?;
         Ok((end.inbox.len(), end.outbox.len()))
     });
-    sizes.map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))
+    sizes.map_err(|errno| SystemError::call("ioctl SIOCINQ", errno, ""))
 }
 
 /// How many bytes the system would give back of the spare capacity of `buffer`: whole pages of 4 KiB.

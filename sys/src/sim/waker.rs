@@ -5,7 +5,7 @@ use super::faults::FaultKind;
 use super::kernel::{Kernel, Object};
 use super::threads::call;
 use crate::awake::Awake;
-use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
+use crate::{Errno, Interest, Mode, Poller, Result, SystemError, Token};
 
 /// Makes a poller report a token, from any thread.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Waker {
             kernel.enter(call_number::OPEN);
             kernel.open(Object::Counter(false))
         };
-        let number = call(open).map_err(|errno| Error::call("waker", errno, ""))?;
+        let number = call(open).map_err(|errno| SystemError::call("waker", errno, ""))?;
         let waker = Self(Descriptor::new(number), Awake::new());
         poller.add(waker.0.as_fd(), token, Interest::READABLE, Mode::LEVEL)?;
         Ok(waker)
@@ -45,7 +45,7 @@ impl Waker {
             };
             kernel.tell_result(raised, |()| 0)
         });
-        raised.map_err(|errno| Error::call("wake", errno, ""))?;
+        raised.map_err(|errno| SystemError::call("wake", errno, ""))?;
         self.set(true);
         Ok(())
     }
@@ -72,6 +72,8 @@ impl Waker {
     ///
     /// `ENOENT` where it was made with another poller.
     pub fn close(self, poller: &mut Poller) -> Result<()> {
-        poller.delete(self.0.as_fd()).map_err(|_| Error::call("close waker", Errno::ENOENT, ""))
+        poller
+            .delete(self.0.as_fd())
+            .map_err(|_| SystemError::call("close waker", Errno::ENOENT, ""))
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::socket::SockType;
 use super::descriptor::{retry, set_nonblocking};
 use super::sockaddr::Sockaddr;
 use super::socket::{SEND_FLAGS, bind, connect, local_address, open_socket, recv, send};
-use crate::{Descriptor, Errno, Error, Result, SocketAddr, UnixAddr};
+use crate::{Descriptor, Errno, Result, SocketAddr, SystemError, UnixAddr};
 
 /// What [`recv_from`] received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,19 +125,19 @@ impl DatagramSocket {
     ///     DatagramSocket::bind(&taken).unwrap_err().to_string(),
     ///     format!("bind {taken}: EADDRINUSE (Address already in use)"),
     /// );
-    /// # Ok::<(), myriapod_sys::Error>(())
+    /// # Ok::<(), myriapod_sys::SystemError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `socket` or `bind`; [`Error::InvalidAddress`] for a Unix path that is
+    /// [`SystemError::Call`] with `socket` or `bind`; [`SystemError::InvalidAddress`] for a Unix path that is
     /// too long.
     ///
     /// Source: socket(2), bind(2), udp(7).
     pub fn bind(address: &SocketAddr) -> Result<Self> {
         let target = Sockaddr::encode(address)?;
         let socket = open_socket(address, SockType::Datagram)?;
-        bind(socket.as_fd(), &target).map_err(|errno| Error::call("bind", errno, address))?;
+        bind(socket.as_fd(), &target).map_err(|errno| SystemError::call("bind", errno, address))?;
         Ok(Self(socket))
     }
 
@@ -163,12 +163,12 @@ impl DatagramSocket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`]; [`Error::InvalidAddress`] for a Unix path that is too long.
+    /// [`SystemError::Call`]; [`SystemError::InvalidAddress`] for a Unix path that is too long.
     ///
     /// Source: connect(2), udp(7).
     pub fn connect(&self, peer: &SocketAddr) -> Result<()> {
         let target = Sockaddr::encode(peer)?;
-        connect(self.as_fd(), &target).map_err(|errno| Error::call("connect", errno, peer))
+        connect(self.as_fd(), &target).map_err(|errno| SystemError::call("connect", errno, peer))
     }
 
     /// See [`recv_from`].
@@ -221,9 +221,10 @@ impl DatagramSocket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`].
+    /// [`SystemError::Call`].
     pub fn set_nonblocking(&self, on: bool) -> Result<()> {
-        set_nonblocking(self.as_fd(), on).map_err(|errno| Error::call("fcntl", errno, "O_NONBLOCK"))
+        set_nonblocking(self.as_fd(), on)
+            .map_err(|errno| SystemError::call("fcntl", errno, "O_NONBLOCK"))
     }
 }
 

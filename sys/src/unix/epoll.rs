@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::table::{check, failed};
 use super::timeout::{keep_waiting, millis};
-use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
+use crate::{Errno, Event, Events, Interest, Mode, Result, SystemError, Token};
 
 /// An epoll instance. See the [contract](crate#the-backend-contract).
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Epoll {
         // SAFETY: takes a number only.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
-            return Err(Error::call("epoll_create1", Errno::last(), ""));
+            return Err(SystemError::call("epoll_create1", Errno::last(), ""));
         }
         // SAFETY: the call has just created the descriptor, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -107,7 +107,7 @@ impl Epoll {
             self.ready.resize(room, libc::epoll_event { events: 0, u64: 0 });
         }
         let count = keep_waiting(timeout, |left| self.wait_once(room, left))
-            .map_err(|errno| Error::call("epoll_wait", errno, ""))?;
+            .map_err(|errno| SystemError::call("epoll_wait", errno, ""))?;
         let ready = self.ready[..count].iter();
         events.extend(ready.map(|ready| Event::new(Token(ready.u64), flags(ready.events))));
         Ok(count)

@@ -8,7 +8,7 @@ use crate::{Result, SocketAddr};
 ///
 /// # Errors
 ///
-/// [`Error::InvalidAddress`](crate::Error::InvalidAddress) where they are no address.
+/// [`SystemError::InvalidAddress`](crate::SystemError::InvalidAddress) where they are no address.
 pub fn from_the_kernels_form(bytes: &[u8]) -> Result<SocketAddr> {
     let len = libc::socklen_t::try_from(bytes.len()).unwrap_or(libc::socklen_t::MAX);
     // SAFETY: the slice is as long as its length says.
@@ -19,7 +19,7 @@ pub fn from_the_kernels_form(bytes: &[u8]) -> Result<SocketAddr> {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidAddress`](crate::Error::InvalidAddress) where it has no such form.
+/// [`SystemError::InvalidAddress`](crate::SystemError::InvalidAddress) where it has no such form.
 pub fn through_the_kernels_form(address: &SocketAddr) -> Result<SocketAddr> {
     Sockaddr::encode(address)?.decode()
 }

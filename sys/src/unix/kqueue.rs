@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::table::{Table, check, failed};
 use super::timeout::{keep_waiting, timespec};
-use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
+use crate::{Errno, Event, Events, Interest, Mode, Result, SystemError, Token};
 
 #[cfg(myriapod_libkqueue)]
 use self::libkqueue as sys;
@@ -70,14 +70,14 @@ impl Kqueue {
         // SAFETY: takes nothing.
         let fd = unsafe { sys::kqueue() };
         if fd < 0 {
-            return Err(Error::call("kqueue", Errno::last(), ""));
+            return Err(SystemError::call("kqueue", Errno::last(), ""));
         }
         // SAFETY: the call has just created the descriptor, and nobody else knows it.
         let queue = unsafe { OwnedFd::from_raw_fd(fd) };
         // kqueue1, which does this in one step, is not everywhere.
         // SAFETY: takes numbers only.
         if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-            return Err(Error::call("fcntl", Errno::last(), "kqueue"));
+            return Err(SystemError::call("fcntl", Errno::last(), "kqueue"));
         }
         Ok(Self {
             queue: Arc::new(queue),
@@ -94,7 +94,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// `EEXIST` where it is watched already, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for [`Mode::EXCLUSIVE`], `ENOMEM`.
+    /// [`SystemError::Unsupported`] for [`Mode::EXCLUSIVE`], `ENOMEM`.
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -117,7 +117,7 @@ impl Kqueue {
     /// # Errors
     ///
     /// `ENOENT` where it is not watched, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for [`Mode::EXCLUSIVE`], `ENOMEM`.
+    /// [`SystemError::Unsupported`] for [`Mode::EXCLUSIVE`], `ENOMEM`.
     pub fn modify(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -172,14 +172,14 @@ impl Kqueue {
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
         let room = events.free();
         if room == 0 {
-            return Err(Error::call("kevent", Errno::EINVAL, ""));
+            return Err(SystemError::call("kevent", Errno::EINVAL, ""));
         }
         if self.ready.0.len() < room {
             self.ready.0.resize(room, event(0, EVFILT_READ, 0));
         }
         let timeout = if self.broken.is_empty() { timeout } else { Some(Duration::ZERO) };
         keep_waiting(timeout, |left| self.wait_once(events, left))
-            .map_err(|errno| Error::call("kevent", errno, ""))
+            .map_err(|errno| SystemError::call("kevent", errno, ""))
     }
 
     fn wait_once(
@@ -243,7 +243,7 @@ impl Kqueue {
         let free = self.users.iter().position(Option::is_none);
         let ident = free.unwrap_or(self.users.len());
         change(&self.queue, &mut [event(ident, EVFILT_USER, EV_ADD | EV_CLEAR)])
-            .map_err(|errno| Error::call("kevent", errno, "waker"))?;
+            .map_err(|errno| SystemError::call("kevent", errno, "waker"))?;
         match self.users.get_mut(ident) {
             Some(user) => *user = Some(token),
             None => self.users.push(Some(token)),
@@ -255,10 +255,10 @@ impl Kqueue {
     pub(crate) fn delete_user(&mut self, user: &User) -> Result<()> {
         match self.users.get_mut(user.ident) {
             Some(token) if Arc::ptr_eq(&self.queue, &user.queue) => *token = None,
-            _ => return Err(Error::call("close waker", Errno::ENOENT, "")),
+            _ => return Err(SystemError::call("close waker", Errno::ENOENT, "")),
         }
         change(&self.queue, &mut [event(user.ident, EVFILT_USER, EV_DELETE)])
-            .map_err(|errno| Error::call("kevent", errno, "waker"))?;
+            .map_err(|errno| SystemError::call("kevent", errno, "waker"))?;
         Ok(())
     }
 
@@ -322,14 +322,14 @@ impl User {
         let mut trigger = event(self.ident, EVFILT_USER, 0);
         trigger.fflags = sys::NOTE_TRIGGER;
         change(&self.queue, &mut [trigger])
-            .map_err(|errno| Error::call("kevent", errno, "waker"))?;
+            .map_err(|errno| SystemError::call("kevent", errno, "waker"))?;
         Ok(())
     }
 }
 
 fn refuse_exclusive(mode: Mode) -> Result<()> {
     if mode.is_exclusive() {
-        return Err(Error::Unsupported { what: "exclusive mode", by: "kqueue" });
+        return Err(SystemError::Unsupported { what: "exclusive mode", by: "kqueue" });
     }
     Ok(())
 }

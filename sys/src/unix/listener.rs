@@ -11,7 +11,7 @@ use super::options;
 use super::sockaddr::Sockaddr;
 use super::socket::{bind, check, connect, local_address, prepare, stream_socket};
 use super::socket_file::identity;
-use crate::{Descriptor, Errno, Error, ListenOptions, Result, SocketAddr, UnixAddr};
+use crate::{Descriptor, Errno, ListenOptions, Result, SocketAddr, SystemError, UnixAddr};
 
 /// A listening stream socket: non-blocking, close-on-exec.
 ///
@@ -34,13 +34,13 @@ impl Listener {
     ///     error.to_string(),
     ///     format!("bind {taken}: EADDRINUSE (Address already in use)"),
     /// );
-    /// # Ok::<(), myriapod_sys::Error>(())
+    /// # Ok::<(), myriapod_sys::SystemError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `socket`, `setsockopt`, `bind`, `listen` or, for a stale Unix socket,
-    /// `unlink`; [`Error::InvalidAddress`] for a Unix path that is too long.
+    /// [`SystemError::Call`] with `socket`, `setsockopt`, `bind`, `listen` or, for a stale Unix socket,
+    /// `unlink`; [`SystemError::InvalidAddress`] for a Unix path that is too long.
     ///
     /// Source: bind(2), listen(2), unix(7).
     pub fn bind(address: &SocketAddr, options: &ListenOptions) -> Result<Self> {
@@ -48,7 +48,7 @@ impl Listener {
         let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
         // SAFETY: no memory is involved; the descriptor is open.
         check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })
-            .map_err(|errno| Error::call("listen", errno, address))?;
+            .map_err(|errno| SystemError::call("listen", errno, address))?;
         Ok(Self(socket))
     }
 
@@ -64,16 +64,16 @@ impl Listener {
     /// let taken = listener.local_address()?;
     /// assert!(Listener::bind(&taken, &options).is_ok(), "it would be shared");
     /// assert!(Listener::probe(&taken, &ListenOptions::default()).is_err());
-    /// # Ok::<(), myriapod_sys::Error>(())
+    /// # Ok::<(), myriapod_sys::SystemError>(())
     /// ```
     ///
     /// # Errors
     ///
     /// Those of [`bind`](Self::bind). The address of a Unix socket cannot be asked about without
-    /// making its file, so that is [`Error::Unsupported`].
+    /// making its file, so that is [`SystemError::Unsupported`].
     pub fn probe(address: &SocketAddr, options: &ListenOptions) -> Result<()> {
         if address.is_unix() {
-            return Err(Error::Unsupported { what: "probe", by: "a Unix socket" });
+            return Err(SystemError::Unsupported { what: "probe", by: "a Unix socket" });
         }
         Self::bind_only(address, options).map(drop)
     }
@@ -95,7 +95,7 @@ impl Listener {
         if let (SocketAddr::V6(_), Some(only)) = (address, options.v6_only) {
             options::set_v6_only(&socket, only)?;
         }
-        let in_bind = |errno| Error::call("bind", errno, address);
+        let in_bind = |errno| SystemError::call("bind", errno, address);
         match bind(socket.as_fd(), &target) {
             Err(Errno::EADDRINUSE) if options.remove_stale_unix => {
                 let SocketAddr::Unix(UnixAddr::Path(path)) = address else {
@@ -114,19 +114,19 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`]: `ENOTSOCK` where it is no socket, `EINVAL` where it is no stream socket or
-    /// does not listen; [`Error::InvalidAddress`] where it is of a family that we do not know.
+    /// [`SystemError::Call`]: `ENOTSOCK` where it is no socket, `EINVAL` where it is no stream socket or
+    /// does not listen; [`SystemError::InvalidAddress`] where it is of a family that we do not know.
     pub fn adopt(descriptor: Descriptor) -> Result<Self> {
-        let in_call = |call| move |errno: nix::Error| Error::call(call, errno.into(), "");
+        let in_call = |call| move |errno: nix::Error| SystemError::call(call, errno.into(), "");
         let kind =
             getsockopt(&descriptor, sockopt::SockType).map_err(in_call("getsockopt SO_TYPE"))?;
         if kind != SockType::Stream {
-            return Err(Error::call("getsockopt SO_TYPE", Errno::EINVAL, "no stream socket"));
+            return Err(SystemError::call("getsockopt SO_TYPE", Errno::EINVAL, "no stream socket"));
         }
         if !getsockopt(&descriptor, sockopt::AcceptConn)
             .map_err(in_call("getsockopt SO_ACCEPTCONN"))?
         {
-            return Err(Error::call(
+            return Err(SystemError::call(
                 "getsockopt SO_ACCEPTCONN",
                 Errno::EINVAL,
                 "a socket that does not listen",
@@ -135,7 +135,7 @@ impl Listener {
         local_address(&descriptor)?;
         set_nonblocking(descriptor.as_fd(), true)
             .and_then(|()| set_close_on_exec(descriptor.as_fd()))
-            .map_err(|errno| Error::call("fcntl", errno, "listener"))?;
+            .map_err(|errno| SystemError::call("fcntl", errno, "listener"))?;
         Ok(Self(descriptor))
     }
 
@@ -144,9 +144,10 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`].
+    /// [`SystemError::Call`].
     pub fn set_nonblocking(&self, on: bool) -> Result<()> {
-        set_nonblocking(self.as_fd(), on).map_err(|errno| Error::call("fcntl", errno, "O_NONBLOCK"))
+        set_nonblocking(self.as_fd(), on)
+            .map_err(|errno| SystemError::call("fcntl", errno, "O_NONBLOCK"))
     }
 
     /// See [`accept`].
@@ -173,14 +174,14 @@ impl Listener {
 /// Between the question and the removal somebody may bind the path anew; that the file is still
 /// the same one makes this unlikely, and nothing makes it impossible.
 fn remove_stale(path: &Path, address: &SocketAddr, target: &Sockaddr) -> Result<()> {
-    let in_use = || Error::call("bind", Errno::EADDRINUSE, address);
+    let in_use = || SystemError::call("bind", Errno::EADDRINUSE, address);
     let socket_file = || identity(&fs::symlink_metadata(path).ok()?);
     let before = socket_file().ok_or_else(in_use)?;
     let probe = stream_socket(address)?;
     if connect(probe.as_fd(), target) != Err(Errno::ECONNREFUSED) || socket_file() != Some(before) {
         return Err(in_use());
     }
-    nix::unistd::unlink(path).map_err(|errno| Error::call("unlink", errno.into(), address))
+    nix::unistd::unlink(path).map_err(|errno| SystemError::call("unlink", errno.into(), address))
 }
 
 /// `int accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)`

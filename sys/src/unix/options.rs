@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{GetSockOpt, SetSockOpt, getsockopt, setsockopt, sockopt};
 
-use crate::{Error, Result};
+use crate::{Result, SystemError};
 
 fn set<O: SetSockOpt>(
     fd: BorrowedFd<'_>,
@@ -17,17 +17,17 @@ fn set<O: SetSockOpt>(
     value: &O::Val,
     call: &'static str,
 ) -> Result<()> {
-    setsockopt(&fd, option, value).map_err(|errno| Error::call(call, errno.into(), ""))
+    setsockopt(&fd, option, value).map_err(|errno| SystemError::call(call, errno.into(), ""))
 }
 
 fn get<O: GetSockOpt>(fd: BorrowedFd<'_>, option: O, call: &'static str) -> Result<O::Val> {
-    getsockopt(&fd, option).map_err(|errno| Error::call(call, errno.into(), ""))
+    getsockopt(&fd, option).map_err(|errno| SystemError::call(call, errno.into(), ""))
 }
 
 /// Where this system lacks what was asked for.
 #[allow(dead_code, reason = "some systems lack nothing")]
 fn unsupported<T>(what: &'static str) -> Result<T> {
-    Err(Error::Unsupported { what, by: std::env::consts::OS })
+    Err(SystemError::Unsupported { what, by: std::env::consts::OS })
 }
 
 /// The number, for the calls that nix does not have.
@@ -67,13 +67,13 @@ pub struct Keepalive {
 ///     Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), count: 3 };
 /// set_keepalive(&listener, Some(probes))?;
 /// set_keepalive(&listener, None)?;
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; `EINVAL` for times or counts that the system does not take.
-/// [`Error::Unsupported`] where it cannot set the times of one socket.
+/// [`SystemError::Call`]; `EINVAL` for times or counts that the system does not take.
+/// [`SystemError::Unsupported`] where it cannot set the times of one socket.
 ///
 /// Source: socket(7), tcp(7).
 pub fn set_keepalive(fd: impl AsFd, keepalive: Option<Keepalive>) -> Result<()> {
@@ -92,7 +92,7 @@ fn set_keepalive_times(fd: BorrowedFd<'_>, idle: u32, interval: u32, count: u32)
     set(fd, sockopt::TcpKeepAlive, &idle, "setsockopt TCP_KEEPALIVE")?;
     #[cfg(any(target_os = "netbsd", target_os = "illumos"))]
     raw_set_int(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, i32::try_from(idle).unwrap_or(i32::MAX))
-        .map_err(|errno| Error::call("setsockopt TCP_KEEPIDLE", errno, ""))?;
+        .map_err(|errno| SystemError::call("setsockopt TCP_KEEPIDLE", errno, ""))?;
     set(fd, sockopt::TcpKeepInterval, &interval, "setsockopt TCP_KEEPINTVL")?;
     set(fd, sockopt::TcpKeepCount, &count, "setsockopt TCP_KEEPCNT")
 }
@@ -107,7 +107,7 @@ fn set_keepalive_times(_: BorrowedFd<'_>, _: u32, _: u32, _: u32) -> Result<()> 
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: tcp(7), RFC 5482.
 pub fn set_tcp_user_timeout(fd: impl AsFd, timeout: Duration) -> Result<()> {
@@ -129,7 +129,7 @@ pub fn set_tcp_user_timeout(fd: impl AsFd, timeout: Duration) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; among them `EOPNOTSUPP` for a Unix socket.
+/// [`SystemError::Call`]; among them `EOPNOTSUPP` for a Unix socket.
 ///
 /// Source: tcp(7), RFC 896.
 pub fn set_nodelay(fd: impl AsFd, on: bool) -> Result<()> {
@@ -140,7 +140,7 @@ pub fn set_nodelay(fd: impl AsFd, on: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 pub fn nodelay(fd: impl AsFd) -> Result<bool> {
     get(fd.as_fd(), sockopt::TcpNoDelay, "getsockopt TCP_NODELAY")
 }
@@ -151,7 +151,7 @@ pub fn nodelay(fd: impl AsFd) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: socket(7).
 pub fn set_linger(fd: impl AsFd, linger: Option<Duration>) -> Result<()> {
@@ -168,12 +168,12 @@ pub fn set_linger(fd: impl AsFd, linger: Option<Duration>) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: fcntl(2).
 pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
     super::descriptor::set_nonblocking(fd.as_fd(), on)
-        .map_err(|errno| Error::call("fcntl", errno, "O_NONBLOCK"))
+        .map_err(|errno| SystemError::call("fcntl", errno, "O_NONBLOCK"))
 }
 
 /// `SO_RCVBUF`: the bytes that may wait to be received. Linux doubles the number for its own
@@ -182,7 +182,7 @@ pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: socket(7).
 pub fn set_recv_buffer_size(fd: impl AsFd, bytes: usize) -> Result<()> {
@@ -193,7 +193,7 @@ pub fn set_recv_buffer_size(fd: impl AsFd, bytes: usize) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 pub fn recv_buffer_size(fd: impl AsFd) -> Result<usize> {
     get(fd.as_fd(), sockopt::RcvBuf, "getsockopt SO_RCVBUF")
 }
@@ -204,7 +204,7 @@ pub fn recv_buffer_size(fd: impl AsFd) -> Result<usize> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: socket(7).
 pub fn set_send_buffer_size(fd: impl AsFd, bytes: usize) -> Result<()> {
@@ -215,7 +215,7 @@ pub fn set_send_buffer_size(fd: impl AsFd, bytes: usize) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 pub fn send_buffer_size(fd: impl AsFd) -> Result<usize> {
     get(fd.as_fd(), sockopt::SndBuf, "getsockopt SO_SNDBUF")
 }
@@ -229,7 +229,7 @@ fn int_sized(bytes: usize) -> usize {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: socket(7), ip(7).
 pub fn set_reuse_address(fd: impl AsFd, on: bool) -> Result<()> {
@@ -240,7 +240,7 @@ pub fn set_reuse_address(fd: impl AsFd, on: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 pub fn reuse_address(fd: impl AsFd) -> Result<bool> {
     get(fd.as_fd(), sockopt::ReuseAddr, "getsockopt SO_REUSEADDR")
 }
@@ -256,7 +256,7 @@ pub const REUSE_PORT_BALANCES: bool = cfg!(any(target_os = "linux", target_os = 
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; [`Error::Unsupported`] where nix does not know it (illumos).
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] where nix does not know it (illumos).
 ///
 /// Source: socket(7).
 pub fn set_reuse_port(fd: impl AsFd, on: bool) -> Result<()> {
@@ -292,7 +292,7 @@ pub fn reuse_port(fd: impl AsFd) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: ipv6(7), RFC 3493 section 5.3.
 pub fn set_v6_only(fd: impl AsFd, on: bool) -> Result<()> {
@@ -303,7 +303,7 @@ pub fn set_v6_only(fd: impl AsFd, on: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 pub fn v6_only(fd: impl AsFd) -> Result<bool> {
     get(fd.as_fd(), sockopt::Ipv6V6Only, "getsockopt IPV6_V6ONLY")
 }
@@ -343,7 +343,7 @@ pub(crate) fn set_bind_address_no_port(fd: BorrowedFd<'_>) {
 ///
 /// # Errors
 ///
-/// [`Error::Call`], among them `EINVAL` for a listener; [`Error::Unsupported`] on systems other
+/// [`SystemError::Call`], among them `EINVAL` for a listener; [`SystemError::Unsupported`] on systems other
 /// than Linux, macOS, FreeBSD and NetBSD.
 ///
 /// Source: tcp(7), unix(7).
@@ -366,19 +366,19 @@ fn queue_sizes_raw(fd: BorrowedFd<'_>) -> Result<(usize, usize)> {
     let (mut received, mut sent): (libc::c_int, libc::c_int) = (0, 0);
     // SAFETY: these requests write one int, which is ours.
     let result = unsafe { libc::ioctl(raw(fd), RECEIVED, &raw mut received) };
-    super::socket::check(result).map_err(|errno| Error::call("ioctl SIOCINQ", errno, ""))?;
+    super::socket::check(result).map_err(|errno| SystemError::call("ioctl SIOCINQ", errno, ""))?;
     // SAFETY: as above.
     let result = unsafe { libc::ioctl(raw(fd), SENT, &raw mut sent) };
-    super::socket::check(result).map_err(|errno| Error::call("ioctl SIOCOUTQ", errno, ""))?;
+    super::socket::check(result).map_err(|errno| SystemError::call("ioctl SIOCOUTQ", errno, ""))?;
     Ok((usize::try_from(received).unwrap_or(0), usize::try_from(sent).unwrap_or(0)))
 }
 
 #[cfg(target_vendor = "apple")]
 fn queue_sizes_raw(fd: BorrowedFd<'_>) -> Result<(usize, usize)> {
     let received = raw_get_int(fd, libc::SOL_SOCKET, libc::SO_NREAD)
-        .map_err(|errno| Error::call("getsockopt SO_NREAD", errno, ""))?;
+        .map_err(|errno| SystemError::call("getsockopt SO_NREAD", errno, ""))?;
     let sent = raw_get_int(fd, libc::SOL_SOCKET, libc::SO_NWRITE)
-        .map_err(|errno| Error::call("getsockopt SO_NWRITE", errno, ""))?;
+        .map_err(|errno| SystemError::call("getsockopt SO_NWRITE", errno, ""))?;
     Ok((usize::try_from(received).unwrap_or(0), usize::try_from(sent).unwrap_or(0)))
 }
 
@@ -514,7 +514,7 @@ pub struct TcpInfo {
 ///
 /// # Errors
 ///
-/// [`Error::Call`]; [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: tcp(7).
 pub fn tcp_info(fd: impl AsFd) -> Result<TcpInfo> {
@@ -533,7 +533,7 @@ fn tcp_info_raw(fd: BorrowedFd<'_>) -> Result<TcpInfo> {
     super::socket::check(unsafe {
         libc::getsockopt(raw(fd), libc::IPPROTO_TCP, libc::TCP_INFO, to, &raw mut len)
     })
-    .map_err(|errno| Error::call("getsockopt TCP_INFO", errno, ""))?;
+    .map_err(|errno| SystemError::call("getsockopt TCP_INFO", errno, ""))?;
     Ok(TcpInfo {
         state: TcpState::from_linux(info.tcpi_state),
         rtt: Duration::from_micros(info.tcpi_rtt.into()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::table::{Table, check, failed};
 use super::timeout::keep_waiting;
-use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
+use crate::{Errno, Event, Events, Interest, Mode, Result, SystemError, Token};
 
 /// A list of descriptors for poll(2). See the [contract](crate#the-backend-contract).
 ///
@@ -44,7 +44,7 @@ impl Poll {
     /// # Errors
     ///
     /// `EEXIST` where it is watched already, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for any mode but [`Mode::LEVEL`].
+    /// [`SystemError::Unsupported`] for any mode but [`Mode::LEVEL`].
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -65,7 +65,7 @@ impl Poll {
     /// # Errors
     ///
     /// `ENOENT` where it is not watched, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for any mode but [`Mode::LEVEL`].
+    /// [`SystemError::Unsupported`] for any mode but [`Mode::LEVEL`].
     pub fn modify(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -111,10 +111,10 @@ impl Poll {
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
         let room = events.free();
         if room == 0 {
-            return Err(Error::call("poll", Errno::EINVAL, ""));
+            return Err(SystemError::call("poll", Errno::EINVAL, ""));
         }
         let mut ready = keep_waiting(timeout, |left| poll(&mut self.list, left))
-            .map_err(|errno| Error::call("poll", errno, ""))?;
+            .map_err(|errno| SystemError::call("poll", errno, ""))?;
 
         let start = if self.start < self.list.len() { self.start } else { 0 };
         let mut closed = Vec::new();

@@ -11,7 +11,7 @@ use super::poll::Poll;
 use super::portable::Portable;
 use super::select::Select;
 use super::table::failed;
-use crate::{Backend, Descriptor, Errno, Error, Events, Interest, Mode, Result, Token};
+use crate::{Backend, Descriptor, Errno, Events, Interest, Mode, Result, SystemError, Token};
 
 /// A poller over any backend that the system has. See the
 /// [contract](crate#the-backend-contract).
@@ -65,7 +65,7 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`](crate::Error::Unsupported) where this system does not have it; `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// [`SystemError::Unsupported`](crate::SystemError::Unsupported) where this system does not have it; `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new(backend: Backend) -> Result<Self> {
         Ok(Self(match backend {
             #[cfg(has_epoll)]
@@ -77,7 +77,10 @@ impl Poller {
             Backend::Portable => Inner::Portable(Portable::new()?),
             #[cfg(not(all(has_epoll, has_kqueue)))]
             absent => {
-                return Err(crate::Error::Unsupported { what: absent.name(), by: "this system" });
+                return Err(crate::SystemError::Unsupported {
+                    what: absent.name(),
+                    by: "this system",
+                });
             }
         }))
     }
@@ -114,10 +117,10 @@ impl Poller {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`](crate::Error::Unsupported) from poll and select, `EMFILE`.
+    /// [`SystemError::Unsupported`](crate::SystemError::Unsupported) from poll and select, `EMFILE`.
     pub fn descriptor(&self) -> Result<Descriptor> {
         let (what, by) = ("descriptor to be watched by", self.backend().name());
-        let fd = self.as_fd().ok_or(Error::Unsupported { what, by })?;
+        let fd = self.as_fd().ok_or(SystemError::Unsupported { what, by })?;
         fd.try_clone_to_owned().map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             failed("fcntl F_DUPFD_CLOEXEC", errno, fd)
@@ -129,8 +132,8 @@ impl Poller {
     /// # Errors
     ///
     /// `EEXIST` where it is watched already, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for a mode that the backend does not have,
-    /// [`Error::DescriptorTooLarge`](crate::Error::DescriptorTooLarge) from select.
+    /// [`SystemError::Unsupported`](crate::SystemError::Unsupported) for a mode that the backend does not have,
+    /// [`SystemError::DescriptorTooLarge`](crate::SystemError::DescriptorTooLarge) from select.
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -146,7 +149,7 @@ impl Poller {
     /// # Errors
     ///
     /// `ENOENT` where `fd` is not watched, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for a mode that the backend does not have.
+    /// [`SystemError::Unsupported`](crate::SystemError::Unsupported) for a mode that the backend does not have.
     pub fn modify(
         &mut self,
         fd: BorrowedFd<'_>,

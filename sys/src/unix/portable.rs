@@ -9,7 +9,7 @@ use polling::PollMode;
 
 use super::table::{Table, check, failed};
 use super::timeout::keep_waiting;
-use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
+use crate::{Errno, Event, Events, Interest, Mode, Result, SystemError, Token};
 
 /// A poller of the crate `polling`. See the [contract](crate#the-backend-contract).
 ///
@@ -42,7 +42,7 @@ impl Portable {
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new() -> Result<Self> {
         let poller = polling::Poller::new()
-            .map_err(|error| Error::call("polling new", errno(&error), ""))?;
+            .map_err(|error| SystemError::call("polling new", errno(&error), ""))?;
         let has_level = poller.supports_level();
         Ok(Self {
             poller,
@@ -58,7 +58,7 @@ impl Portable {
     /// # Errors
     ///
     /// `EEXIST` where it is watched already, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for [`Mode::EXCLUSIVE`].
+    /// [`SystemError::Unsupported`] for [`Mode::EXCLUSIVE`].
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -85,7 +85,7 @@ impl Portable {
     /// # Errors
     ///
     /// `ENOENT` where it is not watched, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for [`Mode::EXCLUSIVE`].
+    /// [`SystemError::Unsupported`] for [`Mode::EXCLUSIVE`].
     pub fn modify(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -132,14 +132,14 @@ impl Portable {
     /// `EINVAL` where `events` is full.
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
         let Some(room) = NonZeroUsize::new(events.free()) else {
-            return Err(Error::call("polling wait", Errno::EINVAL, ""));
+            return Err(SystemError::call("polling wait", Errno::EINVAL, ""));
         };
         if self.ready.capacity() != room {
             self.ready = polling::Events::with_capacity(room);
         }
         self.arm()?;
         keep_waiting(timeout, |left| self.wait_once(events, left))
-            .map_err(|errno| Error::call("polling wait", errno, ""))
+            .map_err(|errno| SystemError::call("polling wait", errno, ""))
     }
 
     fn wait_once(
@@ -176,7 +176,7 @@ impl Portable {
     }
 
     fn mode(&self, mode: Mode) -> Result<PollMode> {
-        let unsupported = |what| Err(Error::Unsupported { what, by: "portable" });
+        let unsupported = |what| Err(SystemError::Unsupported { what, by: "portable" });
         if mode.is_exclusive() {
             return unsupported("exclusive mode");
         }

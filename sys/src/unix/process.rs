@@ -11,24 +11,24 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, rlim_t, setrl
 use nix::sys::stat::Mode;
 use nix::sys::time::TimeVal;
 
-use crate::{Descriptor, DescriptorLimit, Errno, Error, Result};
+use crate::{Descriptor, DescriptorLimit, Errno, Result, SystemError};
 
 /// `int getrlimit(RLIMIT_NOFILE, struct rlimit *limit)`
 ///
 /// ```
 /// let limit = myriapod_sys::descriptor_limit()?;
 /// assert!(limit.soft <= limit.hard);
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: getrlimit(2).
 pub fn descriptor_limit() -> Result<DescriptorLimit> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
-        .map_err(|errno| Error::call("getrlimit", errno.into(), "RLIMIT_NOFILE"))?;
+        .map_err(|errno| SystemError::call("getrlimit", errno.into(), "RLIMIT_NOFILE"))?;
     Ok(DescriptorLimit { soft: count(soft), hard: count(hard) })
 }
 
@@ -47,7 +47,7 @@ fn count(limit: rlim_t) -> u64 {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: setrlimit(2), `proc_sys_fs(5)`.
 pub fn raise_descriptor_limit() -> Result<DescriptorLimit> {
@@ -65,7 +65,7 @@ pub fn raise_descriptor_limit() -> Result<DescriptorLimit> {
         } else {
             raised
         };
-        raised.map_err(|errno| Error::call("setrlimit", errno, "RLIMIT_NOFILE"))?;
+        raised.map_err(|errno| SystemError::call("setrlimit", errno, "RLIMIT_NOFILE"))?;
     }
     descriptor_limit()
 }
@@ -134,13 +134,13 @@ static ADOPTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `fcntl` and `EBADF` where it is not open, `EMFILE` where no number is free;
-/// [`Error::DescriptorOwned`].
+/// [`SystemError::Call`] with `fcntl` and `EBADF` where it is not open, `EMFILE` where no number is free;
+/// [`SystemError::DescriptorOwned`].
 ///
 /// Source: fcntl(2).
 pub fn adopt_descriptor(number: i32) -> Result<Descriptor> {
-    let in_call = |call, errno| Error::call(call, errno, format_args!("descriptor {number}"));
-    let owned = Err(Error::DescriptorOwned { descriptor: number });
+    let in_call = |call, errno| SystemError::call(call, errno, format_args!("descriptor {number}"));
+    let owned = Err(SystemError::DescriptorOwned { descriptor: number });
     let mut adopted = ADOPTED.lock().unwrap_or_else(PoisonError::into_inner);
     let flags = descriptor_flags(number).map_err(|errno| in_call("fcntl", errno))?;
     if (1..=2).contains(&number) || flags & libc::FD_CLOEXEC != 0 || adopted.contains(&number) {
@@ -176,7 +176,7 @@ fn duplicate(number: i32) -> Result<Descriptor, Errno> {
 
 /// `int dup2(int from, int to)`: nobody owns standard input, so what it was may be closed.
 fn give_up_standard_input() -> Result<()> {
-    let in_call = |call, what| move |errno: nix::Error| Error::call(call, errno.into(), what);
+    let in_call = |call, what| move |errno: nix::Error| SystemError::call(call, errno.into(), what);
     let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(in_call("open", "/dev/null"))?;
     nix::unistd::dup2_stdin(null).map_err(in_call("dup2", "/dev/null to descriptor 0"))
@@ -188,7 +188,7 @@ fn give_up_standard_input() -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `LISTEN_PID` or `LISTEN_FDS` and `EINVAL` where that is no number, and the
+/// [`SystemError::Call`] with `LISTEN_PID` or `LISTEN_FDS` and `EINVAL` where that is no number, and the
 /// errors of [`adopt_descriptor`], such as `EBADF` where fewer descriptors are open.
 ///
 /// Source: `sd_listen_fds(3)`.
@@ -197,7 +197,7 @@ pub fn inherited_listeners() -> Result<Vec<Descriptor>> {
         let Some(value) = env::var_os(name) else { return Ok(None) };
         match value.to_str().and_then(|value| value.parse::<i32>().ok()) {
             Some(number) if number >= 0 => Ok(Some(number)),
-            _ => Err(Error::call(name, Errno::EINVAL, value.to_string_lossy())),
+            _ => Err(SystemError::call(name, Errno::EINVAL, value.to_string_lossy())),
         }
     };
     let Some(owner) = read("LISTEN_PID")? else { return Ok(Vec::new()) };
@@ -213,20 +213,20 @@ pub fn inherited_listeners() -> Result<Vec<Descriptor>> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`] where the file cannot be read; [`Error::Unsupported`] on systems other than
+/// [`SystemError::Call`] where the file cannot be read; [`SystemError::Unsupported`] on systems other than
 /// Linux.
 ///
 /// Source: `proc_pid_statm(5)`.
 pub fn rss_bytes() -> Result<u64> {
     const STATM: &str = "/proc/self/statm";
     if !cfg!(any(target_os = "linux", target_os = "android")) {
-        return Err(Error::Unsupported { what: "resident set size", by: env::consts::OS });
+        return Err(SystemError::Unsupported { what: "resident set size", by: env::consts::OS });
     }
     let statm = std::fs::read_to_string(STATM).map_err(|error| {
-        Error::call("read", Errno::from_raw(error.raw_os_error().unwrap_or(0)), STATM)
+        SystemError::call("read", Errno::from_raw(error.raw_os_error().unwrap_or(0)), STATM)
     })?;
     let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.map(|pages| pages * page_size()).ok_or(Error::call("read", Errno::EINVAL, STATM))
+    pages.map(|pages| pages * page_size()).ok_or(SystemError::call("read", Errno::EINVAL, STATM))
 }
 
 /// `long sysconf(_SC_PAGESIZE)`
@@ -250,12 +250,12 @@ pub struct CpuTime {
 ///
 /// # Errors
 ///
-/// [`Error::Call`].
+/// [`SystemError::Call`].
 ///
 /// Source: getrusage(2).
 pub fn cpu_time() -> Result<CpuTime> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)
-        .map_err(|errno| Error::call("getrusage", errno.into(), ""))?;
+        .map_err(|errno| SystemError::call("getrusage", errno.into(), ""))?;
     Ok(CpuTime { user: duration(usage.user_time()), system: duration(usage.system_time()) })
 }
 

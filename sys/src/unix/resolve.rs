@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::ptr;
 
 use super::sockaddr::Sockaddr;
-use crate::{Errno, Error, Result, SocketAddr, UnixAddr};
+use crate::{Errno, Result, SocketAddr, SystemError, UnixAddr};
 
 /// `int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct
 /// addrinfo **list)`
@@ -26,12 +26,12 @@ use crate::{Errno, Error, Result, SocketAddr, UnixAddr};
 ///
 /// assert_eq!(resolve("::1", 65432)?[0].to_string(), "[::1]:65432");
 /// assert_eq!(resolve("unix:/tmp/echo", 0)?[0].to_string(), "unix:/tmp/echo");
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Resolve`] where the name has no address; [`Error::InvalidAddress`] for a zero byte, an
+/// [`SystemError::Resolve`] where the name has no address; [`SystemError::InvalidAddress`] for a zero byte, an
 /// unknown scope, or a Unix path that is empty or too long for the kernel.
 ///
 /// Source: getaddrinfo(3), RFC 4007 section 11 (scopes).
@@ -57,12 +57,12 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
 ///
 /// ```
 /// assert!(!myriapod_sys::host_name()?.is_empty());
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Call`]. A name that is not UTF-8 is returned with its odd bytes replaced.
+/// [`SystemError::Call`]. A name that is not UTF-8 is returned with its odd bytes replaced.
 ///
 /// Source: gethostname(2).
 pub fn host_name() -> Result<String> {
@@ -70,7 +70,7 @@ pub fn host_name() -> Result<String> {
     let mut name = [0_u8; 257];
     // SAFETY: all but the last byte of the array are ours to write for the call's length.
     let result = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
-    super::socket::check(result).map_err(|errno| Error::call("gethostname", errno, ""))?;
+    super::socket::check(result).map_err(|errno| SystemError::call("gethostname", errno, ""))?;
     let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
     Ok(String::from_utf8_lossy(&name[..len]).into_owned())
 }
@@ -104,8 +104,8 @@ fn numeric_v6(host: &str, port: u16) -> Result<Option<SocketAddrV6>> {
     Ok(Some(SocketAddrV6::new(ip, port, 0, scope)))
 }
 
-fn invalid(given: &str, reason: &'static str) -> Error {
-    Error::InvalidAddress { given: given.into(), reason }
+fn invalid(given: &str, reason: &'static str) -> SystemError {
+    SystemError::InvalidAddress { given: given.into(), reason }
 }
 
 /// What getaddrinfo allocated, freed when this goes.
@@ -133,13 +133,13 @@ fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     if code != 0 {
         // Before anything else can change it.
         let errno = Errno::last();
-        return Err(Error::Resolve { host: host.into(), reason: reason(code, errno).into() });
+        return Err(SystemError::Resolve { host: host.into(), reason: reason(code, errno).into() });
     }
     // SAFETY: getaddrinfo made the list, and it is freed at this function's end.
     let addresses = unsafe { collect(list.0, port) };
     if addresses.is_empty() {
         let reason = "no address of a family that we know".into();
-        return Err(Error::Resolve { host: host.into(), reason });
+        return Err(SystemError::Resolve { host: host.into(), reason });
     }
     Ok(addresses)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::table::{Table, check, failed};
 use super::timeout::{keep_waiting, timespec};
-use crate::{Errno, Error, Event, Events, Interest, Mode, Result, Token};
+use crate::{Errno, Event, Events, Interest, Mode, Result, SystemError, Token};
 
 /// The first descriptor number that a set cannot hold: `FD_SETSIZE`.
 pub const DESCRIPTORS: usize = libc::FD_SETSIZE;
@@ -83,8 +83,8 @@ impl Select {
     ///
     /// # Errors
     ///
-    /// [`Error::DescriptorTooLarge`], `EEXIST` where it is watched already, `EINVAL` for an empty
-    /// interest, [`Error::Unsupported`] for any mode but [`Mode::LEVEL`].
+    /// [`SystemError::DescriptorTooLarge`], `EEXIST` where it is watched already, `EINVAL` for an empty
+    /// interest, [`SystemError::Unsupported`] for any mode but [`Mode::LEVEL`].
     pub fn add(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -96,7 +96,7 @@ impl Select {
         mode.level_only("select")?;
         let descriptor = fd.as_raw_fd();
         if descriptor.unsigned_abs() as usize >= libc::FD_SETSIZE {
-            return Err(Error::DescriptorTooLarge { descriptor, limit: libc::FD_SETSIZE });
+            return Err(SystemError::DescriptorTooLarge { descriptor, limit: libc::FD_SETSIZE });
         }
         self.watched.insert("select add", fd, (token, interest))?;
         self.end = self.end.max(descriptor + 1);
@@ -109,7 +109,7 @@ impl Select {
     /// # Errors
     ///
     /// `ENOENT` where it is not watched, `EINVAL` for an empty interest,
-    /// [`Error::Unsupported`] for any mode but [`Mode::LEVEL`].
+    /// [`SystemError::Unsupported`] for any mode but [`Mode::LEVEL`].
     pub fn modify(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -151,7 +151,7 @@ impl Select {
     pub fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<usize> {
         let room = events.free();
         if room == 0 {
-            return Err(Error::call("select", Errno::EINVAL, ""));
+            return Err(SystemError::call("select", Errno::EINVAL, ""));
         }
         let (mut readable, mut writable) = (self.readable, self.writable);
         let waited = keep_waiting(timeout, |left| {
@@ -162,7 +162,7 @@ impl Select {
         let mut bits = match waited {
             Ok(bits) => bits,
             Err(Errno::EBADF) => return self.report_closed(events, room),
-            Err(errno) => return Err(Error::call("select", errno, "")),
+            Err(errno) => return Err(SystemError::call("select", errno, "")),
         };
 
         let start = if self.start < self.end { self.start } else { 0 };
@@ -204,7 +204,7 @@ impl Select {
                 self.take_out(fd);
             }
         }
-        if count == 0 { Err(Error::call("select", Errno::EBADF, "")) } else { Ok(count) }
+        if count == 0 { Err(SystemError::call("select", Errno::EBADF, "")) } else { Ok(count) }
     }
 
     fn put(&mut self, fd: RawFd, interest: Interest) {

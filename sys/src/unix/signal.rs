@@ -13,7 +13,7 @@ use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use nix::unistd::getpid;
 
 use super::descriptor::{pipe, set_close_on_exec};
-use crate::{Descriptor, Errno, Error, Result, Signal};
+use crate::{Descriptor, Errno, Result, Signal, SystemError};
 
 impl Signal {
     const ALL: [Self; 4] = [Self::Interrupt, Self::Terminate, Self::Hangup, Self::User1];
@@ -117,7 +117,7 @@ fn early(process: i32) -> u64 {
 /// // Now somebody says `kill -USR1`, and it becomes readable.
 /// # nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
 /// assert_eq!(signals.take(), Some(Signal::User1));
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 #[derive(Debug)]
 pub struct Signals {
@@ -135,13 +135,13 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// [`Error::SignalsInstalled`] while another `Signals` lives: signals belong to the process.
-    /// [`Error::Call`] with `pipe` or `sigaction`.
+    /// [`SystemError::SignalsInstalled`] while another `Signals` lives: signals belong to the process.
+    /// [`SystemError::Call`] with `pipe` or `sigaction`.
     ///
     /// Source: sigaction(2), signal-safety(7).
     pub fn install(signals: &[Signal]) -> Result<Self> {
         if INSTALLED.swap(true, Ordering::AcqRel) {
-            return Err(Error::SignalsInstalled);
+            return Err(SystemError::SignalsInstalled);
         }
         match Self::install_first(signals) {
             Ok(installed) => Ok(installed),
@@ -156,7 +156,7 @@ impl Signals {
         let (read_end, write_end) = match PIPE.get() {
             Some(ends) => ends,
             None => {
-                let ends = pipe().map_err(|errno| Error::call("pipe", errno, ""))?;
+                let ends = pipe().map_err(|errno| SystemError::call("pipe", errno, ""))?;
                 PIPE.get_or_init(|| ends)
             }
         };
@@ -179,7 +179,7 @@ impl Signals {
                 Ok(old) => before.push((signal, old)),
                 Err(errno) => {
                     restore(&before);
-                    return Err(Error::call("sigaction", errno.into(), signal));
+                    return Err(SystemError::call("sigaction", errno.into(), signal));
                 }
             }
         }
@@ -218,12 +218,12 @@ impl Signals {
     ///
     /// let mut signals = Signals::install(&[Signal::Terminate])?;
     /// assert!(!signals.take_over()?, "this process has installed them itself");
-    /// # Ok::<(), myriapod_sys::Error>(())
+    /// # Ok::<(), myriapod_sys::SystemError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `pipe`, such as `EMFILE`, or `dup2`; it may be called again.
+    /// [`SystemError::Call`] with `pipe`, such as `EMFILE`, or `dup2`; it may be called again.
     ///
     /// Source: fork(2), pipe(7), signal(7).
     pub fn take_over(&mut self) -> Result<bool> {
@@ -256,18 +256,18 @@ impl Signals {
     /// poller.wait(&mut events, None)?;
     /// assert_eq!(events.as_slice()[0].token(), Token(7));
     /// assert_eq!(signals.take(), Some(Signal::User1));
-    /// # Ok::<(), myriapod_sys::Error>(())
+    /// # Ok::<(), myriapod_sys::SystemError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Call`], such as `EMFILE`.
+    /// [`SystemError::Call`], such as `EMFILE`.
     ///
     /// Source: fcntl(2).
     pub fn try_clone_descriptor(&self) -> Result<Descriptor> {
         self.as_fd().try_clone_to_owned().map_err(|error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            Error::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
+            SystemError::call("fcntl F_DUPFD_CLOEXEC", errno, "the signals' descriptor")
         })
     }
 
@@ -304,13 +304,13 @@ fn restore(before: &[(Signal, SigAction)]) {
 /// `int dup2(int from, int to)`: puts a new pipe behind the numbers of the old one, so that nothing
 /// that knows these has to change, and the handler meets an open pipe at every moment.
 fn renew(ends: (&Descriptor, &Descriptor)) -> Result<()> {
-    let new = pipe().map_err(|errno| Error::call("pipe", errno, "signals"))?;
+    let new = pipe().map_err(|errno| SystemError::call("pipe", errno, "signals"))?;
     for (from, to) in [(&new.0, ends.0), (&new.1, ends.1)] {
         // SAFETY: no memory is involved. Both numbers are open and ours, and stay so: the pipe is
         // never closed, only what stands behind its numbers changes.
         let done = unsafe { libc::dup2(from.as_raw_fd(), to.as_raw_fd()) };
         let done = if done < 0 { Err(Errno::last()) } else { set_close_on_exec(to.as_fd()) };
-        done.map_err(|errno| Error::call("dup2", errno, "signals"))?;
+        done.map_err(|errno| SystemError::call("dup2", errno, "signals"))?;
     }
     Ok(())
 }

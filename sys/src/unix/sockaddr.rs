@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::{Error, Result, SocketAddr, UnixAddr};
+use crate::{Result, SocketAddr, SystemError, UnixAddr};
 
 /// Every form that the kernel writes or reads. All of it is zeroed when it is made.
 #[derive(Clone, Copy)]
@@ -100,7 +100,7 @@ impl Sockaddr {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidAddress`] where a Unix path or name is too long, empty, holds a zero byte,
+    /// [`SystemError::InvalidAddress`] where a Unix path or name is too long, empty, holds a zero byte,
     /// or where the system has no abstract names.
     pub(crate) fn encode(address: &SocketAddr) -> Result<Self> {
         // The length member that the BSDs have is filled in by their kernels.
@@ -126,7 +126,8 @@ impl Sockaddr {
     }
 
     fn put_unix(&mut self, unix: &UnixAddr) -> Result<()> {
-        let refuse = |reason| Err(Error::InvalidAddress { given: unix.to_string().into(), reason });
+        let refuse =
+            |reason| Err(SystemError::InvalidAddress { given: unix.to_string().into(), reason });
         self.form.unix.sun_family = family(libc::AF_UNIX);
         // Where the bytes go, and how many count: a path counts its terminating zero.
         let (bytes, start, len) = match unix {
@@ -162,12 +163,12 @@ impl Sockaddr {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidAddress`] where it is shorter than its family demands, or of another family.
+    /// [`SystemError::InvalidAddress`] where it is shorter than its family demands, or of another family.
     pub(crate) fn decode(&self) -> Result<SocketAddr> {
         let len = self.len as usize;
         let refuse = |reason| {
             let shown = &self.bytes()[..len.min(FAMILY_END)];
-            Err(Error::InvalidAddress { given: format!("{shown:02x?}").into(), reason })
+            Err(SystemError::InvalidAddress { given: format!("{shown:02x?}").into(), reason })
         };
         if len < FAMILY_END {
             return refuse("too short to name a family");
@@ -266,7 +267,7 @@ mod tests {
         ] {
             let given = unix.to_string().into();
             let refused = Sockaddr::encode(&unix.into()).map(|encoded| encoded.len());
-            assert_eq!(refused, Err(Error::InvalidAddress { given, reason }));
+            assert_eq!(refused, Err(SystemError::InvalidAddress { given, reason }));
         }
     }
 
@@ -279,7 +280,7 @@ mod tests {
             while short.len > 0 {
                 short.len -= 1;
                 assert!(
-                    matches!(short.decode(), Err(Error::InvalidAddress { .. })),
+                    matches!(short.decode(), Err(SystemError::InvalidAddress { .. })),
                     "{}",
                     short.len
                 );

@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use super::descriptor::{retry, set_nonblocking};
 use super::poll::wait_one;
 use super::sockaddr::Sockaddr;
-use crate::{Descriptor, Errno, Error, Interest, Result, Shutdown, SocketAddr};
+use crate::{Descriptor, Errno, Interest, Result, Shutdown, SocketAddr, SystemError};
 
 /// Not to be killed when the peer is gone. On Apple's systems `SO_NOSIGPIPE` does that, once for
 /// each socket.
@@ -195,13 +195,13 @@ pub fn take_error(fd: impl AsFd) -> Result<(), Errno> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`], or [`Error::InvalidAddress`] for a family that we do not know.
+/// [`SystemError::Call`], or [`SystemError::InvalidAddress`] for a family that we do not know.
 pub fn local_address(fd: impl AsFd) -> Result<SocketAddr> {
     let mut address = Sockaddr::empty();
     let (to, len) = address.as_out();
     // SAFETY: both pointers are ours to write for the call's length, and `len` holds the room.
     check(unsafe { libc::getsockname(fd.as_fd().as_raw_fd(), to, len) })
-        .map_err(|errno| Error::call("getsockname", errno, ""))?;
+        .map_err(|errno| SystemError::call("getsockname", errno, ""))?;
     address.decode()
 }
 
@@ -209,14 +209,14 @@ pub fn local_address(fd: impl AsFd) -> Result<SocketAddr> {
 ///
 /// # Errors
 ///
-/// [`Error::Call`] (`ENOTCONN` where it is not connected, or no longer), or
-/// [`Error::InvalidAddress`] for a family that we do not know.
+/// [`SystemError::Call`] (`ENOTCONN` where it is not connected, or no longer), or
+/// [`SystemError::InvalidAddress`] for a family that we do not know.
 pub fn peer_address(fd: impl AsFd) -> Result<SocketAddr> {
     let mut address = Sockaddr::empty();
     let (to, len) = address.as_out();
     // SAFETY: both pointers are ours to write for the call's length, and `len` holds the room.
     check(unsafe { libc::getpeername(fd.as_fd().as_raw_fd(), to, len) })
-        .map_err(|errno| Error::call("getpeername", errno, ""))?;
+        .map_err(|errno| SystemError::call("getpeername", errno, ""))?;
     address.decode()
 }
 
@@ -242,7 +242,7 @@ pub(crate) fn open_socket(address: &SocketAddr, kind: SockType) -> Result<Descri
     nix::sys::socket::socket(family, kind, SOCKET_FLAGS, None)
         .map_err(Errno::from)
         .and_then(prepare)
-        .map_err(|errno| Error::call("socket", errno, format_args!("{name} for {address}")))
+        .map_err(|errno| SystemError::call("socket", errno, format_args!("{name} for {address}")))
 }
 
 /// How a socket is made non-blocking and close-on-exec; where the call takes no such flags,
@@ -321,9 +321,9 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `socket`, `bind` or `connect` and the address; among them `EAGAIN` from
+    /// [`SystemError::Call`] with `socket`, `bind` or `connect` and the address; among them `EAGAIN` from
     /// a Unix socket whose backlog is full, which nothing will report later: try again after a
-    /// while. [`Error::InvalidAddress`] for a Unix path that is too long.
+    /// while. [`SystemError::InvalidAddress`] for a Unix path that is too long.
     ///
     /// Source: connect(2), ip(7), unix(7).
     pub fn connect_start(address: &SocketAddr, source: Option<&SocketAddr>) -> Result<Connecting> {
@@ -336,13 +336,13 @@ impl Socket {
                 super::options::set_reuse_address(&socket, true)?;
             }
             bind(socket.as_fd(), &Sockaddr::encode(source)?)
-                .map_err(|errno| Error::call("bind", errno, source))?;
+                .map_err(|errno| SystemError::call("bind", errno, source))?;
         }
         match connect(socket.as_fd(), &target) {
             Ok(()) => Ok(Connecting::Done(Self(socket))),
             // An interrupted connect goes on by itself; a second call would not wait for it.
             Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(Connecting::InProgress(Self(socket))),
-            Err(errno) => Err(Error::call("connect", errno, address)),
+            Err(errno) => Err(SystemError::call("connect", errno, address)),
         }
     }
 
@@ -359,13 +359,13 @@ impl Socket {
     ///     Listener::bind(&SocketAddr::from(([127, 0, 0, 1], 0)), &ListenOptions::default())?;
     /// let socket = Socket::connect(&listener.local_address()?)?;
     /// assert_eq!(socket.peer_address()?, listener.local_address()?);
-    /// # Ok::<(), myriapod_sys::Error>(())
+    /// # Ok::<(), myriapod_sys::SystemError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `socket`, `fcntl` or `connect` and the address;
-    /// [`Error::InvalidAddress`] for a Unix path that is too long.
+    /// [`SystemError::Call`] with `socket`, `fcntl` or `connect` and the address;
+    /// [`SystemError::InvalidAddress`] for a Unix path that is too long.
     ///
     /// Source: connect(2).
     pub fn connect(address: &SocketAddr) -> Result<Self> {
@@ -379,7 +379,7 @@ impl Socket {
             }
             connected => connected,
         };
-        connected.map_err(|errno| Error::call("connect", errno, address))?;
+        connected.map_err(|errno| SystemError::call("connect", errno, address))?;
         Ok(socket)
     }
 
@@ -388,12 +388,12 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`], such as `EMFILE`.
+    /// [`SystemError::Call`], such as `EMFILE`.
     pub fn pair() -> Result<(Self, Self)> {
         nix::sys::socket::socketpair(AddressFamily::Unix, SockType::Stream, None, SOCKET_FLAGS)
             .map_err(Errno::from)
             .and_then(|(one, other)| Ok((Self(prepare(one)?), Self(prepare(other)?))))
-            .map_err(|errno| Error::call("socketpair", errno, ""))
+            .map_err(|errno| SystemError::call("socketpair", errno, ""))
     }
 
     /// See [`recv`].
@@ -477,9 +477,10 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`].
+    /// [`SystemError::Call`].
     pub fn set_nonblocking(&self, on: bool) -> Result<()> {
-        set_nonblocking(self.as_fd(), on).map_err(|errno| Error::call("fcntl", errno, "O_NONBLOCK"))
+        set_nonblocking(self.as_fd(), on)
+            .map_err(|errno| SystemError::call("fcntl", errno, "O_NONBLOCK"))
     }
 }
 

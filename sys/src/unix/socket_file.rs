@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::{Errno, Error, Result, SocketAddr, UnixAddr};
+use crate::{Errno, Result, SocketAddr, SystemError, UnixAddr};
 
 /// The file of a Unix socket that this process has bound, and the duty to remove it.
 ///
@@ -29,7 +29,7 @@ use crate::{Errno, Error, Result, SocketAddr, UnixAddr};
 /// drop(file);
 /// assert!(!path.exists());
 /// # drop(listener);
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// Source: unix(7), stat(2), unlink(2).
@@ -50,17 +50,17 @@ impl SocketFile {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] with `stat`: `ENOENT` where somebody removed the file already, `ENOTSOCK`
+    /// [`SystemError::Call`] with `stat`: `ENOENT` where somebody removed the file already, `ENOTSOCK`
     /// where something else has its place.
     pub fn of(address: &SocketAddr) -> Result<Option<Self>> {
         let SocketAddr::Unix(UnixAddr::Path(path)) = address else { return Ok(None) };
         let in_stat = |error: std::io::Error| {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            Error::call("stat", errno, address)
+            SystemError::call("stat", errno, address)
         };
         let path = std::path::absolute(path).map_err(in_stat)?;
         let found = fs::symlink_metadata(&path).map_err(in_stat)?;
-        let no_socket = || Error::call("stat", Errno::ENOTSOCK, address);
+        let no_socket = || SystemError::call("stat", Errno::ENOTSOCK, address);
         let identity = identity(&found).ok_or_else(no_socket)?;
         Ok(Some(Self { path, identity, process: std::process::id() }))
     }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::{Descriptor, Errno, Error, Result, accept};
+use crate::{Descriptor, Errno, Result, SystemError, accept};
 
 /// An open descriptor of no use, to be given up when `accept` says `EMFILE`.
 ///
@@ -19,9 +19,9 @@ impl SpareDescriptor {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`], such as `EMFILE`.
+    /// [`SystemError::Call`], such as `EMFILE`.
     pub fn open() -> Result<Self> {
-        let spare = open_null().map_err(|errno| Error::call("open", errno, "/dev/null"))?;
+        let spare = open_null().map_err(|errno| SystemError::call("open", errno, "/dev/null"))?;
         Ok(Self(Some(spare)))
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use crate::{Errno, Error, Interest, Result};
+use crate::{Errno, Interest, Result, SystemError};
 
 /// A vector indexed by descriptor: the system gives out the smallest free number, so it stays dense.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ fn index(fd: RawFd) -> usize {
 
 /// The error of a backend's function that was applied to a descriptor.
 #[cold]
-pub(crate) fn failed(call: &'static str, errno: Errno, fd: BorrowedFd<'_>) -> Error {
-    Error::call(call, errno, format_args!("descriptor {}", fd.as_raw_fd()))
+pub(crate) fn failed(call: &'static str, errno: Errno, fd: BorrowedFd<'_>) -> SystemError {
+    SystemError::call(call, errno, format_args!("descriptor {}", fd.as_raw_fd()))
 }
 
 /// Refuses an empty interest.

@@ -3,7 +3,7 @@
 use std::panic;
 use std::thread;
 
-use crate::{Errno, Error, Result};
+use crate::{Errno, Result, SystemError};
 
 /// A thread that was started, and the duty to wait for it: dropping this leaves it running.
 #[derive(Debug)]
@@ -41,12 +41,12 @@ impl<T> JoinHandle<T> {
 /// ```
 /// let thread = myriapod_sys::spawn("adder", || 1 + 1)?;
 /// assert_eq!(thread.join(), 2);
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `pthread_create`: `EAGAIN` where the system has no room for another thread;
+/// [`SystemError::Call`] with `pthread_create`: `EAGAIN` where the system has no room for another thread;
 /// `EINVAL` for a name with a zero byte.
 ///
 /// Source: `pthread_create(3)`.
@@ -55,13 +55,13 @@ pub fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>> {
     if name.contains('\0') {
-        return Err(Error::call("pthread_create", Errno::EINVAL, format_args!("{name:?}")));
+        return Err(SystemError::call("pthread_create", Errno::EINVAL, format_args!("{name:?}")));
     }
     match thread::Builder::new().name(name.to_owned()).spawn(run) {
         Ok(handle) => Ok(JoinHandle(handle)),
         Err(error) => {
             let errno = error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw);
-            Err(Error::call("pthread_create", errno, name))
+            Err(SystemError::call("pthread_create", errno, name))
         }
     }
 }
@@ -83,7 +83,7 @@ pub fn available_cpus() -> usize {
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `sched_getaffinity`; [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`] with `sched_getaffinity`; [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: `sched_getaffinity(2)`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -91,7 +91,7 @@ pub fn thread_cpus() -> Result<Vec<usize>> {
     use nix::sched::{CpuSet, sched_getaffinity};
 
     let set = sched_getaffinity(nix::unistd::Pid::from_raw(0))
-        .map_err(|errno| Error::call("sched_getaffinity", errno.into(), ""))?;
+        .map_err(|errno| SystemError::call("sched_getaffinity", errno.into(), ""))?;
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).collect())
 }
 
@@ -109,13 +109,13 @@ pub fn thread_cpus() -> Result<Vec<usize>> {
 /// assert_eq!(thread_cpus()?, before[..1]);
 /// set_thread_cpus(&before)?;
 /// # }
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`Error::Call`] with `sched_setaffinity`: `EINVAL` where none of them may be used, or a number
-/// is beyond what the set holds (1,024). [`Error::Unsupported`] on systems other than Linux.
+/// [`SystemError::Call`] with `sched_setaffinity`: `EINVAL` where none of them may be used, or a number
+/// is beyond what the set holds (1,024). [`SystemError::Unsupported`] on systems other than Linux.
 ///
 /// Source: `sched_setaffinity(2)`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -123,7 +123,7 @@ pub fn set_thread_cpus(cpus: &[usize]) -> Result<()> {
     use nix::sched::{CpuSet, sched_setaffinity};
 
     let failed = |errno: nix::Error| {
-        Error::call("sched_setaffinity", errno.into(), format_args!("processors {cpus:?}"))
+        SystemError::call("sched_setaffinity", errno.into(), format_args!("processors {cpus:?}"))
     };
     let mut set = CpuSet::new();
     cpus.iter().try_for_each(|&cpu| set.set(cpu)).map_err(failed)?;
@@ -134,18 +134,18 @@ pub fn set_thread_cpus(cpus: &[usize]) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`].
+/// [`SystemError::Unsupported`].
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn thread_cpus() -> Result<Vec<usize>> {
-    Err(Error::Unsupported { what: "sched_getaffinity", by: std::env::consts::OS })
+    Err(SystemError::Unsupported { what: "sched_getaffinity", by: std::env::consts::OS })
 }
 
 /// Lets the calling thread run on these processors and no others: Linux has this.
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`].
+/// [`SystemError::Unsupported`].
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn set_thread_cpus(_: &[usize]) -> Result<()> {
-    Err(Error::Unsupported { what: "sched_setaffinity", by: std::env::consts::OS })
+    Err(SystemError::Unsupported { what: "sched_setaffinity", by: std::env::consts::OS })
 }

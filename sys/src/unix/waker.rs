@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 #[cfg(has_kqueue)]
 use super::poller::Inner;
 use crate::awake::Awake;
-use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
+use crate::{Errno, Interest, Mode, Poller, Result, SystemError, Token};
 
 /// Makes a poller report a token, from any thread.
 ///
@@ -32,7 +32,7 @@ use crate::{Errno, Error, Interest, Mode, Poller, Result, Token};
 /// assert_eq!(events.as_slice()[0].token(), Token(0));
 /// waker.reset();
 /// # thread.join().unwrap()?;
-/// # Ok::<(), myriapod_sys::Error>(())
+/// # Ok::<(), myriapod_sys::SystemError>(())
 /// ```
 #[derive(Debug)]
 pub struct Waker {
@@ -56,7 +56,7 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// `EMFILE`, `ENFILE`, `ENOMEM`; [`Error::DescriptorTooLarge`] from select.
+    /// `EMFILE`, `ENFILE`, `ENOMEM`; [`SystemError::DescriptorTooLarge`] from select.
     pub fn new(poller: &mut Poller, token: Token) -> Result<Self> {
         let awake = Awake::new();
         #[cfg(has_kqueue)]
@@ -104,7 +104,7 @@ impl Waker {
         }
         match self.signal.watched() {
             Some(watched) => poller.delete(watched),
-            None => Err(Error::call("close waker", Errno::ENOENT, "")),
+            None => Err(SystemError::call("close waker", Errno::ENOENT, "")),
         }
     }
 }
@@ -117,7 +117,7 @@ impl Signal {
         // SAFETY: takes numbers only.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
-            return Err(Error::call("eventfd", Errno::last(), ""));
+            return Err(SystemError::call("eventfd", Errno::last(), ""));
         }
         // SAFETY: the call has just created the descriptor, and nobody else knows it.
         Ok(Self::Counter(unsafe { OwnedFd::from_raw_fd(fd) }))
@@ -181,7 +181,7 @@ fn write(fd: &OwnedFd, bytes: &[u8]) -> Result<()> {
             _ if written >= 0 => return Ok(()),
             Errno::EINTR => {}
             errno if errno.would_block() => return Ok(()),
-            errno => return Err(Error::call("write", errno, "waker")),
+            errno => return Err(SystemError::call("write", errno, "waker")),
         }
     }
 }
@@ -203,18 +203,18 @@ fn read(fd: &OwnedFd) {
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     use nix::fcntl::OFlag;
     nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .map_err(|errno| Error::call("pipe2", errno.into(), ""))
+        .map_err(|errno| SystemError::call("pipe2", errno.into(), ""))
 }
 
 /// `int pipe(int pipefd[2])`, and the flags in a second step.
 #[cfg(all(not(has_eventfd), not(has_pipe2)))]
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-    let ends = nix::unistd::pipe().map_err(|errno| Error::call("pipe", errno.into(), ""))?;
+    let ends = nix::unistd::pipe().map_err(|errno| SystemError::call("pipe", errno.into(), ""))?;
     for end in [&ends.0, &ends.1] {
         fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
             .and_then(|_| fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)))
-            .map_err(|errno| Error::call("fcntl", errno.into(), "waker"))?;
+            .map_err(|errno| SystemError::call("fcntl", errno.into(), "waker"))?;
     }
     Ok(ends)
 }

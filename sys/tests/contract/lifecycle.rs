@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use myriapod_sys::poll::wait_one;
-use myriapod_sys::{Backend, Errno, Error, Interest, Mode, Poller, Token};
+use myriapod_sys::{Backend, Errno, Interest, Mode, Poller, SystemError, Token};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::support::{
@@ -138,7 +138,7 @@ pub(crate) fn is_a_large_descriptor_watched_or_refused(backend: Backend) {
     let added = fixture.poller.add(large.as_fd(), Token(1), WRITE, Mode::LEVEL);
     if backend == Backend::Select {
         let descriptor = large.as_raw_fd();
-        assert_eq!(added, Err(Error::DescriptorTooLarge { descriptor, limit: 1_024 }));
+        assert_eq!(added, Err(SystemError::DescriptorTooLarge { descriptor, limit: 1_024 }));
         let said = added.unwrap_err().to_string();
         assert!(said.contains("FD_SETSIZE (1024)") && said.contains(&descriptor.to_string()));
         for refused in [

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 
-use myriapod_sys::{Backend, Errno, Error, Mode, Token};
+use myriapod_sys::{Backend, Errno, Mode, SystemError, Token};
 
 use crate::support::{BOTH, Fixture, READ, WRITE, covers, drain, has_edge, has_one_shot, is, pair};
 
@@ -135,7 +135,10 @@ pub(crate) fn is_exclusive_mode_honoured_or_refused(backend: Backend) {
         let both = Mode::EXCLUSIVE | Mode::ONE_SHOT;
         assert!(is(fixture.poller.add(ours.as_fd(), Token(7), READ, both), Errno::EINVAL));
     } else {
-        assert_eq!(added, Err(Error::Unsupported { what: "exclusive mode", by: backend.name() }));
+        assert_eq!(
+            added,
+            Err(SystemError::Unsupported { what: "exclusive mode", by: backend.name() })
+        );
     }
 }
 
@@ -150,7 +153,7 @@ pub(crate) fn does_a_refused_mode_change_nothing(backend: Backend) {
         _ => &[(Mode::EXCLUSIVE, "exclusive mode")],
     };
     for (mode, what) in refused {
-        let unsupported = Error::Unsupported { what, by: backend.name() };
+        let unsupported = SystemError::Unsupported { what, by: backend.name() };
         let mut fixture = Fixture::new(backend);
         let (ours, mut theirs) = pair();
         theirs.write_all(b"x").unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use myriapod_sys::{Backend, Errno, Error, Event, Events, Interest, Mode, Poller, Token};
+use myriapod_sys::{Backend, Errno, Event, Events, Interest, Mode, Poller, SystemError, Token};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -76,7 +76,7 @@ impl Fixture {
 }
 
 /// Whether the error is a system call's with this number.
-pub(crate) fn is<T: std::fmt::Debug>(result: Result<T, Error>, errno: Errno) -> bool {
+pub(crate) fn is<T: std::fmt::Debug>(result: Result<T, SystemError>, errno: Errno) -> bool {
     result.unwrap_err().errno() == Some(errno)
 }
 

@@ -159,7 +159,7 @@ impl Loader {
         let waker = Arc::new(Waker::new(&mut poller, WAKER)?);
         let first = |host: &str, port| {
             let addresses = sys::resolve(host, port)?;
-            addresses.into_iter().next().ok_or_else(|| sys::Error::InvalidAddress {
+            addresses.into_iter().next().ok_or_else(|| sys::SystemError::InvalidAddress {
                 given: host.into(),
                 reason: "no address",
             })
@@ -169,7 +169,10 @@ impl Loader {
         let (targets, sources) =
             (targets.collect::<Result<_, _>>()?, sources.collect::<Result<_, _>>()?);
         let messages = Messages::new(job.service, &job.content).map_err(|why| {
-            sys::Error::InvalidAddress { given: why.into(), reason: "no content for this service" }
+            sys::SystemError::InvalidAddress {
+                given: why.into(),
+                reason: "no content for this service",
+            }
         })?;
         let count = job.connections as usize + job.idle as usize;
         let buffer = messages.request_len().saturating_mul(2).clamp(64 << 10, 4 << 20);

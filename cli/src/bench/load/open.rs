@@ -108,9 +108,9 @@ impl Loader {
 
     /// An attempt that the system refused at once, or whose outcome is an error.
     #[cold]
-    pub(super) fn connect_failed(&mut self, slot: usize, error: &sys::Error) {
+    pub(super) fn connect_failed(&mut self, slot: usize, error: &sys::SystemError) {
         let (call, errno) = match error {
-            sys::Error::Call { call, errno, .. } => (*call, *errno),
+            sys::SystemError::Call { call, errno, .. } => (*call, *errno),
             _ => ("connect", Errno::EINVAL),
         };
         let exhausted = matches!(
@@ -188,7 +188,7 @@ impl Loader {
                 let id = self.id(slot) as usize;
                 let target = self.targets.get(id % self.targets.len().max(1));
                 let target = target.map_or_else(String::new, ToString::to_string);
-                self.connect_failed(slot, &sys::Error::call("connect", errno, target));
+                self.connect_failed(slot, &sys::SystemError::call("connect", errno, target));
             }
         }
     }
