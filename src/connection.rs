@@ -43,8 +43,8 @@ pub(crate) struct Connection<S> {
     /// The head of the list of its groups.
     pub(crate) groups: u32,
     state: State,
-    /// The number of the listener that it came through, with [`Marks::ACCEPTED`].
-    listener: u16,
+    /// How it came about.
+    pub(crate) origin: Origin,
     marks: Marks,
     /// The handler's own.
     pub(crate) own: S,
@@ -81,10 +81,6 @@ impl Marks {
     const UNSENT: Self = Self(1 << 3);
     /// It has a timer of the handler's.
     const TIMER: Self = Self(1 << 4);
-    /// A listener accepted it.
-    const ACCEPTED: Self = Self(1 << 5);
-    /// We connected to the peer.
-    const CONNECTED: Self = Self(1 << 6);
 
     const fn has(self, marks: Self) -> bool {
         self.0 & marks.0 != 0
@@ -101,21 +97,33 @@ impl Marks {
 
 impl std::fmt::Debug for Marks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = ["end_seen", "paused", "ready", "unsent", "timer", "accepted", "connected"];
+        let names = ["end_seen", "paused", "ready", "unsent", "timer"];
         let set = names.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
         f.debug_set().entries(set.map(|(_, name)| name)).finish()
     }
 }
 
-/// How a connection came about.
+/// How a connection came about, and the number of its listener if it has one: two bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// Accepted by the listener with this number.
-    Accepted(u16),
+pub(crate) struct Origin(u16);
+
+impl Origin {
     /// We connected to the peer.
-    Connected,
-    /// Given to the loop as a connected socket.
-    Adopted,
+    pub(crate) const CONNECTED: Self = Self(u16::MAX);
+    /// It was given to the loop as a connected socket.
+    pub(crate) const ADOPTED: Self = Self(u16::MAX - 1);
+    /// The largest number that a listener can have.
+    pub(crate) const MAX_LISTENER: u16 = u16::MAX - 2;
+
+    /// It was accepted by the listener with this number.
+    pub(crate) const fn accepted(listener: u16) -> Self {
+        Self(if listener > Self::MAX_LISTENER { Self::MAX_LISTENER } else { listener })
+    }
+
+    /// The listener that accepted it.
+    pub(crate) const fn listener(self) -> Option<u16> {
+        if self.0 > Self::MAX_LISTENER { None } else { Some(self.0) }
+    }
 }
 
 /// Something that happened to a connection.
@@ -167,11 +175,6 @@ pub(crate) enum Decision {
 
 impl<S> Connection<S> {
     pub(crate) fn new(own: S, origin: Origin, address: u32, now: Tick) -> Self {
-        let (listener, marks) = match origin {
-            Origin::Accepted(listener) => (listener, Marks::ACCEPTED),
-            Origin::Connected => (0, Marks::CONNECTED),
-            Origin::Adopted => (0, Marks::NONE),
-        };
         Self {
             timer: TimerLinks::UNARMED,
             recv: Lent::NONE,
@@ -179,21 +182,9 @@ impl<S> Connection<S> {
             address,
             groups: groups::NONE,
             state: State::Open { active: now },
-            listener,
-            marks,
+            origin,
+            marks: Marks::NONE,
             own,
-        }
-    }
-
-    /// How it came about.
-    #[inline]
-    pub(crate) fn origin(&self) -> Origin {
-        if self.marks.has(Marks::ACCEPTED) {
-            Origin::Accepted(self.listener)
-        } else if self.marks.has(Marks::CONNECTED) {
-            Origin::Connected
-        } else {
-            Origin::Adopted
         }
     }
 

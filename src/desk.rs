@@ -8,9 +8,13 @@ use crate::mailbox::Mailbox;
 use crate::protocol::ExtraHeaders;
 use crate::stats::Cause;
 
-/// What all calls of one handler are made with. It stands beside the send buffer.
+/// What all calls of one handler are made with.
 #[derive(Debug)]
 pub(crate) struct Desk {
+    /// The shared send buffer: the replies of the event that is being handled, and what was pushed.
+    pub(crate) out: Vec<u8>,
+    /// Which of the server's loops this is.
+    pub(crate) event_loop: u16,
     /// The further header keys of the reply that is being made.
     pub(crate) extra: ExtraHeaders,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -82,8 +86,10 @@ impl Orders {
 }
 
 impl Desk {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, limits: &Limits) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, event_loop: u16, limits: &Limits) -> Self {
         let mut desk = Self {
+            out: Vec::new(),
+            event_loop,
             extra: ExtraHeaders::new(),
             mailbox,
             start: 0,

@@ -71,8 +71,6 @@ pub(crate) struct Engine<H, F> {
     pub(crate) framing: F,
     /// Of the message that is being answered.
     pub(crate) frame: Frame,
-    /// The shared send buffer: the replies of the event that is being handled.
-    pub(crate) out: Vec<u8>,
     /// The most of it that was in use since the last step of giving memory back.
     pub(crate) out_used: usize,
     pub(crate) desk: Desk,
@@ -83,20 +81,18 @@ pub(crate) struct Engine<H, F> {
     pub(crate) decoded: u64,
     pub(crate) log: Option<LogHook>,
     pub(crate) log_messages: bool,
-    /// Which of the server's loops this is.
-    pub(crate) event_loop: u16,
 }
 
 impl<H: Handler, F: Framing> Engine<H, F> {
     #[inline]
     pub(crate) fn id(&self, key: Key) -> ConnectionId {
-        ConnectionId { event_loop: self.event_loop, key }
+        ConnectionId { event_loop: self.desk.event_loop, key }
     }
 
     /// Handles the whole messages at the front of `bytes`.
     pub(crate) fn process(
         &mut self,
-        about: About<'_>,
+        about: &About<'_>,
         own: &mut H::State,
         bytes: &[u8],
     ) -> Progress {
@@ -107,10 +103,10 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if rest.is_empty() {
                 return Progress { consumed, next: Next::Nothing };
             }
-            if budget == 0 || about.queued + self.out.len() >= self.config.limits.high_water {
+            if budget == 0 || about.queued + self.desk.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
-            match self.answer::<false>(about, own, rest) {
+            match self.answer(about, own, rest) {
                 Looked::Answered => {}
                 Looked::Incomplete { needed, in_content } => {
                     // A framing that asks for no more than there is would be asked for ever.
@@ -152,21 +148,12 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// Finds the message that `bytes` start with, and lets the handler answer it. Afterwards `frame`
     /// describes it, and `desk` has what the handler asked for besides.
-    ///
-    /// `ORDINARY`: only if they are exactly one message, of a kind that can be told at little cost;
-    /// otherwise they are [`Looked::Incomplete`]. It makes this two functions, each with one caller:
-    /// so the handler is inlined into both, whatever its size.
     #[inline(always)]
-    pub(crate) fn answer<const ORDINARY: bool>(
-        &mut self,
-        about: About<'_>,
-        own: &mut H::State,
-        bytes: &[u8],
-    ) -> Looked {
-        let (start, handled) = (self.out.len(), self.stats.messages);
+    fn answer(&mut self, about: &About<'_>, own: &mut H::State, bytes: &[u8]) -> Looked {
+        let (start, handled) = (self.desk.out.len(), self.stats.messages);
         // A handler that panics may leave its own state half-changed; only its connection, which
         // is closed, sees that again. The buffer is cut back below.
-        let result = catch_unwind(AssertUnwindSafe(|| self.look::<ORDINARY>(about, own, bytes)));
+        let result = catch_unwind(AssertUnwindSafe(|| self.look::<false>(about, own, bytes)));
         match result {
             Ok(Ok(looked)) => looked,
             Ok(Err(Refusal::Handler(error))) => {
@@ -179,18 +166,63 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             }
             Err(_panic) => {
                 let is_handled = self.stats.messages > handled;
-                self.panicked(about.id, start, if is_handled { "on_message" } else { "decode" });
+                self.panicked(
+                    self.id(about.key),
+                    start,
+                    if is_handled { "on_message" } else { "decode" },
+                );
                 Looked::Panicked { is_handled }
             }
         }
+    }
+
+    /// Lets the handler answer `bytes` if they are exactly one message, of a kind that can be told at
+    /// little cost. Returns whether they are.
+    ///
+    /// A panic goes on to the caller, who calls [`recover`](Self::recover): so the ordinary message
+    /// pays nothing for that.
+    #[inline(always)]
+    pub(crate) fn answer_ordinary(
+        &mut self,
+        about: &About<'_>,
+        own: &mut H::State,
+        bytes: &[u8],
+    ) -> bool {
+        match self.look::<true>(about, own, bytes) {
+            Ok(looked) => looked == Looked::Answered,
+            Err(Refusal::Handler(error)) => {
+                self.reply_error(about, &error);
+                true
+            }
+            // It is not asked to decode.
+            Err(Refusal::Framing(_)) => false,
+        }
+    }
+
+    /// [`answer_ordinary`](Self::answer_ordinary) has panicked for `bytes`.
+    #[cold]
+    pub(crate) fn recover(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let (framing, frame) = (&mut self.framing, &mut self.frame);
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            framing.predict(bytes, frame) && frame.len() == bytes.len()
+        }));
+        let is_handled = matches!(told, Ok(true));
+        if !is_handled {
+            self.stats.discarded_in += bytes.len() as u64;
+        }
+        self.panicked(id, 0, if is_handled { "on_message" } else { "predict" });
     }
 
     /// A call about a connection panicked: what it pushed is sent, and the connection is closed.
     #[cold]
     #[inline(never)]
     fn panicked(&mut self, id: ConnectionId, start: usize, callback: &'static str) {
-        let kept = if callback == "decode" { start } else { self.desk.start.max(start) };
-        self.out.truncate(kept);
+        let kept = if callback == "decode" || callback == "predict" {
+            start
+        } else {
+            self.desk.start.max(start)
+        };
+        self.desk.out.truncate(kept);
         self.desk.orders.only_close(Cause::Panic);
         self.note_panic(Some(id), callback);
     }
@@ -198,7 +230,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     #[inline(always)]
     fn look<const ORDINARY: bool>(
         &mut self,
-        about: About<'_>,
+        about: &About<'_>,
         own: &mut H::State,
         bytes: &[u8],
     ) -> Result<Looked, Refusal> {
@@ -221,11 +253,11 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             self.decoded += self.frame.len() as u64;
         }
         if self.log_messages {
-            self.tell_of(about.id, bytes);
+            self.tell_of(self.id(about.key), bytes);
         }
         let message = Message::new(bytes, &self.frame);
-        let (framing, out, desk) = (&mut self.framing, &mut self.out, &mut self.desk);
-        let mut reply = Reply::new(View { framing, out, desk, about });
+        let (framing, desk) = (&mut self.framing, &mut self.desk);
+        let mut reply = Reply::new(View { framing, desk, about });
         self.handler.on_message(own, message, &mut reply).map_err(Refusal::Handler)?;
         let replied = reply.is_replied();
         self.stats.replies += u64::from(replied);
@@ -253,10 +285,10 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Answers with the handler's error in place of its reply.
     #[cold]
     #[inline(never)]
-    pub(crate) fn reply_error(&mut self, about: About<'_>, error: &HandlerError) {
-        self.out.truncate(self.desk.start);
+    pub(crate) fn reply_error(&mut self, about: &About<'_>, error: &HandlerError) {
+        self.desk.out.truncate(self.desk.start);
         self.desk.orders.withdraw(Orders::DEFERRED);
-        let (id, text) = (about.id, error.to_string());
+        let (id, text) = (self.id(about.key), error.to_string());
         match error.fault() {
             Some(fault) => {
                 self.stats.count_fault(fault.kind());
@@ -267,7 +299,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 self.tell(&LogEvent::HandlerError { id, text: &text });
             }
         }
-        if about.origin == Origin::Connected {
+        if about.origin == Origin::CONNECTED {
             // It is no message for a server that we connected to.
             return self.desk.orders.only_close(Cause::Handler);
         }
@@ -277,27 +309,27 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Answers a fault of the framing.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, about: About<'_>, error: &ProtocolError) {
-        let (id, text) = (about.id, error.to_string());
+    fn refuse(&mut self, about: &About<'_>, error: &ProtocolError) {
+        let (id, text) = (self.id(about.key), error.to_string());
         self.stats.count_fault(error.kind());
         self.tell(&LogEvent::Fault { id, fault: error.kind(), text: &text });
-        if about.origin != Origin::Connected {
+        if about.origin != Origin::CONNECTED {
             self.error_reply(error.kind().name(), &text);
         }
     }
 
     /// Appends the error reply.
     pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
-        let start = self.out.len();
-        let (framing, out) = (&mut self.framing, &mut self.out);
+        let start = self.desk.out.len();
+        let (framing, out) = (&mut self.framing, &mut self.desk.out);
         let appended =
             catch_unwind(AssertUnwindSafe(|| framing.error_reply(out, kind, text).is_ok()));
         match appended {
             Ok(true) => self.stats.replies += 1,
             // A text that does not fit into a message: the peer learns by the close.
-            Ok(false) => self.out.truncate(start),
+            Ok(false) => self.desk.out.truncate(start),
             Err(_panic) => {
-                self.out.truncate(start);
+                self.desk.out.truncate(start);
                 self.desk.orders.only_close(Cause::Panic);
                 self.note_panic(None, "Framing::error_reply");
             }
@@ -306,13 +338,13 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// Appends a whole message to the send buffer.
     pub(crate) fn encode(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
-        outgoing.encode(&mut self.framing, &mut self.out)
+        outgoing.encode(&mut self.framing, &mut self.desk.out)
     }
 
     /// The socket took all replies.
     #[inline]
     pub(crate) fn sent_all(&mut self) {
-        self.stats.bytes_out += self.out.len() as u64;
+        self.stats.bytes_out += self.desk.out.len() as u64;
         self.clear_out();
     }
 
@@ -322,28 +354,28 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         if self.holds_spare_memory() {
             self.clear_large_out();
         }
-        self.out.clear();
+        self.desk.out.clear();
     }
 
     #[cold]
     #[inline(never)]
     fn clear_large_out(&mut self) {
-        self.out_used = self.out_used.max(self.out.len());
-        self.out.clear();
-        self.out.shrink_to(OUT_CAPACITY);
+        self.out_used = self.out_used.max(self.desk.out.len());
+        self.desk.out.clear();
+        self.desk.out.shrink_to(OUT_CAPACITY);
     }
 
     /// Whether the send buffer is larger than need be kept.
     #[inline]
     pub(crate) fn holds_spare_memory(&self) -> bool {
-        self.out.capacity() > OUT_KEPT
+        self.desk.out.capacity() > OUT_KEPT
     }
 
     /// Gives back what the send buffer grew, where no reply since the last step has needed that.
     pub(crate) fn give_back(&mut self, release: Release) {
         if self.out_used <= OUT_KEPT {
-            release(&mut self.out);
-            self.out.shrink_to(OUT_KEPT);
+            release(&mut self.desk.out);
+            self.desk.out.shrink_to(OUT_KEPT);
         }
         self.out_used = 0;
     }
@@ -370,18 +402,18 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// `desk`, what it pushed in `out`.
     pub(crate) fn call<R>(
         &mut self,
-        about: About<'_>,
+        about: &About<'_>,
         callback: &'static str,
         call: impl FnOnce(&mut H, &mut View<'_>) -> R,
     ) -> Option<R> {
-        let start = self.out.len();
+        let start = self.desk.out.len();
         self.desk.start = start;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let (framing, out, desk) = (&mut self.framing, &mut self.out, &mut self.desk);
-            call(&mut self.handler, &mut View { framing, out, desk, about })
+            let (framing, desk) = (&mut self.framing, &mut self.desk);
+            call(&mut self.handler, &mut View { framing, desk, about })
         }));
         if result.is_err() {
-            self.panicked(about.id, start, callback);
+            self.panicked(self.id(about.key), start, callback);
         }
         result.ok()
     }

@@ -33,7 +33,7 @@ impl<'a> Reply<'a> {
     #[inline]
     pub(crate) fn new(view: View<'a>) -> Self {
         view.desk.extra.clear();
-        view.desk.start = view.out.len();
+        view.desk.start = view.desk.out.len();
         Self { view, replied: false }
     }
 
@@ -134,7 +134,7 @@ impl<'a> Reply<'a> {
         if taken || !self.view.desk.extra.is_empty() || !self.view.framing.would_write(message) {
             return self.echo_anew(message);
         }
-        self.view.out.extend_from_slice(message.bytes());
+        self.view.desk.out.extend_from_slice(message.bytes());
         self.replied = true;
         Ok(())
     }
@@ -205,7 +205,7 @@ impl<'a> Reply<'a> {
     /// The reply as it will be sent, prefix and header included; empty where there is none yet.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {
-        self.view.out.get(self.view.desk.start..).unwrap_or_default()
+        self.view.desk.out.get(self.view.desk.start..).unwrap_or_default()
     }
 
     #[inline]
@@ -221,10 +221,11 @@ impl<'a> Reply<'a> {
         if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
             return Err(ReplyError::AlreadyReplied);
         }
-        let head = Head { extra: &self.view.desk.extra, ..head };
-        let encoded = match self.view.framing.begin(self.view.out, &head) {
-            Ok(mark) => content(self.view.out)
-                .and_then(|()| self.view.framing.finish(self.view.out, mark, &head)),
+        let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
+        let out = &mut desk.out;
+        let head = Head { extra: &desk.extra, ..head };
+        let encoded = match framing.begin(out, &head) {
+            Ok(mark) => content(out).and_then(|()| framing.finish(out, mark, &head)),
             Err(error) => Err(error),
         };
         match encoded {
@@ -233,7 +234,7 @@ impl<'a> Reply<'a> {
                 Ok(())
             }
             Err(error) => {
-                self.view.out.truncate(self.view.desk.start);
+                self.view.desk.out.truncate(self.view.desk.start);
                 Err(error.into())
             }
         }

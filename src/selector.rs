@@ -270,6 +270,12 @@ impl<T> Selector<T> {
         Some(event)
     }
 
+    /// The key of the event that was taken last.
+    pub(crate) fn last_event(&self) -> Option<Key> {
+        let event = self.events.as_slice().get(self.next.checked_sub(1)?)?;
+        Some(Key::from_bits(event.token().0))
+    }
+
     /// The socket that an event is for, what it is ready for and the data beside it, unless it is
     /// not watched for any of that now. One look-up then serves the whole event.
     #[inline]

@@ -418,11 +418,10 @@ fn event_loop<H: Handler, F: Framing>(
 ) -> Result<EventLoop<H, F>, Error> {
     let event_loop = seed.index();
     let engine = |mailbox| Engine {
-        desk: Desk::new(mailbox, &config.limits),
+        desk: Desk::new(mailbox, event_loop, &config.limits),
         handler,
         framing,
         frame: Frame::NONE,
-        out: Vec::new(),
         out_used: 0,
         config,
         stats: Stats::default(),
@@ -430,7 +429,6 @@ fn event_loop<H: Handler, F: Framing>(
         decoded: 0,
         log_messages: log_messages && log.is_some(),
         log,
-        event_loop,
     };
     Ok(EventLoop::new(seed, engine)?)
 }

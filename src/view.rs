@@ -10,11 +10,12 @@ use crate::desk::{Desk, Orders};
 use crate::handler::ConnectionId;
 use crate::outgoing::Outgoing;
 use crate::protocol::{EncodeError, Framing};
+use crate::slab::Key;
 
 /// What the loop knows of the connection that the handler is called about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About<'a> {
-    pub(crate) id: ConnectionId,
+    pub(crate) key: Key,
     pub(crate) source: BorrowedFd<'a>,
     pub(crate) origin: Origin,
     /// Bytes that wait to be sent, besides those in the send buffer.
@@ -71,9 +72,8 @@ pub(crate) struct About<'a> {
 /// [`Reply::view`]: crate::Reply::view
 pub struct View<'a> {
     pub(crate) framing: &'a mut dyn Framing,
-    pub(crate) out: &'a mut Vec<u8>,
     pub(crate) desk: &'a mut Desk,
-    pub(crate) about: About<'a>,
+    pub(crate) about: &'a About<'a>,
 }
 
 /// Why a message was not pushed.
@@ -119,7 +119,7 @@ impl View<'_> {
     #[must_use]
     #[inline]
     pub fn id(&self) -> ConnectionId {
-        self.about.id
+        ConnectionId { event_loop: self.desk.event_loop, key: self.about.key }
     }
 
     /// The peer's address. Always known in [`on_open`](crate::Handler::on_open) and
@@ -142,22 +142,19 @@ impl View<'_> {
     /// [adopted](crate::Handle::adopt) or [made from here](crate::Handle::connect).
     #[must_use]
     pub fn listener(&self) -> Option<usize> {
-        match self.about.origin {
-            Origin::Accepted(listener) => Some(listener.into()),
-            Origin::Connected | Origin::Adopted => None,
-        }
+        self.about.origin.listener().map(usize::from)
     }
 
     /// Whether we connected to the peer ([`Handle::connect`](crate::Handle::connect)).
     #[must_use]
     pub fn is_outgoing(&self) -> bool {
-        self.about.origin == Origin::Connected
+        self.about.origin == Origin::CONNECTED
     }
 
     /// Bytes that wait to be sent to it, those of this turn included.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.about.queued + self.out.len()
+        self.about.queued + self.desk.out.len()
     }
 
     /// Sends a message that is no reply. With a message, it goes out before the reply to that.
@@ -171,17 +168,18 @@ impl View<'_> {
         if !self.about.is_open {
             return Err(PushError::Closed);
         }
-        let before = self.out.len();
-        message.encode(self.framing, self.out)?;
-        let len = self.out.len() - before;
+        let before = self.desk.out.len();
+        message.encode(self.framing, &mut self.desk.out)?;
+        let len = self.desk.out.len() - before;
         self.desk.orders.give(Orders::COUNTED);
         if !self.desk.has_room(self.about.queued + before, len) {
-            self.out.truncate(before);
+            self.desk.out.truncate(before);
             self.desk.orders.dropped += 1;
             return Err(PushError::Full);
         }
         // In front of the reply, where there is one already.
-        if let Some(from) = self.out.get_mut(self.desk.start..) {
+        let start = self.desk.start;
+        if let Some(from) = self.desk.out.get_mut(start..) {
             from.rotate_right(len);
         }
         self.desk.start += len;

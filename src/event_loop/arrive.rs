@@ -84,9 +84,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let engine = &mut self.shared.engine;
         let id = engine.id(key);
         let origin = match way {
-            Way::Accepted(listener) => Origin::Accepted(listener),
-            Way::Adopted => Origin::Adopted,
-            Way::Connects(_) => Origin::Connected,
+            Way::Accepted(listener) => Origin::accepted(listener),
+            Way::Adopted => Origin::ADOPTED,
+            Way::Connects(_) => Origin::CONNECTED,
         };
         match way {
             Way::Connects(_) => engine.stats.connected += 1,
@@ -94,12 +94,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         engine.tell(&LogEvent::Opened { id, peer: &peer });
         let Some(source) = self.selector.source(key) else { return };
-        let about = About { id, source, origin, queued: 0, peer: Some(&peer), is_open: true };
+        let about = About { key, source, origin, queued: 0, peer: Some(&peer), is_open: true };
         let own = match way {
             Way::Connects(tag) => engine
-                .call(about, "on_connect", |handler, view| handler.on_connect(tag, view, &peer)),
+                .call(&about, "on_connect", |handler, view| handler.on_connect(tag, view, &peer)),
             Way::Accepted(_) | Way::Adopted => {
-                engine.call(about, "on_open", |handler, view| handler.on_open(view, &peer))
+                engine.call(&about, "on_open", |handler, view| handler.on_open(view, &peer))
             }
         };
         let Some(own) = own else {
@@ -109,7 +109,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return self.turn_away(key, address);
         };
         engine.stats.open += 1;
-        self.shared.served += usize::from(origin != Origin::Connected);
+        self.shared.served += usize::from(origin != Origin::CONNECTED);
         let connection = Connection::new(own, origin, address, self.shared.tick);
         if let Some(role) = self.selector.get_mut(key) {
             *role = Role::Connection(connection);

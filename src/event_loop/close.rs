@@ -83,14 +83,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if connection.groups != groups::NONE {
             self.inbox.leave_all_groups(connection.groups);
         }
-        shared.served -= usize::from(connection.origin() != Origin::Connected);
+        shared.served -= usize::from(connection.origin != Origin::CONNECTED);
         let engine = &mut shared.engine;
         engine.stats.open -= 1;
         engine.stats.lingering += 1;
         engine.stats.count_closed(cause);
-        let (id, origin) = (engine.id(key), connection.origin());
-        let about = About { id, source, origin, queued: 0, peer: None, is_open: false };
-        engine.call(about, "on_close", |handler, view| {
+        let (id, origin) = (engine.id(key), connection.origin);
+        let about = About { key, source, origin, queued: 0, peer: None, is_open: false };
+        engine.call(&about, "on_close", |handler, view| {
             handler.on_close(connection.own, view, cause);
         });
         // There is nothing left that could be done for it.
@@ -248,7 +248,7 @@ impl<H, F> Shared<H, F> {
     /// Whether a stop may end this connection: deferred replies to others may wait for messages of
     /// one that we made.
     fn may_drain<S>(&self, connection: &Connection<S>) -> bool {
-        self.served == 0 || connection.origin() != Origin::Connected
+        self.served == 0 || connection.origin != Origin::CONNECTED
     }
 
     /// For how many ticks a connection has been idle, where that is `idle` at least.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use myriapod_sys::Interest;
+
 use super::shared::Shared;
 use super::{EventLoop, Role};
 use crate::handler::Handler;
@@ -50,6 +52,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         let timeout = self.shared.engine.config.limits.drain_timeout;
         let deadline = self.shared.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
+        self.ordinary = Interest::NONE;
         self.drain = Some(Drain {
             deadline: (!timeout.is_zero()).then_some(deadline),
             next: 0,

@@ -14,12 +14,11 @@ mod tests {
     use crate::event_loop::{EventLoop, Role};
     use crate::slab::Slab;
     use crate::timer::{self, Tick, TimerEntries, TimerLinks};
-    use crate::{ConnectionId, HandlerResult, Interest, Message, Reply, Server, sys};
+    use crate::{HandlerResult, Interest, Message, Reply, Server, sys};
 
     use std::os::fd::AsFd;
 
     use crate::connection::{Connection, Origin};
-    use crate::engine::Looked;
     use crate::view::About;
 
     const FEW: u32 = 1_000;
@@ -73,7 +72,7 @@ mod tests {
     /// Entries up to so many, their timers spread as those of idle connections are.
     fn grow(event_loop: &mut EventLoop<Echo>, entries: &mut Entries, to: u32) {
         for nth in u32::try_from(entries.0.len()).unwrap()..to {
-            let connection = Connection::new((), Origin::Adopted, u32::MAX, 0);
+            let connection = Connection::new((), Origin::ADOPTED, u32::MAX, 0);
             let role = Role::Connection(connection);
             let entry = Entry { _source: 7, _interest: Interest::READABLE, role };
             let index = entries.0.insert(entry).unwrap().index();
@@ -100,19 +99,20 @@ mod tests {
             event_loop.shared.scratch.extend_from_slice(&request);
             let shared = &mut event_loop.shared;
             let about = About {
-                id: ConnectionId { event_loop: 0, key },
+                key,
                 source: source.as_fd(),
-                origin: connection.origin(),
+                origin: connection.origin,
                 queued: 0,
                 peer: None,
                 is_open: true,
             };
             let own = &mut connection.own;
-            match shared.engine.answer::<true>(about, own, &shared.scratch) {
-                Looked::Answered => connection.touch(tick),
-                _ => drop(shared.engine.process(about, own, &shared.scratch)),
+            if shared.engine.answer_ordinary(&about, own, &shared.scratch) {
+                connection.touch(tick);
+            } else {
+                shared.engine.process(&about, own, &shared.scratch);
             }
-            assert_eq!(event_loop.shared.engine.out, request);
+            assert_eq!(event_loop.shared.engine.desk.out, request);
             event_loop.shared.engine.sent_all();
             if nth % MESSAGES_PER_TICK == 0 {
                 tick += 1;

@@ -116,7 +116,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Item::Abandon { key, sequence } => {
                 self.answer_deferred(key, sequence, true, |engine, about| {
-                    if about.origin != Origin::Connected {
+                    if about.origin != Origin::CONNECTED {
                         engine.error_reply("Abandoned", "the answer was abandoned");
                     }
                 });
@@ -195,7 +195,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         key: Key,
         sequence: u32,
         close: bool,
-        answer: impl FnOnce(&mut Engine<H, F>, About<'_>),
+        answer: impl FnOnce(&mut Engine<H, F>, &About<'_>),
     ) {
         let mut waited = false;
         self.work(key, |shared, at| {
@@ -204,8 +204,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             waited = true;
             shared.step(at.connection, Fact::Answered);
             let about = shared.about(at);
-            shared.engine.desk.start = shared.engine.out.len();
-            if shared.engine.guard("encode", |engine| answer(engine, about)).is_none() {
+            shared.engine.desk.start = shared.engine.desk.out.len();
+            if shared.engine.guard("encode", |engine| answer(engine, &about)).is_none() {
                 shared.engine.clear_out();
                 shared.engine.desk.orders.only_close(Cause::Panic);
             }

@@ -88,6 +88,10 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     /// When the tick of this turn began.
     tick_began: Time,
     turn: u64,
+    /// What the ordinary event says: readable; nothing while the loop is being stopped.
+    ordinary: Interest,
+    /// An event that is not the ordinary one is being handled.
+    is_dispatching: bool,
     drain: Option<Drain>,
     spin: Spin,
     give_back: GiveBack,
@@ -163,6 +167,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             now,
             tick_began: now,
             turn: 0,
+            ordinary: Interest::READABLE,
+            is_dispatching: false,
             drain: None,
             spin,
             give_back: GiveBack::default(),

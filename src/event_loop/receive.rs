@@ -1,15 +1,18 @@
 //! Receiving, and handing what was received to the engine.
 
-use myriapod_sys::{BorrowedFd, Interest};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use myriapod_sys::BorrowedFd;
 
 use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
 use crate::buffer::{Lent, Stopwatch};
 use crate::connection::{Connection, Fact, Lingering, Socket};
-use crate::engine::{Looked, Next, Progress};
+use crate::engine::{Next, Progress};
 use crate::handler::Handler;
 use crate::link;
 use crate::protocol::Framing;
+use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::view::About;
 
@@ -39,29 +42,71 @@ fn receive_into(source: BorrowedFd<'_>, buffer: &mut Vec<u8>, stats: &mut Stats)
 }
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
-    /// Handles the events of the last wait.
-    ///
+    /// Handles the events of the last wait. A panic of the handler or the framing for an ordinary
+    /// message ends up here, and closes that connection.
+    pub(super) fn handle_events(&mut self) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.handle_each_event())) {
+            match self.selector.last_event() {
+                Some(key) if !self.is_dispatching => self.recover(key),
+                // It is no callback that panicked.
+                _ => resume_unwind(panic),
+            }
+        }
+    }
+
     /// The ordinary event ends right here: one look-up, one receive that brings one message of a
     /// known kind to a connection with nothing unfinished, one send that takes the reply.
     #[inline(never)]
-    pub(super) fn handle_events(&mut self) {
+    fn handle_each_event(&mut self) {
         while let Some(event) = self.selector.next_event() {
             let Some((key, readiness, source, role)) = self.selector.find(event) else { continue };
-            match role {
+            let connection = match role {
                 Role::Connection(connection)
-                    if readiness == Interest::READABLE
-                        && connection.is_plain()
-                        && self.drain.is_none() =>
+                    if readiness == self.ordinary && connection.is_plain() =>
                 {
-                    let mut at = At { key, source, connection };
-                    if let Some(after) = self.shared.receive_shared(&mut at) {
-                        let step = self.shared.conclude(at.connection, after, false);
-                        self.apply(key, step);
-                    }
+                    connection
                 }
-                _ => self.dispatch(key, readiness),
-            }
+                _ => {
+                    self.is_dispatching = true;
+                    self.dispatch(key, readiness);
+                    self.is_dispatching = false;
+                    continue;
+                }
+            };
+            let shared = &mut self.shared;
+            let about = About {
+                key,
+                source,
+                origin: connection.origin,
+                queued: 0,
+                peer: None,
+                is_open: true,
+            };
+            shared.scratch.clear();
+            let received = receive_into(source, &mut shared.scratch, &mut shared.engine.stats);
+            let after = if !matches!(received, Received::Bytes(_, Socket::Empty)) {
+                shared.receive_other(&mut At { key, source, connection }, received)
+            } else if !shared.engine.answer_ordinary(&about, &mut connection.own, &shared.scratch) {
+                shared.digest_short(&mut At { key, source, connection })
+            } else if !shared.engine.desk.orders.is_empty() {
+                shared.obey_ordinary(&mut At { key, source, connection })
+            } else {
+                connection.touch(shared.tick);
+                if shared.send_at_once(&mut At { key, source, connection }) {
+                    continue;
+                }
+                After::Settle(Socket::Empty)
+            };
+            let step = shared.conclude(connection, after, false);
+            self.apply(key, step);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recover(&mut self, key: Key) {
+        self.shared.engine.recover(self.shared.engine.id(key), &self.shared.scratch);
+        self.work(key, Shared::obey_ordinary);
     }
 
     /// Gives the next connection on the ready list its turn.
@@ -87,9 +132,6 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         if !at.connection.wants_to_read() || at.connection.is_ready() {
             return After::Settle(Socket::MayHoldMore);
         }
-        if at.connection.is_plain() {
-            return self.receive_shared(at).unwrap_or(After::Settle(Socket::Empty));
-        }
         if !at.connection.recv.is_none() {
             return self.receive_own(at);
         }
@@ -98,45 +140,18 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         self.receive_other(at, received)
     }
 
-    /// Receives into the buffer that all share, for a connection with nothing unfinished. `None`
-    /// where that was all: one whole message came, and its reply is sent.
-    #[inline(always)]
-    pub(super) fn receive_shared(&mut self, at: &mut At<'_, H::State>) -> Option<After> {
-        self.scratch.clear();
-        match receive_into(at.source, &mut self.scratch, &mut self.engine.stats) {
-            Received::Bytes(_, Socket::Empty) => {}
-            received => return Some(self.receive_other(at, received)),
-        }
-        let about = About {
-            id: self.engine.id(at.key),
-            source: at.source,
-            origin: at.connection.origin(),
-            queued: 0,
-            peer: None,
-            is_open: true,
-        };
-        let own = &mut at.connection.own;
-        match self.engine.answer::<true>(about, own, &self.scratch) {
-            Looked::Answered if self.engine.desk.orders.is_empty() => {
-                at.connection.touch(self.tick);
-                if self.send_at_once(at) { None } else { Some(After::Settle(Socket::Empty)) }
-            }
-            Looked::Incomplete { .. } => {
-                let received = Received::Bytes(self.scratch.len(), Socket::Empty);
-                Some(self.receive_other(at, received))
-            }
-            looked => Some(self.obey_ordinary(at, looked)),
-        }
+    /// The socket held no more than this, and it is not the ordinary message.
+    #[inline(never)]
+    fn digest_short(&mut self, at: &mut At<'_, H::State>) -> After {
+        self.digest_shared(at);
+        After::Settle(Socket::Empty)
     }
 
     /// The ordinary message was answered, and the handler asked for something else besides.
     #[cold]
     #[inline(never)]
-    fn obey_ordinary(&mut self, at: &mut At<'_, H::State>, looked: Looked) -> After {
+    fn obey_ordinary(&mut self, at: &mut At<'_, H::State>) -> After {
         at.connection.touch(self.tick);
-        if looked == (Looked::Panicked { is_handled: false }) {
-            self.engine.stats.discarded_in += self.scratch.len() as u64;
-        }
         self.obey(at);
         After::Settle(Socket::Empty)
     }
@@ -268,7 +283,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     fn process(&mut self, at: &mut At<'_, H::State>, bytes: &[u8]) -> Progress {
         at.connection.touch(self.tick);
         let about = self.about(at);
-        let progress = self.engine.process(about, &mut at.connection.own, bytes);
+        let progress = self.engine.process(&about, &mut at.connection.own, bytes);
         self.obey(at);
         progress
     }

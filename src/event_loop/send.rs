@@ -33,11 +33,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 impl<H: Handler, F: Framing> Shared<H, F> {
     /// Sends the replies of one event. What the socket does not take is queued.
     pub(super) fn send(&mut self, at: &mut At<'_, H::State>) {
-        if self.engine.out.is_empty() {
+        if self.engine.desk.out.is_empty() {
             return;
         }
         if !at.connection.takes_replies() {
-            self.engine.stats.discarded_out += self.engine.out.len() as u64;
+            self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
             return self.engine.clear_out();
         }
         if at.connection.send.is_none() {
@@ -52,7 +52,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// socket took all of them.
     #[inline(always)]
     pub(super) fn send_at_once(&mut self, at: &mut At<'_, H::State>) -> bool {
-        let out = &self.engine.out;
+        let out = &self.engine.desk.out;
         let sent = if out.is_empty() { Ok(0) } else { link::send(at.source, out) };
         if sent == Ok(out.len()) {
             self.engine.sent_all();
@@ -69,7 +69,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     #[cold]
     #[inline(never)]
     fn cannot_send_replies(&mut self, at: &mut At<'_, H::State>) {
-        self.engine.stats.discarded_out += self.engine.out.len() as u64;
+        self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
         self.engine.clear_out();
         self.stop_sending(at);
     }
@@ -79,7 +79,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     #[inline(never)]
     fn queue_replies(&mut self, at: &mut At<'_, H::State>, sent: usize) {
         self.engine.stats.bytes_out += sent as u64;
-        let out = std::mem::take(&mut self.engine.out);
+        let out = std::mem::take(&mut self.engine.desk.out);
         let rest = out.get(sent..).unwrap_or_default();
         if self.queue(at.connection, Unsent::Own(rest)) == Err(PoolFull) {
             // Half a reply must not be followed by another: nothing more is sent.
@@ -87,7 +87,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.stop_sending(at);
             self.begin_close(at.connection, Cause::BufferLimit);
         }
-        self.engine.out = out;
+        self.engine.desk.out = out;
         self.engine.clear_out();
     }
 

@@ -182,9 +182,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// The connection as its handler sees it.
     pub(super) fn about<'a>(&self, at: &At<'a, H::State>) -> About<'a> {
         About {
-            id: self.engine.id(at.key),
+            key: at.key,
             source: at.source,
-            origin: at.connection.origin(),
+            origin: at.connection.origin,
             queued: self.pool.queued(at.connection.send),
             peer: None,
             is_open: true,
@@ -200,7 +200,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     ) {
         let about = self.about(at);
         let own = &mut at.connection.own;
-        self.engine.call(about, callback, |handler, view| call(handler, own, view));
+        self.engine.call(&about, callback, |handler, view| call(handler, own, view));
         self.obey(at);
     }
 
@@ -215,7 +215,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
                 // Where it fails, the connection is closed in the ordinary way.
                 let _asked = link::reset(at.source);
             }
-            self.engine.stats.discarded_out += self.engine.out.len() as u64;
+            self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
             self.engine.clear_out();
             self.begin_close(at.connection, Cause::Handler);
             self.cut = true;
