@@ -137,11 +137,13 @@ impl Iterator for Members<'_> {
     }
 }
 
-fn is_space(byte: u8) -> bool {
+#[inline]
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-fn skip_space(text: &[u8], mut at: usize) -> usize {
+#[inline]
+pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
     while text.get(at).is_some_and(|&byte| is_space(byte)) {
         at += 1;
     }

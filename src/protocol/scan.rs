@@ -1,0 +1,577 @@
+//! One pass over the bytes of a header that was never seen.
+//!
+//! It accepts a header only where it is sure that the [full parse](super::full_parse) says the
+//! same. Anything else, all faults among it, is left to that one: so `serde_json` alone tells a
+//! peer what is wrong. Tests and fuzzing hold both against each other.
+//!
+//! Peers choose their headers, so the worst one counts. The cost grows with the length of the
+//! header, and with the logarithm of the number of its keys.
+
+use super::frame::ByteOrder;
+use super::full_parse::{Meaning, Parsed, Text};
+use super::json_text::{skip_space, unescape, validate};
+
+/// So many further keys are compared each with each. If there are more, they are sorted.
+const FEW: usize = 32;
+
+/// The deepest nesting that `serde_json` accepts. The header's own object counts.
+const DEEPEST: u32 = 127;
+
+/// A number below ten to this power is finite, however it is rounded.
+const FINITE_POWER: usize = 308;
+
+/// What one header leaves for the next: memory, so that an ordinary header allocates nothing.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Scanner {
+    /// A hash of each further key.
+    few: [u64; FEW],
+    /// All of them, where they are more.
+    many: Vec<u64>,
+    /// A key that had escapes.
+    unescaped: Vec<u8>,
+}
+
+/// The four members, and whatever was found of them.
+#[derive(Default)]
+struct Found {
+    byteorder: Option<ByteOrder>,
+    content_type: Option<Text>,
+    content_encoding: Option<Text>,
+    content_length: Option<Length>,
+}
+
+/// A number that is nothing but digits, and their place.
+struct Length {
+    start: usize,
+    end: usize,
+    value: u64,
+}
+
+impl Scanner {
+    /// What a valid header says. `None` if the header is faulty, or hard to judge.
+    pub(super) fn scan(&mut self, header: &[u8], header_len: u16) -> Option<Parsed> {
+        let header = std::str::from_utf8(header).ok()?;
+        let text = header.as_bytes();
+        let (mut found, mut is_ours, mut next) = match opening(text) {
+            Some((found, at)) => (found, true, Next::after(text, at)?),
+            None => (Found::default(), false, Next::first(text)?),
+        };
+        let mut keys = 0;
+        while let Some(start) = next.key {
+            let (at, is_neat) = self.member(header, start, &mut found, &mut keys)?;
+            is_ours &= next.is_neat & is_neat;
+            next = Next::after(text, at)?;
+        }
+        if keys > FEW && !self.are_many_different() {
+            return None;
+        }
+        let length = found.content_length?;
+        Some(Parsed::new(Meaning {
+            header,
+            header_len,
+            byteorder: found.byteorder?,
+            content_type: found.content_type?,
+            content_encoding: found.content_encoding?,
+            digits: length.start..length.end,
+            content_len: length.value,
+            is_ours: is_ours & next.is_neat,
+        }))
+    }
+
+    /// Takes the member whose key starts at `start`. Returns where its value ends, and whether
+    /// what stands between the two is what we write.
+    #[inline(always)]
+    fn member(
+        &mut self,
+        header: &str,
+        start: usize,
+        found: &mut Found,
+        keys: &mut usize,
+    ) -> Option<(usize, bool)> {
+        let text = header.as_bytes();
+        if text.get(start) != Some(&b'"') {
+            return None;
+        }
+        let (mut stop, mut hash) = plain(text, start + 1);
+        let mut key = text.get(start + 1..stop)?;
+        if text.get(stop) != Some(&b'"') {
+            stop = unescape_string(text, start + 1, stop, &mut self.unescaped)?;
+            key = &self.unescaped;
+            hash = hash_of(key);
+        }
+        let key_len = key.len() as u64;
+        let (at, is_neat) = colon(text, stop + 1)?;
+        let end = match key {
+            b"byteorder" if found.byteorder.is_none() => {
+                let (value, end) = text_value(text, at)?;
+                found.byteorder = Some(byteorder(header, &value)?);
+                end
+            }
+            b"content-type" if found.content_type.is_none() => {
+                let (value, end) = text_value(text, at)?;
+                found.content_type = Some(value);
+                end
+            }
+            b"content-encoding" if found.content_encoding.is_none() => {
+                let (value, end) = text_value(text, at)?;
+                found.content_encoding = Some(value);
+                end
+            }
+            b"content-length" if found.content_length.is_none() => {
+                let value = length(text, at)?;
+                let end = value.end;
+                found.content_length = Some(value);
+                end
+            }
+            // Twice.
+            b"byteorder" | b"content-type" | b"content-encoding" | b"content-length" => {
+                return None;
+            }
+            _ => {
+                self.note(hash.wrapping_add(key_len), keys)?;
+                value(header, at)?
+            }
+        };
+        Some((end, is_neat))
+    }
+
+    /// Takes a further key into account; `None` if it, or one with the same hash, was there.
+    #[inline(always)]
+    fn note(&mut self, hash: u64, keys: &mut usize) -> Option<()> {
+        let count = *keys;
+        *keys += 1;
+        if count >= FEW {
+            if count == FEW {
+                self.many.clear();
+                self.many.extend_from_slice(&self.few);
+            }
+            self.many.push(hash);
+            return Some(());
+        }
+        if self.few.get(..count)?.contains(&hash) {
+            return None;
+        }
+        *self.few.get_mut(count)? = hash;
+        Some(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn are_many_different(&mut self) -> bool {
+        self.many.sort_unstable();
+        !self.many.windows(2).any(|two| two[0] == two[1])
+    }
+}
+
+/// What follows a value, or opens the object.
+struct Next {
+    /// Where the next key starts; none at the end of the header.
+    key: Option<usize>,
+    /// It is written as we would.
+    is_neat: bool,
+}
+
+impl Next {
+    /// Behind the brace that a header starts with.
+    fn first(text: &[u8]) -> Option<Self> {
+        let brace = skip_space(text, 0);
+        (text.get(brace) == Some(&b'{'))
+            .then(|| Self { key: Some(skip_space(text, brace + 1)), is_neat: true })
+    }
+
+    #[inline(always)]
+    fn after(text: &[u8], at: usize) -> Option<Self> {
+        if text.get(at..at + 3) == Some(b", \"") {
+            return Some(Self { key: Some(at + 2), is_neat: true });
+        }
+        let mark = skip_space(text, at);
+        match *text.get(mark)? {
+            b',' => Some(Self { key: Some(skip_space(text, mark + 1)), is_neat: false }),
+            b'}' if skip_space(text, mark + 1) == text.len() => {
+                Some(Self { key: None, is_neat: at + 1 == text.len() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The four members of a header that begins as we would write it, and where they end.
+#[inline(always)]
+fn opening(text: &[u8]) -> Option<(Found, usize)> {
+    const LITTLE: &[u8] = br#"{"byteorder": "little", "content-type": "#;
+    const BIG: &[u8] = br#"{"byteorder": "big", "content-type": "#;
+    const ENCODING: &[u8] = br#", "content-encoding": "#;
+    const LENGTH: &[u8] = br#", "content-length": "#;
+    let (byteorder, at) = if text.starts_with(LITTLE) {
+        (ByteOrder::Little, LITTLE.len())
+    } else if text.starts_with(BIG) {
+        (ByteOrder::Big, BIG.len())
+    } else {
+        return None;
+    };
+    let (content_type, at) = text_value(text, at)?;
+    let at = text.get(at..)?.starts_with(ENCODING).then_some(at + ENCODING.len())?;
+    let (content_encoding, at) = text_value(text, at)?;
+    let at = text.get(at..)?.starts_with(LENGTH).then_some(at + LENGTH.len())?;
+    let content_length = length(text, at)?;
+    let end = content_length.end;
+    let found = Found {
+        byteorder: Some(byteorder),
+        content_type: Some(content_type),
+        content_encoding: Some(content_encoding),
+        content_length: Some(content_length),
+    };
+    Some((found, end))
+}
+
+/// Where the value starts behind a key that ended at `at`, and whether we would write it so.
+#[inline(always)]
+fn colon(text: &[u8], at: usize) -> Option<(usize, bool)> {
+    if let Some(&[b':', b' ', value]) = text.get(at..).and_then(<[u8]>::first_chunk)
+        && value > b' '
+    {
+        return Some((at + 2, true));
+    }
+    let mark = skip_space(text, at);
+    (text.get(mark) == Some(&b':')).then(|| (skip_space(text, mark + 1), false))
+}
+
+fn byteorder(header: &str, value: &Text) -> Option<ByteOrder> {
+    match &*unescape(header.get(value.quoted())?, value.escaped) {
+        "little" => Some(ByteOrder::Little),
+        "big" => Some(ByteOrder::Big),
+        _ => None,
+    }
+}
+
+/// The string that starts at `at`, and where it ends.
+#[inline(always)]
+fn text_value(text: &[u8], at: usize) -> Option<(Text, usize)> {
+    if text.get(at) != Some(&b'"') {
+        return None;
+    }
+    let start = at + 1;
+    let (stop, _) = plain(text, start);
+    if text.get(stop) == Some(&b'"') {
+        return Some((Text { start, end: stop, escaped: false }, stop + 1));
+    }
+    let end = end_of_escaped(text, stop)?;
+    Some((Text { start, end, escaped: true }, end + 1))
+}
+
+/// The length at `at`. What stands behind it is for the caller to check.
+#[inline(always)]
+fn length(text: &[u8], start: usize) -> Option<Length> {
+    let mut value = 0_u64;
+    let mut end = start;
+    while let Some(digit) = digit(text, end) {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+        end += 1;
+    }
+    // JSON has no leading zeros.
+    let is_number = end == start + 1 || end > start && text.get(start) != Some(&b'0');
+    is_number.then_some(Length { start, end, value })
+}
+
+#[inline(always)]
+fn digit(text: &[u8], at: usize) -> Option<u8> {
+    text.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit <= 9)
+}
+
+#[inline(always)]
+fn skip_digits(text: &[u8], mut at: usize) -> usize {
+    while digit(text, at).is_some() {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the value that starts at `at`.
+#[inline(always)]
+fn value(header: &str, at: usize) -> Option<usize> {
+    let text = header.as_bytes();
+    match *text.get(at)? {
+        b'{' | b'[' => nested(header, at),
+        _ => scalar(header, at),
+    }
+}
+
+#[inline(always)]
+fn scalar(header: &str, at: usize) -> Option<usize> {
+    let text = header.as_bytes();
+    match *text.get(at)? {
+        b'"' => string(text, at),
+        b'0'..=b'9' | b'-' => number(header, at),
+        b't' => text.get(at..)?.starts_with(b"true").then_some(at + 4),
+        b'f' => text.get(at..)?.starts_with(b"false").then_some(at + 5),
+        b'n' => text.get(at..)?.starts_with(b"null").then_some(at + 4),
+        _ => None,
+    }
+}
+
+/// The end of the string that starts at `at`.
+#[inline(always)]
+fn string(text: &[u8], at: usize) -> Option<usize> {
+    let (stop, _) = plain(text, at + 1);
+    match *text.get(stop)? {
+        b'"' => Some(stop + 1),
+        _ => Some(end_of_escaped(text, stop)? + 1),
+    }
+}
+
+/// The end of the number that starts at `at`.
+#[inline(always)]
+fn number(header: &str, at: usize) -> Option<usize> {
+    let text = header.as_bytes();
+    let whole = if text.get(at) == Some(&b'-') { at + 1 } else { at };
+    let end = match digit(text, whole)? {
+        0 => whole + 1,
+        _ => skip_digits(text, whole + 1),
+    };
+    let is_short = end - whole <= FINITE_POWER;
+    if is_short && !matches!(text.get(end), Some(b'.' | b'e' | b'E')) {
+        return Some(end);
+    }
+    long_number(header, at, whole, end)
+}
+
+/// The same of a number with many digits, or with digits behind those from `whole` to `end`.
+#[inline(never)]
+fn long_number(header: &str, start: usize, whole: usize, end: usize) -> Option<usize> {
+    let text = header.as_bytes();
+    let mut power = end - whole;
+    let mut at = end;
+    if text.get(at) == Some(&b'.') {
+        at = skip_digits(text, at + 1);
+        if at < end + 2 {
+            return None;
+        }
+    }
+    if let Some(b'e' | b'E') = text.get(at) {
+        let sign = text.get(at + 1).filter(|byte| matches!(byte, b'+' | b'-'));
+        let digits = at + 1 + usize::from(sign.is_some());
+        at = digits;
+        let mut exponent = 0_usize;
+        while let Some(digit) = digit(text, at) {
+            exponent = exponent.saturating_mul(10).saturating_add(usize::from(digit));
+            at += 1;
+        }
+        if at == digits {
+            return None;
+        }
+        if sign != Some(&b'-') {
+            power = power.saturating_add(exponent);
+        }
+    }
+    // `serde_json` refuses what becomes infinite, and knows best what does.
+    if power > FINITE_POWER {
+        validate(header.get(start..at)?).ok()?;
+    }
+    Some(at)
+}
+
+/// The end of the array or object that starts at `at`.
+#[inline(never)]
+fn nested(header: &str, mut at: usize) -> Option<usize> {
+    let text = header.as_bytes();
+    // A bit for each that is open, the innermost lowest: set for an object.
+    let mut objects = 1_u128;
+    let mut depth = 1;
+    loop {
+        let open = *text.get(at)?;
+        if let b'{' | b'[' = open {
+            depth += 1;
+            if depth > DEEPEST {
+                return None;
+            }
+            let is_object = open == b'{';
+            objects = objects << 1 | u128::from(is_object);
+            at = skip_space(text, at + 1);
+            // In ASCII, two behind the one that opens.
+            if *text.get(at)? != open + 2 {
+                if is_object {
+                    at = nested_key(text, at)?;
+                }
+                continue;
+            }
+        } else {
+            at = scalar(header, at)?;
+            if text.get(at) == Some(&b',') && objects & 1 == 0 {
+                at = skip_space(text, at + 1);
+                continue;
+            }
+            at = skip_space(text, at);
+        }
+        // At a comma, or where something ends.
+        loop {
+            match (*text.get(at)?, objects & 1 == 1) {
+                (b',', true) => {
+                    at = nested_key(text, skip_space(text, at + 1))?;
+                    break;
+                }
+                (b',', false) => {
+                    at = skip_space(text, at + 1);
+                    break;
+                }
+                (b'}', true) | (b']', false) => {
+                    objects >>= 1;
+                    depth -= 1;
+                    if depth == 1 {
+                        return Some(at + 1);
+                    }
+                    at = skip_space(text, at + 1);
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Where the value starts whose key starts at `at`.
+#[inline(always)]
+fn nested_key(text: &[u8], at: usize) -> Option<usize> {
+    if text.get(at) != Some(&b'"') {
+        return None;
+    }
+    Some(colon(text, string(text, at)?)?.0)
+}
+
+const ONES: u64 = u64::MAX / 255;
+
+/// Eight bytes of the text, the first of them lowest. Behind its end are zeros.
+#[inline(always)]
+fn eight(text: &[u8], at: usize) -> u64 {
+    match text.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => last_few(text.get(at..).unwrap_or_default()),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn last_few(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
+/// The top bit of each byte that ends plain text: a quote, a backslash, a control character. Only
+/// the lowest of these bits is sure.
+#[inline(always)]
+fn stops(word: u64) -> u64 {
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    (control | quote | backslash) & !word & (ONES << 7)
+}
+
+/// Where a string's text stops to be plain, and the hash of what is plain from `at` on. Behind the
+/// text's end are control characters.
+#[inline(always)]
+fn plain(text: &[u8], mut at: usize) -> (usize, u64) {
+    let mut hash = 0;
+    loop {
+        let word = eight(text, at);
+        let stops = stops(word);
+        if stops != 0 {
+            let bytes = stops.trailing_zeros() / 8;
+            let before = word & ((1 << (bytes * 8)) - 1);
+            return (at + bytes as usize, mix(hash, before));
+        }
+        hash = mix(hash, word);
+        at += 8;
+    }
+}
+
+/// Different for keys that peers choose without ill will. Where it is the same, the full parse
+/// decides.
+#[inline(always)]
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+/// The hash that [`plain`] gives these bytes.
+fn hash_of(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    let hash = words.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    mix(hash, last_few(rest))
+}
+
+/// The quote that ends a string which has a backslash at `at`.
+#[inline(never)]
+fn end_of_escaped(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at = match *text.get(at)? {
+            b'\\' => plain(text, escape(text, at)?.1).0,
+            b'"' => return Some(at),
+            _ => return None,
+        };
+    }
+}
+
+/// The same of a string that starts at `start`, whose text is appended to `unescaped`.
+#[inline(never)]
+fn unescape_string(
+    text: &[u8],
+    start: usize,
+    mut at: usize,
+    unescaped: &mut Vec<u8>,
+) -> Option<usize> {
+    unescaped.clear();
+    unescaped.extend_from_slice(text.get(start..at)?);
+    loop {
+        match *text.get(at)? {
+            b'\\' => {
+                let (char, end) = escape(text, at)?;
+                unescaped.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+                at = plain(text, end).0;
+                unescaped.extend_from_slice(text.get(end..at)?);
+            }
+            b'"' => return Some(at),
+            _ => return None,
+        }
+    }
+}
+
+/// The character that the escape at `at` stands for, and where the escape ends.
+#[inline(always)]
+fn escape(text: &[u8], at: usize) -> Option<(char, usize)> {
+    let char = match *text.get(at + 1)? {
+        same @ (b'"' | b'\\' | b'/') => char::from(same),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => return unicode_escape(text, at),
+        _ => return None,
+    };
+    Some((char, at + 2))
+}
+
+#[inline(never)]
+fn unicode_escape(text: &[u8], at: usize) -> Option<(char, usize)> {
+    let unit = four_digits(text, at)?;
+    if !(0xd800..0xdc00).contains(&unit) {
+        // The second half of a pair alone is no character.
+        return Some((char::from_u32(unit)?, at + 6));
+    }
+    let second = four_digits(text, at + 6).filter(|unit| (0xdc00..0xe000).contains(unit))?;
+    Some((char::from_u32(0x1_0000 + ((unit - 0xd800) << 10) + (second - 0xdc00))?, at + 12))
+}
+
+/// The number in `\u1234` at `at`.
+fn four_digits(text: &[u8], at: usize) -> Option<u32> {
+    let &[b'\\', b'u', ref digits @ ..] = text.get(at..)?.first_chunk::<6>()? else {
+        return None;
+    };
+    digits.iter().try_fold(0, |number, &digit| Some(number << 4 | char::from(digit).to_digit(16)?))
+}
+
+/// Reads the header both ways, which must agree. Returns whether it is valid.
+#[cfg(any(test, fuzzing))]
+pub(super) fn check(header: &[u8]) -> bool {
+    let Ok(header_len) = u16::try_from(header.len()) else { return false };
+    let scanned = Scanner::default().scan(header, header_len);
+    let parsed = super::full_parse::parse(header, header_len).ok();
+    assert_eq!(scanned, parsed, "{}", String::from_utf8_lossy(header));
+    parsed.is_some()
+}
