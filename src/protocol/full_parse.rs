@@ -3,6 +3,7 @@
 //! Valid headers are left to [`scan`](super::scan), which costs a tenth. This one decides where that
 //! one is not sure, and it alone tells faults.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +14,10 @@ use super::frame::{ByteOrder, Frame, FrameKind, Layout, Span, Unescaped};
 use super::header::{REQUIRED, TEXT_JSON};
 use super::json_text::{Member, Members, first_byte, unescape, validate};
 use super::json_write::write_json_string;
+
+/// The commonest texts, as bytes of a header.
+const JSON: &[u8] = TEXT_JSON.as_bytes();
+const UTF_8: &[u8] = b"utf-8";
 
 /// A header that has been read in full.
 #[derive(PartialEq, Eq, Debug)]
@@ -39,6 +44,12 @@ impl Text {
         self.start - 1..self.end + 1
     }
 
+    /// What it means.
+    pub(super) fn unescaped(self, header: &[u8]) -> Cow<'_, str> {
+        let quoted = header.get(self.quoted()).unwrap_or_default();
+        unescape(std::str::from_utf8(quoted).unwrap_or_default(), self.escaped)
+    }
+
     /// Within a header, so within 16 bits.
     fn span(self) -> Span {
         let small = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
@@ -48,7 +59,7 @@ impl Text {
 
 /// What the members of a valid header are, before it is looked into their texts.
 pub(super) struct Meaning<'a> {
-    pub(super) header: &'a str,
+    pub(super) header: &'a [u8],
     pub(super) header_len: u16,
     pub(super) byteorder: ByteOrder,
     pub(super) content_type: Text,
@@ -70,49 +81,39 @@ impl Parsed {
                 header_len: meaning.header_len,
                 byteorder: meaning.byteorder,
                 kind: FrameKind::JsonHeader,
-                json: false,
-                utf8: false,
+                json: header.get(content_type.start..content_type.end) == Some(JSON),
+                utf8: header.get(content_encoding.start..content_encoding.end) == Some(UTF_8),
                 canonical: meaning.is_ours,
             },
             content_start: 2 + u32::from(meaning.header_len),
             content_len: 0,
             unescaped: None,
         };
-        let plain = |text: Text| header.get(text.start..text.end).unwrap_or_default();
-        if content_type.escaped || content_encoding.escaped {
-            add_unescaped(&mut frame, header, content_type, content_encoding);
-        } else {
-            frame.layout.json = plain(content_type) == TEXT_JSON;
-            frame.layout.utf8 = is_utf8(plain(content_encoding));
+        if !frame.layout.utf8 || content_type.escaped {
+            look_closer(&mut frame, header, content_type, content_encoding);
         }
         Self { frame, content_len: meaning.content_len, digits: meaning.digits }
     }
 }
 
-fn is_utf8(encoding: &str) -> bool {
-    encoding == "utf-8" || Encoding::by_name(encoding) == Some(Encoding::Utf8)
-}
-
-/// Completes the frame of a header that has escapes in its texts.
-#[cold]
+/// Completes the frame of a header with escapes in its texts, or with another encoding.
 #[inline(never)]
-fn add_unescaped(frame: &mut Frame, header: &str, content_type: Text, content_encoding: Text) {
-    let mut of = |text: Text| {
-        let quoted = header.get(text.quoted()).unwrap_or_default();
-        let unescaped = unescape(quoted, text.escaped);
-        if text.escaped {
-            let mut ours = Vec::new();
-            write_json_string(&mut ours, &unescaped);
-            frame.layout.canonical &= ours == quoted.as_bytes();
-        }
-        unescaped
-    };
-    let (content_type, content_encoding) = (of(content_type), of(content_encoding));
-    frame.layout.json = content_type == TEXT_JSON;
-    frame.layout.utf8 = is_utf8(&content_encoding);
+fn look_closer(frame: &mut Frame, header: &[u8], content_type: Text, content_encoding: Text) {
+    let encoding = content_encoding.unescaped(header);
+    frame.layout.utf8 = Encoding::by_name(&encoding) == Some(Encoding::Utf8);
+    if !content_type.escaped && !content_encoding.escaped {
+        return;
+    }
+    let content_type_text = content_type.unescaped(header);
+    frame.layout.json = content_type_text == TEXT_JSON;
+    for (text, unescaped) in [(content_type, &content_type_text), (content_encoding, &encoding)] {
+        let mut ours = Vec::new();
+        write_json_string(&mut ours, unescaped);
+        frame.layout.canonical &= header.get(text.quoted()) == Some(&ours);
+    }
     frame.unescaped = Some(Arc::new(Unescaped {
-        content_type: content_type.into(),
-        content_encoding: content_encoding.into(),
+        content_type: content_type_text.into(),
+        content_encoding: encoding.into(),
     }));
 }
 
@@ -129,8 +130,7 @@ pub(super) fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolEr
     let [byteorder, content_type, content_encoding, content_length] = find_required(header)?;
 
     let order = string(header, &byteorder, REQUIRED[0])?;
-    let byteorder = match &*unescape(header.get(order.quoted()).unwrap_or_default(), order.escaped)
-    {
+    let byteorder = match &*order.unescaped(header.as_bytes()) {
         "little" => ByteOrder::Little,
         "big" => ByteOrder::Big,
         _ => return Err(ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[0])),
@@ -142,7 +142,7 @@ pub(super) fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolEr
         .ok_or_else(|| ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[3]))?;
     let is_ours = is_ours(header, byteorder, content_type, content_encoding, digits.clone());
     Ok(Parsed::new(Meaning {
-        header,
+        header: header.as_bytes(),
         header_len,
         byteorder,
         content_type,

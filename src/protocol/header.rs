@@ -98,6 +98,37 @@ impl JsonHeader {
         self.predictor.learn(header, parsed.digits, &frame);
         whole_or_incomplete(self.max_content_len, input, &frame, content_len)
     }
+
+    /// Finds the whole message that `input` starts with, if its header is not the one that was seen
+    /// last, and is valid.
+    #[cold]
+    #[inline(never)]
+    fn predict_unseen(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+        let Some((&prefix, rest)) = input.split_first_chunk::<PREFIX_LEN>() else { return false };
+        let header_len = u16::from_be_bytes(prefix);
+        let Some(header) = rest.get(..usize::from(header_len)) else { return false };
+        let is_whole = |content_len| {
+            content_len <= self.max_content_len
+                && (rest.len() - header.len()) as u64 >= u64::from(content_len)
+        };
+        if header.len() > self.max_header_len {
+            return false;
+        }
+        if let Some((predicted, content_len)) = self.predictor.predict_by_another(input) {
+            frame.clone_from(predicted);
+            frame.content_len = content_len;
+            return is_whole(content_len);
+        }
+        let Some(parsed) = self.scanner.scan(header, header_len) else { return false };
+        let Ok(content_len) = u32::try_from(parsed.content_len) else { return false };
+        if !is_whole(content_len) {
+            return false;
+        }
+        *frame = parsed.frame;
+        frame.content_len = content_len;
+        self.predictor.learn(header, parsed.digits, frame);
+        true
+    }
 }
 
 impl Default for JsonHeader {
@@ -141,7 +172,7 @@ impl Framing for JsonHeader {
                 frame.clone_from(predicted);
                 true
             }
-            _ => false,
+            _ => self.predict_unseen(input, frame),
         }
     }
 

@@ -9,9 +9,9 @@
 
 use super::frame::ByteOrder;
 use super::full_parse::{Meaning, Parsed, Text};
-use super::json_text::{skip_space, unescape, validate};
+use super::json_text::{skip_space, validate};
 
-/// So many further keys are compared each with each. If there are more, they are sorted.
+/// So many further keys are compared each with each. Where there are more, they are sorted.
 const FEW: usize = 32;
 
 /// The deepest nesting that `serde_json` accepts. The header's own object counts.
@@ -24,14 +24,12 @@ const FINITE_POWER: usize = 308;
 #[derive(Clone, Default, Debug)]
 pub(super) struct Scanner {
     /// A hash of each further key.
-    few: [u64; FEW],
-    /// All of them, where they are more.
-    many: Vec<u64>,
+    keys: Vec<u64>,
     /// A key that had escapes.
     unescaped: Vec<u8>,
 }
 
-/// The four members, and whatever was found of them.
+/// The four members, as far as they were found.
 #[derive(Default)]
 struct Found {
     byteorder: Option<ByteOrder>,
@@ -50,19 +48,22 @@ struct Length {
 impl Scanner {
     /// What a valid header says. `None` if the header is faulty, or hard to judge.
     pub(super) fn scan(&mut self, header: &[u8], header_len: u16) -> Option<Parsed> {
-        let header = std::str::from_utf8(header).ok()?;
-        let text = header.as_bytes();
-        let (mut found, mut is_ours, mut next) = match opening(text) {
-            Some((found, at)) => (found, true, Next::after(text, at)?),
-            None => (Found::default(), false, Next::first(text)?),
-        };
-        let mut keys = 0;
-        while let Some(start) = next.key {
-            let (at, is_neat) = self.member(header, start, &mut found, &mut keys)?;
-            is_ours &= next.is_neat & is_neat;
-            next = Next::after(text, at)?;
+        if !header.is_ascii() && std::str::from_utf8(header).is_err() {
+            return None;
         }
-        if keys > FEW && !self.are_many_different() {
+        self.keys.clear();
+        let mut found = Found::default();
+        let mut next = match opening(header, &mut found)? {
+            0 => Next::first(header)?,
+            at => Next::after(header, at)?,
+        };
+        let mut is_ours = found.content_length.is_some();
+        while let Some(start) = next.key {
+            let (at, is_neat) = self.member(header, start, &mut found)?;
+            is_ours &= next.is_neat & is_neat;
+            next = Next::after(header, at)?;
+        }
+        if self.keys.len() > FEW && !are_different(&mut self.keys) {
             return None;
         }
         let length = found.content_length?;
@@ -81,14 +82,7 @@ impl Scanner {
     /// Takes the member whose key starts at `start`. Returns where its value ends, and whether
     /// what stands between the two is what we write.
     #[inline(always)]
-    fn member(
-        &mut self,
-        header: &str,
-        start: usize,
-        found: &mut Found,
-        keys: &mut usize,
-    ) -> Option<(usize, bool)> {
-        let text = header.as_bytes();
+    fn member(&mut self, text: &[u8], start: usize, found: &mut Found) -> Option<(usize, bool)> {
         if text.get(start) != Some(&b'"') {
             return None;
         }
@@ -104,7 +98,7 @@ impl Scanner {
         let end = match key {
             b"byteorder" if found.byteorder.is_none() => {
                 let (value, end) = text_value(text, at)?;
-                found.byteorder = Some(byteorder(header, &value)?);
+                found.byteorder = Some(byteorder(text, value)?);
                 end
             }
             b"content-type" if found.content_type.is_none() => {
@@ -128,8 +122,8 @@ impl Scanner {
                 return None;
             }
             _ => {
-                self.note(hash.wrapping_add(key_len), keys)?;
-                value(header, at)?
+                self.note(hash.wrapping_add(key_len))?;
+                value(text, at)?
             }
         };
         Some((end, is_neat))
@@ -137,30 +131,20 @@ impl Scanner {
 
     /// Takes a further key into account; `None` if it, or one with the same hash, was there.
     #[inline(always)]
-    fn note(&mut self, hash: u64, keys: &mut usize) -> Option<()> {
-        let count = *keys;
-        *keys += 1;
-        if count >= FEW {
-            if count == FEW {
-                self.many.clear();
-                self.many.extend_from_slice(&self.few);
-            }
-            self.many.push(hash);
-            return Some(());
-        }
-        if self.few.get(..count)?.contains(&hash) {
+    fn note(&mut self, hash: u64) -> Option<()> {
+        if self.keys.len() < FEW && self.keys.contains(&hash) {
             return None;
         }
-        *self.few.get_mut(count)? = hash;
+        self.keys.push(hash);
         Some(())
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn are_many_different(&mut self) -> bool {
-        self.many.sort_unstable();
-        !self.many.windows(2).any(|two| two[0] == two[1])
-    }
+#[cold]
+#[inline(never)]
+fn are_different(hashes: &mut [u64]) -> bool {
+    hashes.sort_unstable();
+    !hashes.windows(2).any(|two| two.first() == two.last())
 }
 
 /// What follows a value, or opens the object.
@@ -181,7 +165,7 @@ impl Next {
 
     #[inline(always)]
     fn after(text: &[u8], at: usize) -> Option<Self> {
-        if text.get(at..at + 3) == Some(b", \"") {
+        if let Some(b", \"") = text.get(at..).and_then(<[u8]>::first_chunk::<3>) {
             return Some(Self { key: Some(at + 2), is_neat: true });
         }
         let mark = skip_space(text, at);
@@ -195,33 +179,32 @@ impl Next {
     }
 }
 
-/// The four members of a header that begins as we would write it, and where they end.
+/// Finds the four members, or the first of them, in a header that begins as we would write it.
+/// Returns where they end: 0 if there are none.
 #[inline(always)]
-fn opening(text: &[u8]) -> Option<(Found, usize)> {
-    const LITTLE: &[u8] = br#"{"byteorder": "little", "content-type": "#;
-    const BIG: &[u8] = br#"{"byteorder": "big", "content-type": "#;
-    const ENCODING: &[u8] = br#", "content-encoding": "#;
-    const LENGTH: &[u8] = br#", "content-length": "#;
-    let (byteorder, at) = if text.starts_with(LITTLE) {
-        (ByteOrder::Little, LITTLE.len())
-    } else if text.starts_with(BIG) {
-        (ByteOrder::Big, BIG.len())
+fn opening(text: &[u8], found: &mut Found) -> Option<usize> {
+    let behind = |at: usize, piece: &[u8]| {
+        text.get(at..).filter(|text| text.starts_with(piece)).map(|_| at + piece.len())
+    };
+    let (byteorder, at) = if let Some(at) = behind(0, b"{\"byteorder\": \"little\"") {
+        (ByteOrder::Little, at)
+    } else if let Some(at) = behind(0, b"{\"byteorder\": \"big\"") {
+        (ByteOrder::Big, at)
     } else {
-        return None;
+        return Some(0);
     };
-    let (content_type, at) = text_value(text, at)?;
-    let at = text.get(at..)?.starts_with(ENCODING).then_some(at + ENCODING.len())?;
-    let (content_encoding, at) = text_value(text, at)?;
-    let at = text.get(at..)?.starts_with(LENGTH).then_some(at + LENGTH.len())?;
-    let content_length = length(text, at)?;
-    let end = content_length.end;
-    let found = Found {
-        byteorder: Some(byteorder),
-        content_type: Some(content_type),
-        content_encoding: Some(content_encoding),
-        content_length: Some(content_length),
-    };
-    Some((found, end))
+    found.byteorder = Some(byteorder);
+    let Some(start) = behind(at, b", \"content-type\": \"") else { return Some(at) };
+    let (content_type, at) = text_value(text, start - 1)?;
+    found.content_type = Some(content_type);
+    let Some(start) = behind(at, b", \"content-encoding\": \"") else { return Some(at) };
+    let (content_encoding, at) = text_value(text, start - 1)?;
+    found.content_encoding = Some(content_encoding);
+    let Some(start) = behind(at, b", \"content-length\": ") else { return Some(at) };
+    let Some(content_length) = length(text, start) else { return Some(at) };
+    let at = content_length.end;
+    found.content_length = Some(content_length);
+    Some(at)
 }
 
 /// Where the value starts behind a key that ended at `at`, and whether we would write it so.
@@ -236,10 +219,15 @@ fn colon(text: &[u8], at: usize) -> Option<(usize, bool)> {
     (text.get(mark) == Some(&b':')).then(|| (skip_space(text, mark + 1), false))
 }
 
-fn byteorder(header: &str, value: &Text) -> Option<ByteOrder> {
-    match &*unescape(header.get(value.quoted())?, value.escaped) {
-        "little" => Some(ByteOrder::Little),
-        "big" => Some(ByteOrder::Big),
+fn byteorder(text: &[u8], value: Text) -> Option<ByteOrder> {
+    match text.get(value.start..value.end)? {
+        b"little" => Some(ByteOrder::Little),
+        b"big" => Some(ByteOrder::Big),
+        _ if value.escaped => match &*value.unescaped(text) {
+            "little" => Some(ByteOrder::Little),
+            "big" => Some(ByteOrder::Big),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -288,20 +276,18 @@ fn skip_digits(text: &[u8], mut at: usize) -> usize {
 
 /// The end of the value that starts at `at`.
 #[inline(always)]
-fn value(header: &str, at: usize) -> Option<usize> {
-    let text = header.as_bytes();
+fn value(text: &[u8], at: usize) -> Option<usize> {
     match *text.get(at)? {
-        b'{' | b'[' => nested(header, at),
-        _ => scalar(header, at),
+        b'{' | b'[' => nested(text, at),
+        _ => scalar(text, at),
     }
 }
 
 #[inline(always)]
-fn scalar(header: &str, at: usize) -> Option<usize> {
-    let text = header.as_bytes();
+fn scalar(text: &[u8], at: usize) -> Option<usize> {
     match *text.get(at)? {
         b'"' => string(text, at),
-        b'0'..=b'9' | b'-' => number(header, at),
+        b'0'..=b'9' | b'-' => number(text, at),
         b't' => text.get(at..)?.starts_with(b"true").then_some(at + 4),
         b'f' => text.get(at..)?.starts_with(b"false").then_some(at + 5),
         b'n' => text.get(at..)?.starts_with(b"null").then_some(at + 4),
@@ -321,8 +307,7 @@ fn string(text: &[u8], at: usize) -> Option<usize> {
 
 /// The end of the number that starts at `at`.
 #[inline(always)]
-fn number(header: &str, at: usize) -> Option<usize> {
-    let text = header.as_bytes();
+fn number(text: &[u8], at: usize) -> Option<usize> {
     let whole = if text.get(at) == Some(&b'-') { at + 1 } else { at };
     let end = match digit(text, whole)? {
         0 => whole + 1,
@@ -332,13 +317,12 @@ fn number(header: &str, at: usize) -> Option<usize> {
     if is_short && !matches!(text.get(end), Some(b'.' | b'e' | b'E')) {
         return Some(end);
     }
-    long_number(header, at, whole, end)
+    long_number(text, at, whole, end)
 }
 
 /// The same of a number with many digits, or with digits behind those from `whole` to `end`.
 #[inline(never)]
-fn long_number(header: &str, start: usize, whole: usize, end: usize) -> Option<usize> {
-    let text = header.as_bytes();
+fn long_number(text: &[u8], start: usize, whole: usize, end: usize) -> Option<usize> {
     let mut power = end - whole;
     let mut at = end;
     if text.get(at) == Some(&b'.') {
@@ -365,15 +349,14 @@ fn long_number(header: &str, start: usize, whole: usize, end: usize) -> Option<u
     }
     // `serde_json` refuses what becomes infinite, and knows best what does.
     if power > FINITE_POWER {
-        validate(header.get(start..at)?).ok()?;
+        validate(str::from_utf8(text.get(start..at)?).ok()?).ok()?;
     }
     Some(at)
 }
 
 /// The end of the array or object that starts at `at`.
 #[inline(never)]
-fn nested(header: &str, mut at: usize) -> Option<usize> {
-    let text = header.as_bytes();
+fn nested(text: &[u8], mut at: usize) -> Option<usize> {
     // A bit for each that is open, the innermost lowest: set for an object.
     let mut objects = 1_u128;
     let mut depth = 1;
@@ -395,7 +378,7 @@ fn nested(header: &str, mut at: usize) -> Option<usize> {
                 continue;
             }
         } else {
-            at = scalar(header, at)?;
+            at = scalar(text, at)?;
             if text.get(at) == Some(&b',') && objects & 1 == 0 {
                 at = skip_space(text, at + 1);
                 continue;
