@@ -1,17 +1,17 @@
 //! One pass over the bytes of a header that was never seen.
 //!
-//! It accepts a header only where it is sure that the [full parse](super::full_parse) says the
-//! same. Anything else, all faults among it, is left to that one: so `serde_json` alone tells a
-//! peer what is wrong. Tests and fuzzing hold both against each other.
+//! It finds the same as the [full parse](super::full_parse), and tests and fuzzing hold both against
+//! each other. A header that it refuses is left to that one: so `serde_json` alone tells a peer what
+//! is wrong.
 //!
-//! Peers choose their headers, so the worst one counts. The cost grows with the length of the
-//! header, and with the logarithm of the number of its keys.
+//! Peers choose their headers, so the worst one counts: nothing here costs more than its length, but
+//! for keys that were made to have the same hash. These are sorted.
 
 use super::frame::ByteOrder;
 use super::full_parse::{Meaning, Parsed, Text};
-use super::json_text::{skip_space, validate};
+use super::json_text::{Members, skip_space, text_of, unescape, validate};
 
-/// So many further keys are compared each with each. Where there are more, they are sorted.
+/// So many further keys are compared each with each. Where there are more, a table tells.
 const FEW: usize = 32;
 
 /// The deepest nesting that `serde_json` accepts. The header's own object counts.
@@ -23,8 +23,7 @@ const FINITE_POWER: usize = 308;
 /// What one header leaves for the next: memory, so that an ordinary header allocates nothing.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Scanner {
-    /// A hash of each further key.
-    keys: Vec<u64>,
+    keys: Keys,
     /// A key that had escapes.
     unescaped: Vec<u8>,
 }
@@ -46,7 +45,7 @@ struct Length {
 }
 
 impl Scanner {
-    /// What a valid header says. `None` if the header is faulty, or hard to judge.
+    /// What a valid header says. `None` if the header is faulty.
     pub(super) fn scan(&mut self, header: &[u8], header_len: u16) -> Option<Parsed> {
         if !header.is_ascii() && std::str::from_utf8(header).is_err() {
             return None;
@@ -54,16 +53,17 @@ impl Scanner {
         self.keys.clear();
         let mut found = Found::default();
         let mut next = match opening(header, &mut found)? {
-            0 => Next::first(header)?,
-            at => Next::after(header, at)?,
+            0 => first_key(header)?,
+            at => key_behind(header, at)?,
         };
         let mut is_ours = found.content_length.is_some();
-        while let Some(start) = next.key {
-            let (at, is_neat) = self.member(header, start, &mut found)?;
-            is_ours &= next.is_neat & is_neat;
-            next = Next::after(header, at)?;
+        while let Next::Key { start, is_neat } = next {
+            is_ours &= is_neat;
+            let at = self.member(header, start, &mut found, &mut is_ours)?;
+            next = key_behind(header, at)?;
         }
-        if self.keys.len() > FEW && !are_different(&mut self.keys) {
+        is_ours &= matches!(next, Next::End { is_neat: true });
+        if self.keys.doubtful && have_twins(header) {
             return None;
         }
         let length = found.content_length?;
@@ -75,107 +75,201 @@ impl Scanner {
             content_encoding: found.content_encoding?,
             digits: length.start..length.end,
             content_len: length.value,
-            is_ours: is_ours & next.is_neat,
+            is_ours,
         }))
     }
 
-    /// Takes the member whose key starts at `start`. Returns where its value ends, and whether
-    /// what stands between the two is what we write.
+    /// Takes the member whose key starts behind the quote before `start`. Returns where its value
+    /// ends.
     #[inline(always)]
-    fn member(&mut self, text: &[u8], start: usize, found: &mut Found) -> Option<(usize, bool)> {
-        if text.get(start) != Some(&b'"') {
-            return None;
+    fn member(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        found: &mut Found,
+        is_ours: &mut bool,
+    ) -> Option<usize> {
+        let (mut stop, mut hash) = plain(text, start);
+        let mut word = eight(text, stop);
+        let mut len = stop - start;
+        let mut is_escaped = false;
+        if word as u8 != b'"' {
+            stop = unescape_string(text, start, stop, &mut self.unescaped)?;
+            word = eight(text, stop);
+            (len, hash) = (self.unescaped.len(), hash_of(&self.unescaped));
+            is_escaped = true;
         }
-        let (mut stop, mut hash) = plain(text, start + 1);
-        let mut key = text.get(start + 1..stop)?;
-        if text.get(stop) != Some(&b'"') {
-            stop = unescape_string(text, start + 1, stop, &mut self.unescaped)?;
-            key = &self.unescaped;
-            hash = hash_of(key);
-        }
-        let key_len = key.len() as u64;
-        let (at, is_neat) = colon(text, stop + 1)?;
-        let end = match key {
-            b"byteorder" if found.byteorder.is_none() => {
-                let (value, end) = text_value(text, at)?;
-                found.byteorder = Some(byteorder(text, value)?);
-                end
-            }
-            b"content-type" if found.content_type.is_none() => {
-                let (value, end) = text_value(text, at)?;
-                found.content_type = Some(value);
-                end
-            }
-            b"content-encoding" if found.content_encoding.is_none() => {
-                let (value, end) = text_value(text, at)?;
-                found.content_encoding = Some(value);
-                end
-            }
-            b"content-length" if found.content_length.is_none() => {
-                let value = length(text, at)?;
-                let end = value.end;
-                found.content_length = Some(value);
-                end
-            }
-            // Twice.
-            b"byteorder" | b"content-type" | b"content-encoding" | b"content-length" => {
-                return None;
-            }
-            _ => {
-                self.note(hash.wrapping_add(key_len))?;
-                value(text, at)?
-            }
+        // Behind the quote: as we write it, as others do, or otherwise.
+        let at = if word & 0xff_ffff == COLON && (word >> 24) as u8 > b' ' {
+            word >>= 24;
+            stop + 3
+        } else {
+            *is_ours = false;
+            let at = colon(text, stop + 1)?;
+            word = eight(text, at);
+            at
         };
-        Some((end, is_neat))
-    }
-
-    /// Takes a further key into account; `None` if it, or one with the same hash, was there.
-    #[inline(always)]
-    fn note(&mut self, hash: u64) -> Option<()> {
-        if self.keys.len() < FEW && self.keys.contains(&hash) {
-            return None;
+        if matches!(len, 9 | 12 | 14 | 16) {
+            let key = if is_escaped { &self.unescaped[..] } else { text.get(start..stop)? };
+            if let Some(end) = required(key, text, at, found)? {
+                return Some(end);
+            }
         }
-        self.keys.push(hash);
-        Some(())
+        self.keys.note(hash.wrapping_add(len as u64), text.len());
+        let digits = count_digits(word);
+        let behind = (word >> (digits * 8 & 63)) as u8;
+        // A few digits, with their end in the word, are the commonest value of a further key.
+        if digits == 1 || digits > 1 && word as u8 != b'0' {
+            if matches!(behind, b',' | b'}') {
+                return Some(at + digits);
+            }
+        }
+        value(text, at)
     }
 }
 
+/// Takes the value of one of the four keys. `Some(None)` if it is another key.
+#[inline]
+fn required(key: &[u8], text: &[u8], at: usize, found: &mut Found) -> Option<Option<usize>> {
+    Some(Some(match key {
+        b"byteorder" if found.byteorder.is_none() => {
+            let (value, end) = text_value(text, at)?;
+            found.byteorder = Some(byteorder(text, value)?);
+            end
+        }
+        b"content-type" if found.content_type.is_none() => {
+            let (value, end) = text_value(text, at)?;
+            found.content_type = Some(value);
+            end
+        }
+        b"content-encoding" if found.content_encoding.is_none() => {
+            let (value, end) = text_value(text, at)?;
+            found.content_encoding = Some(value);
+            end
+        }
+        b"content-length" if found.content_length.is_none() => {
+            let value = length(text, at)?;
+            let end = value.end;
+            found.content_length = Some(value);
+            end
+        }
+        // Twice.
+        b"byteorder" | b"content-type" | b"content-encoding" | b"content-length" => return None,
+        _ => return Some(None),
+    }))
+}
+
+/// The further keys of a header, as hashes.
+#[derive(Clone, Default, Debug)]
+struct Keys {
+    few: Vec<u64>,
+    /// Where there are more: a table in which 0 is free, at most six tenths full.
+    table: Vec<u64>,
+    /// Places of the table that may still be looked at in vain.
+    looks: usize,
+    /// Two hashes are the same, or too many are close to each other.
+    doubtful: bool,
+}
+
+impl Keys {
+    fn clear(&mut self) {
+        self.few.clear();
+        self.doubtful = false;
+    }
+
+    #[inline(always)]
+    fn note(&mut self, hash: u64, header_len: usize) {
+        if self.few.len() < FEW {
+            self.doubtful |= self.few.contains(&hash);
+            self.few.push(hash);
+        } else {
+            self.note_in_table(hash | 1, header_len);
+        }
+    }
+
+    #[inline]
+    fn note_in_table(&mut self, hash: u64, header_len: usize) {
+        if self.few.len() == FEW {
+            self.begin_table(header_len);
+        }
+        let mask = self.table.len().wrapping_sub(1);
+        let mut place = hash as usize;
+        while let Some(slot) = self.table.get_mut(place & mask) {
+            if *slot == 0 {
+                *slot = hash;
+                return;
+            }
+            if *slot == hash || self.looks == 0 {
+                break;
+            }
+            self.looks -= 1;
+            place += 1;
+        }
+        self.doubtful = true;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_table(&mut self, header_len: usize) {
+        // One more than fit, so that this is done once.
+        self.few.push(0);
+        self.table.clear();
+        // A member takes seven bytes and more, where so many are different.
+        self.table.resize((header_len / 4).next_power_of_two(), 0);
+        self.looks = header_len;
+        for nth in 0..FEW {
+            if let Some(&hash) = self.few.get(nth) {
+                self.note_in_table(hash | 1, header_len);
+            }
+        }
+    }
+}
+
+/// Whether two keys of a valid header are the same, for certain.
 #[cold]
 #[inline(never)]
-fn are_different(hashes: &mut [u64]) -> bool {
-    hashes.sort_unstable();
-    !hashes.windows(2).any(|two| two.first() == two.last())
+fn have_twins(header: &[u8]) -> bool {
+    let mut keys: Vec<_> = Members::of_object(header)
+        .map(|member| unescape(text_of(header, member.key), member.key_escaped))
+        .collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|two| two.first() == two.last())
 }
 
-/// What follows a value, or opens the object.
-struct Next {
-    /// Where the next key starts; none at the end of the header.
-    key: Option<usize>,
-    /// It is written as we would.
-    is_neat: bool,
+/// What stands behind a value, or opens the object.
+enum Next {
+    /// A key, whose quote is before `start`. It is neat where we would write it so.
+    Key { start: usize, is_neat: bool },
+    /// The end of the header.
+    End { is_neat: bool },
 }
 
-impl Next {
-    /// Behind the brace that a header starts with.
-    fn first(text: &[u8]) -> Option<Self> {
-        let brace = skip_space(text, 0);
-        (text.get(brace) == Some(&b'{'))
-            .then(|| Self { key: Some(skip_space(text, brace + 1)), is_neat: true })
+/// The first key of a header that does not begin as we would write it.
+#[inline(never)]
+fn first_key(text: &[u8]) -> Option<Next> {
+    let brace = skip_space(text, 0);
+    let quote = skip_space(text, brace + 1);
+    (text.get(brace) == Some(&b'{') && text.get(quote) == Some(&b'"'))
+        .then_some(Next::Key { start: quote + 1, is_neat: false })
+}
+
+#[inline(always)]
+fn key_behind(text: &[u8], at: usize) -> Option<Next> {
+    let word = eight(text, at);
+    if word & 0xff_ffff == COMMA {
+        return Some(Next::Key { start: at + 3, is_neat: true });
     }
-
-    #[inline(always)]
-    fn after(text: &[u8], at: usize) -> Option<Self> {
-        if let Some(b", \"") = text.get(at..).and_then(<[u8]>::first_chunk::<3>) {
-            return Some(Self { key: Some(at + 2), is_neat: true });
+    let mark = skip_space(text, at);
+    match *text.get(mark)? {
+        b',' => {
+            let quote = skip_space(text, mark + 1);
+            let is_key = text.get(quote) == Some(&b'"');
+            is_key.then_some(Next::Key { start: quote + 1, is_neat: false })
         }
-        let mark = skip_space(text, at);
-        match *text.get(mark)? {
-            b',' => Some(Self { key: Some(skip_space(text, mark + 1)), is_neat: false }),
-            b'}' if skip_space(text, mark + 1) == text.len() => {
-                Some(Self { key: None, is_neat: at + 1 == text.len() })
-            }
-            _ => None,
+        b'}' if skip_space(text, mark + 1) == text.len() => {
+            Some(Next::End { is_neat: at + 1 == text.len() })
         }
+        _ => None,
     }
 }
 
@@ -207,16 +301,11 @@ fn opening(text: &[u8], found: &mut Found) -> Option<usize> {
     Some(at)
 }
 
-/// Where the value starts behind a key that ended at `at`, and whether we would write it so.
+/// Where the value starts behind a key that ended at `at`.
 #[inline(always)]
-fn colon(text: &[u8], at: usize) -> Option<(usize, bool)> {
-    if let Some(&[b':', b' ', value]) = text.get(at..).and_then(<[u8]>::first_chunk)
-        && value > b' '
-    {
-        return Some((at + 2, true));
-    }
+fn colon(text: &[u8], at: usize) -> Option<usize> {
     let mark = skip_space(text, at);
-    (text.get(mark) == Some(&b':')).then(|| (skip_space(text, mark + 1), false))
+    (text.get(mark) == Some(&b':')).then(|| skip_space(text, mark + 1))
 }
 
 fn byteorder(text: &[u8], value: Text) -> Option<ByteOrder> {
@@ -416,10 +505,22 @@ fn nested_key(text: &[u8], at: usize) -> Option<usize> {
     if text.get(at) != Some(&b'"') {
         return None;
     }
-    Some(colon(text, string(text, at)?)?.0)
+    colon(text, string(text, at)?)
 }
 
 const ONES: u64 = u64::MAX / 255;
+
+/// What we write around a key, as the low bytes of a word: `": ` and `, "`.
+const COLON: u64 = u64::from_le_bytes(*b"\": \0\0\0\0\0");
+const COMMA: u64 = u64::from_le_bytes(*b", \"\0\0\0\0\0");
+
+/// How many digits the word begins with.
+#[inline(always)]
+fn count_digits(word: u64) -> usize {
+    let value = word ^ (ONES * u64::from(b'0'));
+    let others = ((value & (ONES * 0x7f)) + ONES * (0x80 - 10)) | value;
+    ((others & (ONES << 7)).trailing_zeros() / 8) as usize
+}
 
 /// Eight bytes of the text, the first of them lowest. Behind its end are zeros.
 #[inline(always)]

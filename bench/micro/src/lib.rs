@@ -22,3 +22,18 @@ pub const CONTENT: &str = r#"{"action": "search", "value": "morpheus"}"#;
 
 /// One outside ASCII.
 pub const UNICODE: &str = r#"{"action": "search", "value": "🐶 なぞなぞ Ærø"}"#;
+
+/// A message without content whose header has the four keys and as many further members as 4 KiB
+/// hold, or so many; how the members end is told by their number.
+#[must_use]
+pub fn long(most: usize, member: impl Fn(usize) -> String) -> Vec<u8> {
+    let mut keys = KEYS.to_owned();
+    for nth in 0..most {
+        let more = format!(", {}", member(nth));
+        if keys.len() + more.len() > 4096 - r#"{, "content-length": 0}"#.len() {
+            break;
+        }
+        keys.push_str(&more);
+    }
+    message(&keys, "")
+}
