@@ -7,6 +7,8 @@
 //! Peers choose their headers, so the worst one counts: nothing here costs more than its length, but
 //! for keys that were made to have the same hash. These are sorted.
 
+use std::ops::Range;
+
 use super::frame::ByteOrder;
 use super::full_parse::{Meaning, Parsed, Text};
 use super::json_text::{Members, skip_space, text_of, unescape, validate};
@@ -26,6 +28,8 @@ pub(super) struct Scanner {
     keys: Keys,
     /// A key that had escapes.
     unescaped: Vec<u8>,
+    /// All that was read is as we would write it, but for escapes.
+    is_ours: bool,
 }
 
 /// The four members, as far as they were found.
@@ -52,17 +56,16 @@ impl Scanner {
         }
         self.keys.clear();
         let mut found = Found::default();
-        let mut next = match opening(header, &mut found)? {
+        let at = opening(header, &mut found)?;
+        self.is_ours = found.content_length.is_some();
+        let mut next = match at {
             0 => first_key(header)?,
-            at => key_behind(header, at)?,
+            at => self.key_behind(header, at)?,
         };
-        let mut is_ours = found.content_length.is_some();
-        while let Next::Key { start, is_neat } = next {
-            is_ours &= is_neat;
-            let at = self.member(header, start, &mut found, &mut is_ours)?;
-            next = key_behind(header, at)?;
+        while let Next::Key { start } = next {
+            let at = self.member(header, start, &mut found)?;
+            next = self.key_behind(header, at)?;
         }
-        is_ours &= matches!(next, Next::End { is_neat: true });
         if self.keys.doubtful && have_twins(header) {
             return None;
         }
@@ -75,61 +78,124 @@ impl Scanner {
             content_encoding: found.content_encoding?,
             digits: length.start..length.end,
             content_len: length.value,
-            is_ours,
+            is_ours: self.is_ours,
         }))
     }
 
     /// Takes the member whose key starts behind the quote before `start`. Returns where its value
     /// ends.
     #[inline(always)]
-    fn member(
+    fn member(&mut self, text: &[u8], start: usize, found: &mut Found) -> Option<usize> {
+        let (stop, hash) = plain(text, start);
+        let word = eight(text, stop);
+        // As we write it, as others do, or otherwise.
+        if word & 0xff_ffff == COLON {
+            return self.value(text, start..stop, hash, (stop + 3, word >> 24), found);
+        }
+        if word & 0xffff == COMPACT_COLON {
+            self.is_ours = false;
+            return self.value(text, start..stop, hash, (stop + 2, word >> 16), found);
+        }
+        self.odd_member(text, start, stop, hash, found)
+    }
+
+    /// The same of a member with an escape in its key, or with space behind it.
+    #[cold]
+    #[inline(never)]
+    fn odd_member(
         &mut self,
         text: &[u8],
         start: usize,
+        stop: usize,
+        hash: u64,
         found: &mut Found,
-        is_ours: &mut bool,
     ) -> Option<usize> {
-        let (mut stop, mut hash) = plain(text, start);
-        let mut word = eight(text, stop);
-        let mut len = stop - start;
-        let mut is_escaped = false;
-        if word as u8 != b'"' {
-            stop = unescape_string(text, start, stop, &mut self.unescaped)?;
-            word = eight(text, stop);
-            (len, hash) = (self.unescaped.len(), hash_of(&self.unescaped));
-            is_escaped = true;
-        }
-        // Behind the quote: as we write it, as others do, or otherwise.
-        let at = if word & 0xff_ffff == COLON && (word >> 24) as u8 > b' ' {
-            word >>= 24;
-            stop + 3
-        } else {
-            *is_ours = false;
+        if text.get(stop) == Some(&b'"') {
+            self.is_ours = false;
             let at = colon(text, stop + 1)?;
-            word = eight(text, at);
-            at
-        };
-        if matches!(len, 9 | 12 | 14 | 16) {
-            let key = if is_escaped { &self.unescaped[..] } else { text.get(start..stop)? };
-            if let Some(end) = required(key, text, at, found)? {
-                return Some(end);
-            }
+            return self.value(text, start..stop, hash, (at, eight(text, at)), found);
         }
-        self.keys.note(hash.wrapping_add(len as u64), text.len());
-        let digits = count_digits(word);
-        let behind = (word >> (digits * 8 & 63)) as u8;
-        // A few digits, with their end in the word, are the commonest value of a further key.
-        if digits == 1 || digits > 1 && word as u8 != b'0' {
-            if matches!(behind, b',' | b'}') {
-                return Some(at + digits);
+        let stop = unescape_string(text, start, stop, &mut self.unescaped)?;
+        let at = colon(text, stop + 1)?;
+        self.is_ours &= at == stop + 3 && eight(text, stop) & 0xff_ffff == COLON;
+        if let Some(end) = required(&self.unescaped, text, at, found)? {
+            return Some(end);
+        }
+        let hash = hash_of(&self.unescaped).wrapping_add(self.unescaped.len() as u64);
+        self.keys.note(hash, text.len());
+        value(text, at)
+    }
+
+    /// Takes the member with this key, whose value starts where `at` says, with these bytes.
+    #[inline(always)]
+    fn value(
+        &mut self,
+        text: &[u8],
+        key: Range<usize>,
+        hash: u64,
+        (at, mut word): (usize, u64),
+        found: &mut Found,
+    ) -> Option<usize> {
+        if word as u8 <= b' ' {
+            self.is_ours = false;
+            return self.value_behind_space(text, key, hash, skip_space(text, at), found);
+        }
+        if matches!(key.len(), 9 | 12 | 14 | 16)
+            && let Some(end) = required(text.get(key.clone())?, text, at, found)?
+        {
+            return Some(end);
+        }
+        self.keys.note(hash.wrapping_add(key.len() as u64), text.len());
+        // The commonest value of a further key is a few digits, with their end in the word.
+        if (b'1'..=b'9').contains(&(word as u8)) {
+            let mut end = at;
+            while (word as u8).wrapping_sub(b'0') <= 9 {
+                word >>= 8;
+                end += 1;
+            }
+            if matches!(word as u8, b',' | b'}') {
+                return Some(end);
             }
         }
         value(text, at)
     }
+
+    #[cold]
+    #[inline(never)]
+    fn value_behind_space(
+        &mut self,
+        text: &[u8],
+        key: Range<usize>,
+        hash: u64,
+        at: usize,
+        found: &mut Found,
+    ) -> Option<usize> {
+        if let Some(end) = required(text.get(key.clone())?, text, at, found)? {
+            return Some(end);
+        }
+        self.keys.note(hash.wrapping_add(key.len() as u64), text.len());
+        value(text, at)
+    }
+
+    #[inline(always)]
+    fn key_behind(&mut self, text: &[u8], at: usize) -> Option<Next> {
+        let word = eight(text, at);
+        if word & 0xff_ffff == COMMA {
+            return Some(Next::Key { start: at + 3 });
+        }
+        if at + 1 == text.len() && word as u8 == b'}' {
+            return Some(Next::End);
+        }
+        self.is_ours = false;
+        if word & 0xffff == COMPACT_COMMA {
+            return Some(Next::Key { start: at + 2 });
+        }
+        key_or_end(text, at)
+    }
 }
 
 /// Takes the value of one of the four keys. `Some(None)` if it is another key.
-#[inline]
+#[inline(never)]
 fn required(key: &[u8], text: &[u8], at: usize, found: &mut Found) -> Option<Option<usize>> {
     Some(Some(match key {
         b"byteorder" if found.byteorder.is_none() => {
@@ -160,15 +226,24 @@ fn required(key: &[u8], text: &[u8], at: usize, found: &mut Found) -> Option<Opt
 }
 
 /// The further keys of a header, as hashes.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 struct Keys {
     few: Vec<u64>,
-    /// Where there are more: a table in which 0 is free, at most six tenths full.
+    /// Where there are more: a table, at most six tenths full. A place whose lowest byte is not
+    /// `round` is free: so the table is cleared once for 255 headers.
     table: Vec<u64>,
+    round: u64,
     /// Places of the table that may still be looked at in vain.
     looks: usize,
     /// Two hashes are the same, or too many are close to each other.
     doubtful: bool,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        let few = Vec::with_capacity(FEW + 1);
+        Self { few, table: Vec::new(), round: 0, looks: 0, doubtful: false }
+    }
 }
 
 impl Keys {
@@ -179,23 +254,24 @@ impl Keys {
 
     #[inline(always)]
     fn note(&mut self, hash: u64, header_len: usize) {
-        if self.few.len() < FEW {
-            self.doubtful |= self.few.contains(&hash);
-            self.few.push(hash);
-        } else {
-            self.note_in_table(hash | 1, header_len);
+        if self.few.len() > FEW {
+            return self.note_in_table(hash);
         }
-    }
-
-    #[inline]
-    fn note_in_table(&mut self, hash: u64, header_len: usize) {
         if self.few.len() == FEW {
             self.begin_table(header_len);
+            return self.note_in_table(hash);
         }
+        self.doubtful |= self.few.contains(&hash);
+        self.few.push(hash);
+    }
+
+    #[inline(never)]
+    fn note_in_table(&mut self, hash: u64) {
         let mask = self.table.len().wrapping_sub(1);
-        let mut place = hash as usize;
+        let hash = hash & !0xff | self.round;
+        let mut place = (hash >> 8) as usize;
         while let Some(slot) = self.table.get_mut(place & mask) {
-            if *slot == 0 {
+            if (*slot ^ self.round) as u8 != 0 {
                 *slot = hash;
                 return;
             }
@@ -211,17 +287,22 @@ impl Keys {
     #[cold]
     #[inline(never)]
     fn begin_table(&mut self, header_len: usize) {
-        // One more than fit, so that this is done once.
-        self.few.push(0);
-        self.table.clear();
         // A member takes seven bytes and more, where so many are different.
-        self.table.resize((header_len / 4).next_power_of_two(), 0);
+        let len = (header_len / 4).next_power_of_two();
+        self.round = (self.round + 1) & 0xff;
+        if self.round == 0 || self.table.len() < len {
+            self.table.clear();
+            self.table.resize(len, 0);
+            self.round = 1;
+        }
         self.looks = header_len;
         for nth in 0..FEW {
             if let Some(&hash) = self.few.get(nth) {
-                self.note_in_table(hash | 1, header_len);
+                self.note_in_table(hash);
             }
         }
+        // One more than there may be, so that this is done once.
+        self.few.push(0);
     }
 }
 
@@ -238,10 +319,10 @@ fn have_twins(header: &[u8]) -> bool {
 
 /// What stands behind a value, or opens the object.
 enum Next {
-    /// A key, whose quote is before `start`. It is neat where we would write it so.
-    Key { start: usize, is_neat: bool },
+    /// A key, whose quote is before `start`.
+    Key { start: usize },
     /// The end of the header.
-    End { is_neat: bool },
+    End,
 }
 
 /// The first key of a header that does not begin as we would write it.
@@ -250,25 +331,16 @@ fn first_key(text: &[u8]) -> Option<Next> {
     let brace = skip_space(text, 0);
     let quote = skip_space(text, brace + 1);
     (text.get(brace) == Some(&b'{') && text.get(quote) == Some(&b'"'))
-        .then_some(Next::Key { start: quote + 1, is_neat: false })
+        .then_some(Next::Key { start: quote + 1 })
 }
 
-#[inline(always)]
-fn key_behind(text: &[u8], at: usize) -> Option<Next> {
-    let word = eight(text, at);
-    if word & 0xff_ffff == COMMA {
-        return Some(Next::Key { start: at + 3, is_neat: true });
-    }
+#[inline(never)]
+fn key_or_end(text: &[u8], at: usize) -> Option<Next> {
     let mark = skip_space(text, at);
+    let behind = skip_space(text, mark + 1);
     match *text.get(mark)? {
-        b',' => {
-            let quote = skip_space(text, mark + 1);
-            let is_key = text.get(quote) == Some(&b'"');
-            is_key.then_some(Next::Key { start: quote + 1, is_neat: false })
-        }
-        b'}' if skip_space(text, mark + 1) == text.len() => {
-            Some(Next::End { is_neat: at + 1 == text.len() })
-        }
+        b',' if text.get(behind) == Some(&b'"') => Some(Next::Key { start: behind + 1 }),
+        b'}' if behind == text.len() => Some(Next::End),
         _ => None,
     }
 }
@@ -302,7 +374,7 @@ fn opening(text: &[u8], found: &mut Found) -> Option<usize> {
 }
 
 /// Where the value starts behind a key that ended at `at`.
-#[inline(always)]
+#[inline(never)]
 fn colon(text: &[u8], at: usize) -> Option<usize> {
     let mark = skip_space(text, at);
     (text.get(mark) == Some(&b':')).then(|| skip_space(text, mark + 1))
@@ -364,7 +436,7 @@ fn skip_digits(text: &[u8], mut at: usize) -> usize {
 }
 
 /// The end of the value that starts at `at`.
-#[inline(always)]
+#[inline(never)]
 fn value(text: &[u8], at: usize) -> Option<usize> {
     match *text.get(at)? {
         b'{' | b'[' => nested(text, at),
@@ -513,14 +585,9 @@ const ONES: u64 = u64::MAX / 255;
 /// What we write around a key, as the low bytes of a word: `": ` and `, "`.
 const COLON: u64 = u64::from_le_bytes(*b"\": \0\0\0\0\0");
 const COMMA: u64 = u64::from_le_bytes(*b", \"\0\0\0\0\0");
-
-/// How many digits the word begins with.
-#[inline(always)]
-fn count_digits(word: u64) -> usize {
-    let value = word ^ (ONES * u64::from(b'0'));
-    let others = ((value & (ONES * 0x7f)) + ONES * (0x80 - 10)) | value;
-    ((others & (ONES << 7)).trailing_zeros() / 8) as usize
-}
+/// The same without space, as others write it.
+const COMPACT_COLON: u64 = u64::from_le_bytes(*b"\":\0\0\0\0\0\0");
+const COMPACT_COMMA: u64 = u64::from_le_bytes(*b",\"\0\0\0\0\0\0");
 
 /// Eight bytes of the text, the first of them lowest. Behind its end are zeros.
 #[inline(always)]
@@ -541,27 +608,45 @@ fn last_few(bytes: &[u8]) -> u64 {
 /// the lowest of these bits is sure.
 #[inline(always)]
 fn stops(word: u64) -> u64 {
-    let control = word.wrapping_sub(ONES * 0x20);
-    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    // Turned over, a quote is behind the control characters, and a space in front of it.
+    let quote_or_control = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
     let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
-    (control | quote | backslash) & !word & (ONES << 7)
+    (quote_or_control | backslash) & !word & (ONES << 7)
 }
 
 /// Where a string's text stops to be plain, and the hash of what is plain from `at` on. Behind the
 /// text's end are control characters.
-#[inline(always)]
-fn plain(text: &[u8], mut at: usize) -> (usize, u64) {
-    let mut hash = 0;
+#[inline(never)]
+fn plain(text: &[u8], at: usize) -> (usize, u64) {
+    // Most strings are short, and cost no loop.
+    let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk) else {
+        return long_plain(text, at, 0);
+    };
+    let word = u64::from_le_bytes(*bytes);
+    let stops = stops(word);
+    if stops == 0 {
+        return long_plain(text, at + 8, mix(0, word));
+    }
+    let bits = stops.trailing_zeros() & !7;
+    (at + (bits / 8) as usize, mix(0, word & !(u64::MAX << bits)))
+}
+
+#[inline(never)]
+fn long_plain(text: &[u8], at: usize, mut hash: u64) -> (usize, u64) {
+    let mut rest = text.get(at..).unwrap_or_default();
     loop {
-        let word = eight(text, at);
+        let word = match rest.first_chunk() {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => last_few(rest),
+        };
         let stops = stops(word);
         if stops != 0 {
-            let bytes = stops.trailing_zeros() / 8;
-            let before = word & ((1 << (bytes * 8)) - 1);
-            return (at + bytes as usize, mix(hash, before));
+            let bits = stops.trailing_zeros() & !7;
+            let before = word & !(u64::MAX << bits);
+            return (text.len() - rest.len() + (bits / 8) as usize, mix(hash, before));
         }
         hash = mix(hash, word);
-        at += 8;
+        rest = rest.get(8..).unwrap_or_default();
     }
 }
 
