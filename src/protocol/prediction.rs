@@ -155,9 +155,11 @@ fn tail_of(header: &[u8]) -> u64 {
 
 /// All bits of a tail but those of so many digits with so many bytes behind them.
 fn tail_mask(behind: usize, digits: usize) -> u64 {
-    let mut mask = [0xff; TAIL];
-    mask.iter_mut().rev().skip(behind).take(digits).for_each(|byte| *byte = 0);
-    u64::from_le_bytes(mask)
+    let first = |bytes: usize| {
+        u64::MAX.checked_shr(64 - 8 * u32::try_from(bytes).unwrap_or(8)).unwrap_or_default()
+    };
+    let end = TAIL.saturating_sub(behind);
+    !(first(end) & !first(end.saturating_sub(digits)))
 }
 
 /// The same for headers that differ in nothing but the number, and never 0.

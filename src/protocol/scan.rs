@@ -7,8 +7,6 @@
 //! Peers choose their headers, so the worst one counts: nothing here costs more than its length, but
 //! for keys that were made to have the same hash. These are sorted.
 
-use std::ops::Range;
-
 use super::frame::ByteOrder;
 use super::full_parse::{Meaning, Parsed, Text};
 use super::json_text::{Members, skip_space, text_of, unescape, validate};
@@ -51,7 +49,7 @@ struct Length {
 impl Scanner {
     /// What a valid header says. `None` if the header is faulty.
     pub(super) fn scan(&mut self, header: &[u8], header_len: u16) -> Option<Parsed> {
-        if !header.is_ascii() && std::str::from_utf8(header).is_err() {
+        if !is_ascii(header) && std::str::from_utf8(header).is_err() {
             return None;
         }
         self.keys.clear();
@@ -63,8 +61,7 @@ impl Scanner {
             at => self.key_behind(header, at)?,
         };
         while let Next::Key { start } = next {
-            let at = self.member(header, start, &mut found)?;
-            next = self.key_behind(header, at)?;
+            next = self.member(header, start, &mut found)?;
         }
         if self.keys.doubtful && have_twins(header) {
             return None;
@@ -82,19 +79,19 @@ impl Scanner {
         }))
     }
 
-    /// Takes the member whose key starts behind the quote before `start`. Returns where its value
-    /// ends.
+    /// Takes the member whose key starts behind the quote before `start`, and finds what follows.
     #[inline(always)]
-    fn member(&mut self, text: &[u8], start: usize, found: &mut Found) -> Option<usize> {
+    fn member(&mut self, text: &[u8], start: usize, found: &mut Found) -> Option<Next> {
         let (stop, hash) = plain(text, start);
         let word = eight(text, stop);
+        let len = stop.wrapping_sub(start);
         // As we write it, as others do, or otherwise.
         if word & 0xff_ffff == COLON {
-            return self.value(text, start..stop, hash, (stop + 3, word >> 24), found);
+            return self.value(text, (start, len), hash, (stop + 3, word >> 24), found);
         }
         if word & 0xffff == COMPACT_COLON {
             self.is_ours = false;
-            return self.value(text, start..stop, hash, (stop + 2, word >> 16), found);
+            return self.value(text, (start, len), hash, (stop + 2, word >> 16), found);
         }
         self.odd_member(text, start, stop, hash, found)
     }
@@ -109,72 +106,67 @@ impl Scanner {
         stop: usize,
         hash: u64,
         found: &mut Found,
-    ) -> Option<usize> {
+    ) -> Option<Next> {
         if text.get(stop) == Some(&b'"') {
             self.is_ours = false;
             let at = colon(text, stop + 1)?;
-            return self.value(text, start..stop, hash, (at, eight(text, at)), found);
+            let key = (start, stop.wrapping_sub(start));
+            return self.value(text, key, hash, (at, eight(text, at)), found);
         }
         let stop = unescape_string(text, start, stop, &mut self.unescaped)?;
         let at = colon(text, stop + 1)?;
         self.is_ours &= at == stop + 3 && eight(text, stop) & 0xff_ffff == COLON;
         if let Some(end) = required(&self.unescaped, text, at, found)? {
-            return Some(end);
+            return self.key_behind(text, end);
         }
         let hash = hash_of(&self.unescaped).wrapping_add(self.unescaped.len() as u64);
         self.keys.note(hash, text.len());
-        value(text, at)
+        self.key_behind(text, value(text, at)?)
     }
 
-    /// Takes the member with this key, whose value starts where `at` says, with these bytes.
+    /// Takes the member with a key at a place, of so many bytes. Its value starts at `at`, with the
+    /// bytes of `word`, or behind space.
     #[inline(always)]
     fn value(
         &mut self,
         text: &[u8],
-        key: Range<usize>,
+        (start, len): (usize, usize),
         hash: u64,
         (at, mut word): (usize, u64),
         found: &mut Found,
-    ) -> Option<usize> {
-        if word as u8 <= b' ' {
-            self.is_ours = false;
-            return self.value_behind_space(text, key, hash, skip_space(text, at), found);
+    ) -> Option<Next> {
+        if matches!(len, 9 | 12 | 14 | 16) {
+            let at = self.skip_space(text, at);
+            if let Some(end) = required(text.get(start..start + len)?, text, at, found)? {
+                return self.key_behind(text, end);
+            }
         }
-        if matches!(key.len(), 9 | 12 | 14 | 16)
-            && let Some(end) = required(text.get(key.clone())?, text, at, found)?
-        {
-            return Some(end);
-        }
-        self.keys.note(hash.wrapping_add(key.len() as u64), text.len());
+        self.keys.note(hash.wrapping_add(len as u64), text.len());
         // The commonest value of a further key is a few digits, with their end in the word.
-        if (b'1'..=b'9').contains(&(word as u8)) {
-            let mut end = at;
-            while (word as u8).wrapping_sub(b'0') <= 9 {
-                word >>= 8;
-                end += 1;
+        let mut end = at;
+        let first = word as u8;
+        while (word as u8).wrapping_sub(b'0') <= 9 {
+            word >>= 8;
+            end += 1;
+        }
+        if end == at + 1 || end > at && first != b'0' {
+            if word & 0xff_ffff == COMMA {
+                return Some(Next::Key { start: end + 3 });
             }
             if matches!(word as u8, b',' | b'}') {
-                return Some(end);
+                return self.key_behind(text, end);
             }
         }
-        value(text, at)
+        let at = self.skip_space(text, at);
+        self.key_behind(text, value(text, at)?)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn value_behind_space(
-        &mut self,
-        text: &[u8],
-        key: Range<usize>,
-        hash: u64,
-        at: usize,
-        found: &mut Found,
-    ) -> Option<usize> {
-        if let Some(end) = required(text.get(key.clone())?, text, at, found)? {
-            return Some(end);
-        }
-        self.keys.note(hash.wrapping_add(key.len() as u64), text.len());
-        value(text, at)
+    /// The same place, unless there is space, which we would not write.
+    #[inline(always)]
+    fn skip_space(&mut self, text: &[u8], at: usize) -> usize {
+        let behind = skip_space(text, at);
+        self.is_ours &= behind == at;
+        behind
     }
 
     #[inline(always)]
@@ -232,6 +224,8 @@ struct Keys {
     /// Where there are more: a table, at most six tenths full. A place whose lowest byte is not
     /// `round` is free: so the table is cleared once for 255 headers.
     table: Vec<u64>,
+    /// One less than the table has places, which are a power of two.
+    mask: usize,
     round: u64,
     /// Places of the table that may still be looked at in vain.
     looks: usize,
@@ -242,7 +236,7 @@ struct Keys {
 impl Default for Keys {
     fn default() -> Self {
         let few = Vec::with_capacity(FEW + 1);
-        Self { few, table: Vec::new(), round: 0, looks: 0, doubtful: false }
+        Self { few, table: Vec::new(), mask: 0, round: 0, looks: 0, doubtful: false }
     }
 }
 
@@ -267,10 +261,9 @@ impl Keys {
 
     #[inline(never)]
     fn note_in_table(&mut self, hash: u64) {
-        let mask = self.table.len().wrapping_sub(1);
         let hash = hash & !0xff | self.round;
         let mut place = (hash >> 8) as usize;
-        while let Some(slot) = self.table.get_mut(place & mask) {
+        while let Some(slot) = self.table.get_mut(place & self.mask) {
             if (*slot ^ self.round) as u8 != 0 {
                 *slot = hash;
                 return;
@@ -293,6 +286,7 @@ impl Keys {
         if self.round == 0 || self.table.len() < len {
             self.table.clear();
             self.table.resize(len, 0);
+            self.mask = len - 1;
             self.round = 1;
         }
         self.looks = header_len;
@@ -598,6 +592,16 @@ fn eight(text: &[u8], at: usize) -> u64 {
     }
 }
 
+/// All words at once, the last of them reaching back: so nothing is left to be done byte by byte.
+#[inline]
+fn is_ascii(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk() else { return text.is_ascii() };
+    let (words, _) = text.as_chunks();
+    let all =
+        words.iter().fold(u64::from_le_bytes(*last), |all, word| all | u64::from_le_bytes(*word));
+    all & (ONES << 7) == 0
+}
+
 #[cold]
 #[inline(never)]
 fn last_few(bytes: &[u8]) -> u64 {
@@ -614,8 +618,14 @@ fn stops(word: u64) -> u64 {
     (quote_or_control | backslash) & !word & (ONES << 7)
 }
 
-/// Where a string's text stops to be plain, and the hash of what is plain from `at` on. Behind the
-/// text's end are control characters.
+/// All bits up to the lowest that is set.
+#[inline(always)]
+fn up_to_first(stops: u64) -> u64 {
+    stops ^ stops.wrapping_sub(1)
+}
+
+/// Where a string's text stops to be plain, and the hash of what is plain from `at` on, with what
+/// stops it. Behind the text's end are control characters.
 #[inline(never)]
 fn plain(text: &[u8], at: usize) -> (usize, u64) {
     // Most strings are short, and cost no loop.
@@ -627,8 +637,7 @@ fn plain(text: &[u8], at: usize) -> (usize, u64) {
     if stops == 0 {
         return long_plain(text, at + 8, mix(0, word));
     }
-    let bits = stops.trailing_zeros() & !7;
-    (at + (bits / 8) as usize, mix(0, word & !(u64::MAX << bits)))
+    (at + (stops.trailing_zeros() / 8) as usize, mix(0, word & up_to_first(stops)))
 }
 
 #[inline(never)]
@@ -641,9 +650,8 @@ fn long_plain(text: &[u8], at: usize, mut hash: u64) -> (usize, u64) {
         };
         let stops = stops(word);
         if stops != 0 {
-            let bits = stops.trailing_zeros() & !7;
-            let before = word & !(u64::MAX << bits);
-            return (text.len() - rest.len() + (bits / 8) as usize, mix(hash, before));
+            let at = text.len() - rest.len() + (stops.trailing_zeros() / 8) as usize;
+            return (at, mix(hash, word & up_to_first(stops)));
         }
         hash = mix(hash, word);
         rest = rest.get(8..).unwrap_or_default();
@@ -657,11 +665,11 @@ fn mix(hash: u64, word: u64) -> u64 {
     (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
-/// The hash that [`plain`] gives these bytes.
+/// The hash that [`plain`] gives these bytes with a quote behind them.
 fn hash_of(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();
     let hash = words.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    mix(hash, last_few(rest))
+    mix(hash, last_few(rest) | u64::from(b'"') << (8 * rest.len()))
 }
 
 /// The quote that ends a string which has a backslash at `at`.

@@ -59,8 +59,11 @@ fn beside_different() -> Input {
     input
 }
 
+/// By a loop that has seen a long header, but none like this one.
 fn never_seen(bytes: Vec<u8>) -> Input {
-    Input { framing: JsonHeader::default(), bytes }
+    let mut framing = JsonHeader::default();
+    let _ = framing.decode(&long(100, |nth| format!("\"other {nth}\":0")));
+    Input { framing, bytes }
 }
 
 /// A header of 4 KiB with 400 further keys.
