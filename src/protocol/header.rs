@@ -94,7 +94,8 @@ impl JsonHeader {
         };
         // A length over 32 bits is over every limit.
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
-        let frame = parsed.frame.with_content_len(content_len);
+        let mut frame = parsed.frame;
+        frame.content_len = content_len;
         self.predictor.learn(header, parsed.digits, &frame);
         whole_or_incomplete(self.max_content_len, input, &frame, content_len)
     }

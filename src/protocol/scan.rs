@@ -82,7 +82,7 @@ impl Scanner {
     /// Takes the member whose key starts behind the quote before `start`, and finds what follows.
     #[inline(always)]
     fn member(&mut self, text: &[u8], start: usize, found: &mut Found) -> Option<Next> {
-        let (stop, hash) = plain(text, start);
+        let (stop, hash) = short_plain(text, start);
         let word = eight(text, stop);
         let len = stop.wrapping_sub(start);
         // As we write it, as others do, or otherwise.
@@ -259,12 +259,21 @@ impl Keys {
         self.few.push(hash);
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn note_in_table(&mut self, hash: u64) {
         let hash = hash & !0xff | self.round;
-        let mut place = (hash >> 8) as usize;
+        let place = (hash >> 8) as usize;
+        match self.table.get_mut(place & self.mask) {
+            Some(slot) if (*slot ^ hash) as u8 != 0 => *slot = hash,
+            _ => self.note_elsewhere(hash, place),
+        }
+    }
+
+    /// Takes the first free place behind one that is taken.
+    #[inline(never)]
+    fn note_elsewhere(&mut self, hash: u64, mut place: usize) {
         while let Some(slot) = self.table.get_mut(place & self.mask) {
-            if (*slot ^ self.round) as u8 != 0 {
+            if (*slot ^ hash) as u8 != 0 {
                 *slot = hash;
                 return;
             }
@@ -628,7 +637,12 @@ fn up_to_first(stops: u64) -> u64 {
 /// stops it. Behind the text's end are control characters.
 #[inline(never)]
 fn plain(text: &[u8], at: usize) -> (usize, u64) {
-    // Most strings are short, and cost no loop.
+    short_plain(text, at)
+}
+
+/// The same in line: most keys are short, and cost no loop.
+#[inline(always)]
+fn short_plain(text: &[u8], at: usize) -> (usize, u64) {
     let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk) else {
         return long_plain(text, at, 0);
     };
@@ -644,9 +658,9 @@ fn plain(text: &[u8], at: usize) -> (usize, u64) {
 fn long_plain(text: &[u8], at: usize, mut hash: u64) -> (usize, u64) {
     let mut rest = text.get(at..).unwrap_or_default();
     loop {
-        let word = match rest.first_chunk() {
-            Some(bytes) => u64::from_le_bytes(*bytes),
-            None => last_few(rest),
+        let (word, behind) = match rest.split_first_chunk() {
+            Some((bytes, behind)) => (u64::from_le_bytes(*bytes), behind),
+            None => (last_few(rest), rest),
         };
         let stops = stops(word);
         if stops != 0 {
@@ -654,7 +668,7 @@ fn long_plain(text: &[u8], at: usize, mut hash: u64) -> (usize, u64) {
             return (at, mix(hash, word & up_to_first(stops)));
         }
         hash = mix(hash, word);
-        rest = rest.get(8..).unwrap_or_default();
+        rest = behind;
     }
 }
 
