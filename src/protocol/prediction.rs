@@ -86,11 +86,18 @@ impl Default for Predictor {
 impl Template {
     /// The number in the header that `input` starts with, if all else is as in
     /// the template.
+    #[inline]
     fn content_len(&self, input: &[u8]) -> Option<u32> {
         let header = input.get(..self.frame.content_start as usize)?;
         if tail_of(header) & self.tail_mask != self.tail {
             return None;
         }
+        self.rest_of_content_len(header)
+    }
+
+    /// The same of a header with the same tail.
+    #[inline(never)]
+    fn rest_of_content_len(&self, header: &[u8]) -> Option<u32> {
         let (before, behind) =
             (self.header.get(..self.digits.start)?, self.header.get(self.digits.end..)?);
         let mut value = 0;
@@ -176,7 +183,8 @@ fn hash_of(header: &[u8], digits: &Range<usize>) -> u32 {
             hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
         }
     }
-    (hash >> 32) as u32 | 1
+    // The highest bits of the product, which all bits of the header reach.
+    (hash & 0x1fff_ffff) as u32 | 1
 }
 
 /// The least number that is written with so many digits.
@@ -211,11 +219,15 @@ impl Predictor {
     #[inline(never)]
     pub(super) fn predict_by_another(&mut self, input: &[u8]) -> Option<(&Frame, u32)> {
         let header_len = u16::from_be_bytes(*input.first_chunk()?);
+        let header = input.get(..PREFIX_LEN + usize::from(header_len))?;
+        let tail = tail_of(header);
         let (index, content_len) =
             self.templates.iter().enumerate().find_map(|(index, template)| {
-                // Most templates have another length; those that are none have no header.
-                let is_as_long = template.frame.layout.header_len == header_len;
-                Some((index, is_as_long.then(|| template.content_len(input))??))
+                // Most differ in this; those that are no templates have no length.
+                let is_alike = template.frame.layout.header_len == header_len
+                    && tail & template.tail_mask == template.tail
+                    && !template.header.is_empty();
+                Some((index, is_alike.then(|| template.rest_of_content_len(header))??))
             })?;
         self.latest = index;
         let template = self.templates.get_mut(index)?;

@@ -605,9 +605,11 @@ fn eight(text: &[u8], at: usize) -> u64 {
 #[inline]
 fn is_ascii(text: &[u8]) -> bool {
     let Some(last) = text.last_chunk() else { return text.is_ascii() };
-    let (words, _) = text.as_chunks();
-    let all =
-        words.iter().fold(u64::from_le_bytes(*last), |all, word| all | u64::from_le_bytes(*word));
+    let mut all = u64::from_le_bytes(*last);
+    let (blocks, rest) = text.as_chunks::<64>();
+    for words in blocks.iter().map(|block| block.as_chunks().0).chain([rest.as_chunks().0]) {
+        all = words.iter().fold(all, |all, word| all | u64::from_le_bytes(*word));
+    }
     all & (ONES << 7) == 0
 }
 
