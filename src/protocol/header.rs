@@ -362,6 +362,29 @@ mod tests {
     }
 
     #[test]
+    fn do_headers_that_never_repeat_push_out_one_in_use() {
+        let with_id = |id: usize| {
+            let mut extra = ExtraHeaders::new();
+            extra.push("id", &id).unwrap();
+            let mut wire = Vec::new();
+            encode(&mut wire, &Head { extra: &extra, ..Head::json() }, b"[]").unwrap();
+            wire
+        };
+        let mut framing = JsonHeader::default();
+        let mut frame = Frame::NONE;
+        // Before the other peer, and after it has taken every template that was free.
+        for first in [1000, 0] {
+            let used = wire(&format!("used {first}"), 10);
+            (0..3).for_each(|_| assert!(framing.decode(&used).is_ok()));
+            assert!(is_predicted(&mut framing, &used), "{first}");
+            for id in first..first + if cfg!(miri) { 50 } else { 3000 } {
+                assert!(framing.predict(&with_id(id), &mut frame), "a valid header");
+            }
+            assert!(is_predicted(&mut framing, &used), "{first}");
+        }
+    }
+
+    #[test]
     fn do_headers_nobody_sends_any_more_give_way() {
         let mut framing = JsonHeader::default();
         for round in 0..100 {
