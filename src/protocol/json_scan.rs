@@ -169,6 +169,12 @@ fn nested_key(text: &[u8], at: usize) -> Option<usize> {
 
 const ONES: u64 = u64::MAX / 255;
 
+/// The first byte of a word.
+#[inline(always)]
+pub(super) const fn first_of(word: u64) -> u8 {
+    word.to_le_bytes()[0]
+}
+
 /// Eight bytes of the text, the first of them lowest. Behind its end are zeros.
 #[inline(always)]
 pub(super) fn eight(text: &[u8], at: usize) -> u64 {

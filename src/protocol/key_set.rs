@@ -1,5 +1,6 @@
 //! The keys of one header, each a hash: is one of them there twice?
 
+use super::json_scan::first_of;
 use super::json_text::{Members, text_of, unescape};
 
 /// So many further keys are compared each with each. Where there are more, a table tells.
@@ -50,9 +51,9 @@ impl Keys {
     #[inline(always)]
     fn note_in_table(&mut self, hash: u64) {
         let hash = hash & !0xff | self.round;
-        let place = (hash >> 8) as usize;
+        let place = u32::try_from(hash >> 8 & 0xffff_ffff).unwrap_or_default() as usize;
         match self.table.get_mut(place & self.mask) {
-            Some(slot) if (*slot ^ hash) as u8 != 0 => *slot = hash,
+            Some(slot) if first_of(*slot ^ hash) != 0 => *slot = hash,
             _ => self.note_elsewhere(hash, place),
         }
     }
@@ -61,7 +62,7 @@ impl Keys {
     #[inline(never)]
     fn note_elsewhere(&mut self, hash: u64, mut place: usize) {
         while let Some(slot) = self.table.get_mut(place & self.mask) {
-            if (*slot ^ hash) as u8 != 0 {
+            if first_of(*slot ^ hash) != 0 {
                 *slot = hash;
                 return;
             }

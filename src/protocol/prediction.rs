@@ -96,7 +96,7 @@ impl Template {
     }
 
     /// The same of a header with the same tail.
-    #[inline(never)]
+    #[inline]
     fn rest_of_content_len(&self, header: &[u8]) -> Option<u32> {
         let (before, behind) =
             (self.header.get(..self.digits.start)?, self.header.get(self.digits.end..)?);
@@ -184,7 +184,7 @@ fn hash_of(header: &[u8], digits: &Range<usize>) -> u32 {
         }
     }
     // The highest bits of the product, which all bits of the header reach.
-    (hash & 0x1fff_ffff) as u32 | 1
+    u32::try_from(hash & 0x1fff_ffff).unwrap_or_default() | 1
 }
 
 /// The least number that is written with so many digits.
@@ -251,7 +251,10 @@ impl Predictor {
             self.seen.resize(SEEN, 0);
         }
         let hash = hash_of(header, &digits);
-        let Some(seen) = self.seen.get_mut((hash >> 8) as usize % SEEN) else { return };
+        let Some(seen) = self.seen.get_mut(usize::try_from(hash >> 8).unwrap_or_default() % SEEN)
+        else {
+            return;
+        };
         if *seen != hash {
             *seen = hash;
             return;

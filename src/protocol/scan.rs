@@ -10,8 +10,8 @@
 use super::frame::ByteOrder;
 use super::full_parse::{Meaning, Parsed, Text};
 use super::json_scan::{
-    colon, digit, eight, end_of_escaped, hash_of, is_ascii, plain, short_plain, unescape_string,
-    value,
+    colon, digit, eight, end_of_escaped, first_of, hash_of, is_ascii, plain, short_plain,
+    unescape_string, value,
 };
 use super::json_text::skip_space;
 use super::key_set::{Keys, have_twins};
@@ -147,8 +147,8 @@ impl Scanner {
         self.keys.note(hash.wrapping_add(len as u64), text.len());
         // The commonest value of a further key is a few digits, with their end in the word.
         let mut end = at;
-        let first = word as u8;
-        while (word as u8).wrapping_sub(b'0') <= 9 {
+        let first = first_of(word);
+        while first_of(word).wrapping_sub(b'0') <= 9 {
             word >>= 8;
             end += 1;
         }
@@ -156,7 +156,7 @@ impl Scanner {
             if word & 0xff_ffff == COMMA {
                 return Some(Next::Key { start: end + 3 });
             }
-            if matches!(word as u8, b',' | b'}') {
+            if matches!(first_of(word), b',' | b'}') {
                 return self.key_behind(text, end);
             }
         }
@@ -178,7 +178,7 @@ impl Scanner {
         if word & 0xff_ffff == COMMA {
             return Some(Next::Key { start: at + 3 });
         }
-        if at + 1 == text.len() && word as u8 == b'}' {
+        if at + 1 == text.len() && first_of(word) == b'}' {
             return Some(Next::End);
         }
         self.is_ours = false;
