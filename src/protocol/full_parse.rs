@@ -1,7 +1,7 @@
 //! The full parse of a header, by `serde_json`: what it says, or what is wrong with it.
 //!
-//! Valid headers are left to [`scan`](super::scan), which costs a small part of this. This one decides where that
-//! one is not sure, and it alone tells faults.
+//! Valid headers are left to [`scan`](super::scan), which costs a small part of this. This parse
+//! reads what that one refuses, and it alone tells faults.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
