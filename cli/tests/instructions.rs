@@ -21,11 +21,12 @@ const CONNECTIONS: usize = 50;
 const SHORT: usize = 200;
 const LONG: usize = 600;
 
-/// 146 bytes.
-fn request() -> Vec<u8> {
+/// 146 bytes; with an id, some more.
+fn request(id: Option<usize>) -> Vec<u8> {
     let content = br#"{"action": "search", "value": "morpheus"}"#;
+    let id = id.map(|id| format!(", \"id\": {id}")).unwrap_or_default();
     let header = format!(
-        r#"{{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": {}}}"#,
+        r#"{{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": {}{id}}}"#,
         content.len()
     );
     let len = u16::try_from(header.len()).unwrap().to_be_bytes();
@@ -53,8 +54,9 @@ fn read_reply(peer: &mut TcpStream, reply: &mut [u8]) {
 }
 
 /// Instructions of a server that answers `rounds` messages on each connection: to all connections
-/// while it is halted (`one_by_one` false), or each answered before the next is sent.
-fn instructions(service: &str, rounds: usize, one_by_one: bool) -> u64 {
+/// while it is halted (`one_by_one` false), or each answered before the next is sent. Where ids count
+/// up, no two headers are the same.
+fn instructions(service: &str, ids: bool, rounds: usize, one_by_one: bool) -> u64 {
     let child = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env!("CARGO_BIN_EXE_myriapod"))
@@ -69,14 +71,15 @@ fn instructions(service: &str, rounds: usize, one_by_one: bool) -> u64 {
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let port = line.trim().rsplit(", ").next().and_then(|end| end.strip_suffix(')')).unwrap();
     let port: u16 = port.parse().unwrap();
-    let request = request();
+    let mut requests = (0..).map(|id| request(ids.then_some(id)));
+    let mut send = |peer: &mut TcpStream| peer.write_all(&requests.next().unwrap()).unwrap();
     let mut reply = [0; 4096];
     let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     let mut peers: Vec<TcpStream> = (0..CONNECTIONS).map(connect).collect();
     for _ in 0..rounds {
         if one_by_one {
             for peer in &mut peers {
-                peer.write_all(&request).unwrap();
+                send(peer);
                 read_reply(peer, &mut reply);
             }
             continue;
@@ -84,7 +87,7 @@ fn instructions(service: &str, rounds: usize, one_by_one: bool) -> u64 {
         // Halted meanwhile, so that it is one wait for all of them however the system schedules.
         signal(&server, Signal::SIGSTOP);
         for peer in &mut peers {
-            peer.write_all(&request).unwrap();
+            send(peer);
         }
         signal(&server, Signal::SIGCONT);
         for peer in &mut peers {
@@ -113,15 +116,21 @@ fn does_a_message_cost_few_instructions() {
         println!("skipped: valgrind is not installed");
         return;
     }
-    for (service, most) in [("raw", 300.0), ("echo", 350.0), ("search", 1_200.0)] {
+    for (service, ids, most) in [
+        ("raw", false, 300.0),
+        ("echo", false, 350.0),
+        ("echo", true, 1_700.0),
+        ("search", false, 1_200.0),
+    ] {
         let per_message = |one_by_one| {
-            let (short, long) =
-                (instructions(service, SHORT, one_by_one), instructions(service, LONG, one_by_one));
+            let run = |rounds| instructions(service, ids, rounds, one_by_one);
+            let (short, long) = (run(SHORT), run(LONG));
             (long - short) as f64 / ((LONG - SHORT) * CONNECTIONS) as f64
         };
         let (together, alone) = (per_message(false), per_message(true));
         println!(
-            "{service}: {together:.1} instructions per message over {CONNECTIONS} connections; {alone:.1} where each has a wait of its own"
+            "{service}{}: {together:.1} instructions per message over {CONNECTIONS} connections; {alone:.1} where each has a wait of its own",
+            if ids { ", each with another id in its header" } else { "" }
         );
         assert!(together <= most, "{service}: {together}");
     }

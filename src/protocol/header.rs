@@ -1,17 +1,12 @@
 //! [`JsonHeader`]: two bytes of length, a JSON header, content.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::ops::Range;
-use std::sync::Arc;
-
-use super::content::Encoding;
 use super::encoder::HeaderEncoder;
 use super::error::{Fault, ProtocolError};
-use super::frame::{ByteOrder, Frame, FrameKind, Layout, Span, Unescaped};
-use super::json_text::{Member, Members, first_byte, unescape, validate};
+use super::frame::Frame;
+use super::full_parse::parse;
 use super::json_write::write_json_string;
 use super::prediction::Predictor;
+use super::scan::Scanner;
 use super::{DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message};
 
 /// Bytes of the header's length in front of it.
@@ -55,6 +50,7 @@ pub struct JsonHeader {
     max_header_len: usize,
     max_content_len: u32,
     predictor: Predictor,
+    scanner: Scanner,
     encoder: HeaderEncoder,
     /// The further keys of error replies, kept for its capacity.
     error_keys: ExtraHeaders,
@@ -68,6 +64,7 @@ impl JsonHeader {
             max_header_len: limits.max_header_len,
             max_content_len: limits.content_len_in_32_bits(),
             predictor: Predictor::default(),
+            scanner: Scanner::default(),
             encoder: HeaderEncoder::default(),
             error_keys: ExtraHeaders::new(),
         }
@@ -91,12 +88,47 @@ impl JsonHeader {
         if let Some((frame, content_len)) = self.predictor.predict_by_another(input) {
             return whole_or_incomplete(self.max_content_len, input, frame, content_len);
         }
-        let parsed = parse(header, header_len)?;
+        let parsed = match self.scanner.scan(header, header_len) {
+            Some(parsed) => parsed,
+            None => parse(header, header_len)?,
+        };
         // A length over 32 bits is over every limit.
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
-        let frame = parsed.frame.with_content_len(content_len);
+        let mut frame = parsed.frame;
+        frame.content_len = content_len;
         self.predictor.learn(header, parsed.digits, &frame);
         whole_or_incomplete(self.max_content_len, input, &frame, content_len)
+    }
+
+    /// Finds the whole message that `input` starts with, if its header is not the one that was seen
+    /// last, and is valid.
+    #[cold]
+    #[inline(never)]
+    fn predict_unseen(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+        let Some((&prefix, rest)) = input.split_first_chunk::<PREFIX_LEN>() else { return false };
+        let header_len = u16::from_be_bytes(prefix);
+        let Some(header) = rest.get(..usize::from(header_len)) else { return false };
+        let is_whole = |content_len| {
+            content_len <= self.max_content_len
+                && (rest.len() - header.len()) as u64 >= u64::from(content_len)
+        };
+        if header.len() > self.max_header_len {
+            return false;
+        }
+        if let Some((predicted, content_len)) = self.predictor.predict_by_another(input) {
+            frame.clone_from(predicted);
+            frame.content_len = content_len;
+            return is_whole(content_len);
+        }
+        let Some(parsed) = self.scanner.scan(header, header_len) else { return false };
+        let Ok(content_len) = u32::try_from(parsed.content_len) else { return false };
+        if !is_whole(content_len) {
+            return false;
+        }
+        *frame = parsed.frame;
+        frame.content_len = content_len;
+        self.predictor.learn(header, parsed.digits, frame);
+        true
     }
 }
 
@@ -141,7 +173,7 @@ impl Framing for JsonHeader {
                 frame.clone_from(predicted);
                 true
             }
-            _ => false,
+            _ => self.predict_unseen(input, frame),
         }
     }
 
@@ -193,146 +225,10 @@ impl Framing for JsonHeader {
     }
 }
 
-/// A header that has been read in full.
-struct Parsed {
-    /// All but the length of the content, which no limit has been asked about.
-    frame: Frame,
-    content_len: u64,
-    /// Where the number is in the header.
-    digits: Range<usize>,
-}
-
-/// The full parse, in the order in which faults are looked for.
-fn parse(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolError> {
-    let text = std::str::from_utf8(header).map_err(|_| ProtocolError::new(Fault::HeaderNotUtf8))?;
-    validate(text).map_err(|error| ProtocolError::because(Fault::HeaderNotJson, error))?;
-    if first_byte(header) != b'{' {
-        return Err(ProtocolError::new(Fault::HeaderNotObject));
-    }
-    let [byteorder, content_type, content_encoding, content_length] = find_required(text)?;
-
-    let byteorder = match &*string(text, &byteorder, REQUIRED[0])? {
-        "little" => ByteOrder::Little,
-        "big" => ByteOrder::Big,
-        _ => return Err(ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[0])),
-    };
-    let type_text = string(text, &content_type, REQUIRED[1])?;
-    let encoding_text = string(text, &content_encoding, REQUIRED[2])?;
-    let digits = content_length.value;
-    let content_len = number(text, digits.clone())
-        .ok_or_else(|| ProtocolError::of_header(Fault::InvalidHeader, REQUIRED[3]))?;
-
-    let escaped = content_type.value_escaped || content_encoding.value_escaped;
-    let layout = Layout {
-        content_type: span(&content_type.value),
-        content_encoding: span(&content_encoding.value),
-        header_len,
-        byteorder,
-        kind: FrameKind::JsonHeader,
-        json: type_text == TEXT_JSON,
-        utf8: Encoding::by_name(&encoding_text) == Some(Encoding::Utf8),
-        canonical: is_canonical(text, byteorder, &type_text, &encoding_text, digits.clone()),
-    };
-    let frame = Frame {
-        layout,
-        content_start: 2 + u32::from(header_len),
-        content_len: 0,
-        unescaped: escaped.then(|| {
-            Arc::new(Unescaped {
-                content_type: type_text.into(),
-                content_encoding: encoding_text.into(),
-            })
-        }),
-    };
-    Ok(Parsed { frame, content_len, digits })
-}
-
-/// Whether a valid header is written as we would write it: the four keys in their order, then the
-/// others, with our spaces and escapes.
-fn is_canonical(
-    text: &str,
-    byteorder: ByteOrder,
-    content_type: &str,
-    content_encoding: &str,
-    digits: Range<usize>,
-) -> bool {
-    let mut ours =
-        format!("{{\"byteorder\": \"{}\", \"content-type\": ", byteorder.name()).into_bytes();
-    write_json_string(&mut ours, content_type);
-    ours.extend_from_slice(b", \"content-encoding\": ");
-    write_json_string(&mut ours, content_encoding);
-    ours.extend_from_slice(b", \"content-length\": ");
-    ours.extend_from_slice(text.get(digits).unwrap_or_default().as_bytes());
-    if !text.as_bytes().starts_with(&ours) {
-        return false;
-    }
-    for member in Members::of_object(text.as_bytes()).skip(REQUIRED.len()) {
-        let piece = |place: Range<usize>| text.get(place).unwrap_or_default().as_bytes();
-        ours.extend_from_slice(b", ");
-        ours.extend_from_slice(piece(member.key));
-        ours.extend_from_slice(b": ");
-        ours.extend_from_slice(piece(member.value));
-    }
-    ours.push(b'}');
-    ours == text.as_bytes()
-}
-
-/// The four members that a header must have. No key may be there twice.
-fn find_required(text: &str) -> Result<[Member; 4], ProtocolError> {
-    let mut found = [const { None }; 4];
-    let mut keys = BTreeSet::new();
-    for member in Members::of_object(text.as_bytes()) {
-        let quoted = text.get(member.key.clone()).unwrap_or_default();
-        let key = unescape(quoted, member.key_escaped);
-        if let Some(place) = REQUIRED.iter().position(|required| *required == key) {
-            found[place] = Some(member);
-        }
-        if let Some(key) = keys.replace(key) {
-            return Err(ProtocolError::of_header(Fault::DuplicateHeader, key.into_owned()));
-        }
-    }
-    match found {
-        [Some(byteorder), Some(content_type), Some(content_encoding), Some(content_length)] => {
-            Ok([byteorder, content_type, content_encoding, content_length])
-        }
-        found => {
-            let missing = found.iter().position(Option::is_none).unwrap_or_default();
-            Err(ProtocolError::of_header(Fault::MissingHeader, REQUIRED[missing]))
-        }
-    }
-}
-
-/// The member's value, which must be a string.
-fn string<'a>(
-    text: &'a str,
-    member: &Member,
-    key: &'static str,
-) -> Result<Cow<'a, str>, ProtocolError> {
-    match text.get(member.value.clone()) {
-        Some(quoted) if quoted.starts_with('"') => Ok(unescape(quoted, member.value_escaped)),
-        _ => Err(ProtocolError::of_header(Fault::InvalidHeader, key)),
-    }
-}
-
-/// The number that `digits` are, if they are nothing but digits.
-fn number(text: &str, digits: Range<usize>) -> Option<u64> {
-    let digits = text.get(digits)?;
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok()
-}
-
-/// A string's place without its quotes. Within a header, so within 16 bits.
-fn span(quoted: &Range<usize>) -> Span {
-    let small = |value: usize| u16::try_from(value).unwrap_or(u16::MAX);
-    Span { start: small(quoted.start + 1), len: small(quoted.len().saturating_sub(2)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Message, encode};
+    use crate::protocol::{ByteOrder, Message, encode};
 
     fn wire(content_type: &str, content_len: usize) -> Vec<u8> {
         let mut wire = Vec::new();
@@ -462,6 +358,29 @@ mod tests {
             if round % 20 == 0 {
                 assert!(is_predicted(&mut framing, &wire("used", 10)), "round {round}");
             }
+        }
+    }
+
+    #[test]
+    fn do_headers_that_never_repeat_push_out_one_in_use() {
+        let with_id = |id: usize| {
+            let mut extra = ExtraHeaders::new();
+            extra.push("id", &id).unwrap();
+            let mut wire = Vec::new();
+            encode(&mut wire, &Head { extra: &extra, ..Head::json() }, b"[]").unwrap();
+            wire
+        };
+        let mut framing = JsonHeader::default();
+        let mut frame = Frame::NONE;
+        // Before the other peer, and after it has taken every template that was free.
+        for first in [1000, 0] {
+            let used = wire(&format!("used {first}"), 10);
+            (0..3).for_each(|_| assert!(framing.decode(&used).is_ok()));
+            assert!(is_predicted(&mut framing, &used), "{first}");
+            for id in first..first + if cfg!(miri) { 50 } else { 3000 } {
+                assert!(framing.predict(&with_id(id), &mut frame), "a valid header");
+            }
+            assert!(is_predicted(&mut framing, &used), "{first}");
         }
     }
 

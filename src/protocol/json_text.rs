@@ -73,6 +73,11 @@ pub(super) fn first_byte(text: &[u8]) -> u8 {
     text.get(skip_space(text, 0)).copied().unwrap_or_default()
 }
 
+/// A piece of valid text whose ends are those of characters.
+pub(super) fn text_of(text: &[u8], place: Range<usize>) -> &str {
+    std::str::from_utf8(text.get(place).unwrap_or_default()).unwrap_or_default()
+}
+
 /// Unescapes what stands between the quotes of a valid JSON string.
 pub(super) fn unescape(quoted: &str, escaped: bool) -> Cow<'_, str> {
     if !escaped {
@@ -137,11 +142,13 @@ impl Iterator for Members<'_> {
     }
 }
 
-fn is_space(byte: u8) -> bool {
+#[inline]
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-fn skip_space(text: &[u8], mut at: usize) -> usize {
+#[inline]
+pub(super) fn skip_space(text: &[u8], mut at: usize) -> usize {
     while text.get(at).is_some_and(|&byte| is_space(byte)) {
         at += 1;
     }

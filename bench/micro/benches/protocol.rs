@@ -9,17 +9,18 @@ use iai_callgrind::{library_benchmark, library_benchmark_group, main};
 use myriapod::protocol::{
     Decoded, ExtraHeaders, Frame, Framing, Head, JsonHeader, Message, encode,
 };
-use myriapod_micro::{CONTENT, KEYS, MORE_KEYS, UNICODE, message};
+use myriapod_micro::{CONTENT, KEYS, MORE_KEYS, UNICODE, long, message};
 use serde::{Deserialize, Serialize};
 
 /// A framing, what it has seen, and what it is to look at now.
 struct Input {
-    framing: JsonHeader,
+    /// Boxed, so that returning it to whoever drops it costs nothing.
+    framing: Box<JsonHeader>,
     bytes: Vec<u8>,
 }
 
 fn seen(keys: &str, content: &str) -> Input {
-    let mut framing = JsonHeader::default();
+    let mut framing = Box::<JsonHeader>::default();
     // Another length of as many digits, as messages of one peer have.
     let len = if content.len() % 10 == 9 { content.len() - 1 } else { content.len() + 1 };
     let _ = framing.decode(&message(keys, &" ".repeat(len)));
@@ -27,7 +28,48 @@ fn seen(keys: &str, content: &str) -> Input {
 }
 
 fn unseen(keys: &str, content: &str) -> Input {
-    Input { framing: JsonHeader::default(), bytes: message(keys, content) }
+    Input { framing: Box::default(), bytes: message(keys, content) }
+}
+
+/// A header as we write it, with an id.
+fn with_id(id: usize) -> Vec<u8> {
+    let head = format!("{KEYS}, \"content-length\": {}, \"id\": {id}", CONTENT.len());
+    let mut bytes = u16::try_from(head.len() + 2).unwrap().to_be_bytes().to_vec();
+    bytes.extend_from_slice(format!("{{{head}}}{CONTENT}").as_bytes());
+    bytes
+}
+
+/// An id that counts up, so that no two headers are the same.
+fn counting() -> Input {
+    let mut framing = Box::<JsonHeader>::default();
+    for id in 1000..1999 {
+        let _ = framing.decode(&with_id(id));
+    }
+    Input { framing, bytes: with_id(1999) }
+}
+
+/// A header that repeats, each time behind a hundred of another peer that are all different.
+fn beside_different() -> Input {
+    let mut input = seen(KEYS, CONTENT);
+    for id in 1000..9999 {
+        let _ = input.framing.decode(&with_id(id));
+        if id % 100 == 0 {
+            let _ = input.framing.decode(&input.bytes);
+        }
+    }
+    input
+}
+
+/// By a loop that has seen a long header, but none like this one.
+fn never_seen(bytes: Vec<u8>) -> Input {
+    let mut framing = Box::<JsonHeader>::default();
+    let _ = framing.decode(&long(100, |nth| format!("\"other {nth}\":0")));
+    Input { framing, bytes }
+}
+
+/// A header of 4 KiB with 400 further keys.
+fn keys_400(between: &str) -> Input {
+    never_seen(long(400, |nth| format!("\"{nth:x}\":{between}{}", nth % 10)))
 }
 
 fn frame(input: &mut Input) -> Frame {
@@ -43,9 +85,43 @@ fn frame(input: &mut Input) -> Frame {
 #[bench::hit_extra_headers(seen(MORE_KEYS, CONTENT))]
 #[bench::miss(unseen(KEYS, CONTENT))]
 #[bench::miss_extra_headers(unseen(MORE_KEYS, CONTENT))]
+#[bench::counting_id(counting())]
+#[bench::hit_beside_different(beside_different())]
 fn decode(mut input: Input) -> (Input, Frame) {
     let frame = frame(black_box(&mut input));
     (input, frame)
+}
+
+// Headers of 4 KiB, whose figures are to be divided by their length: first an ordinary one, then
+// what a peer could choose to make it dear.
+#[library_benchmark]
+#[bench::ordinary(keys_400(" "))]
+#[bench::compact(keys_400(""))]
+#[bench::shortest_keys(never_seen(long(999, |nth| format!("\"{nth:x}\":0"))))]
+#[bench::one_string(never_seen(long(1, |_| format!("\"a\":\"{}\"", "x".repeat(3900)))))]
+#[bench::unicode(never_seen(long(999, |nth| format!("\"é{nth}\":\"なぞなぞ\""))))]
+#[bench::escaped_keys(never_seen(long(999, |nth| format!("\"\\u00e9{nth:x}\":0"))))]
+#[bench::escapes(never_seen(long(1, |_| format!("\"a\":\"{}\"", "\\n".repeat(1900)))))]
+#[bench::brackets(never_seen(long(1, |_| format!("\"a\":[[]{}]", ",[]".repeat(1300)))))]
+#[bench::digits(never_seen(long(1, |_| format!("\"a\":[0{}]", ",1".repeat(1900)))))]
+#[bench::near_overflow(never_seen(long(1, |_| format!("\"a\":[0{}]", ",1e308".repeat(650)))))]
+#[bench::space(never_seen(long(1, |_| format!("\"a\":{}0", " ".repeat(3900)))))]
+#[bench::one_hash_for_two_keys(never_seen(long(999, |nth| match nth {
+    0 => "\"bbbbbbbbcccccccc\":0".to_owned(),
+    1 => "\"hbaaaaaassL.s<4<\":0".to_owned(),
+    _ => format!("\"{nth:x}\":0"),
+})))]
+fn decode_4_kib(mut input: Input) -> (Input, Frame) {
+    let frame = frame(black_box(&mut input));
+    (input, frame)
+}
+
+#[library_benchmark]
+#[bench::key_twice(never_seen(long(999, |nth| format!("\"{:x}\":0", nth % 450))))]
+#[bench::no_json(never_seen(long(999, |nth| format!("\"{nth:x}\":{}", if nth == 450 { "x" } else { "0" }))))]
+fn refuse_4_kib(mut input: Input) -> (Input, bool) {
+    let refused = input.framing.decode(black_box(&input.bytes)).is_err();
+    (input, refused)
 }
 
 #[library_benchmark]
@@ -138,7 +214,7 @@ fn yardstick_encode_serde_json(mut out: Vec<u8>, content: &str) -> Vec<u8> {
 
 library_benchmark_group!(
     name = messages;
-    benchmarks = decode, decode_and_parse_content, yardstick_decode_serde_json, encode_from_template, encode_message, yardstick_encode_serde_json
+    benchmarks = decode, decode_4_kib, refuse_4_kib, decode_and_parse_content, yardstick_decode_serde_json, encode_from_template, encode_message, yardstick_encode_serde_json
 );
 
 main!(library_benchmark_groups = messages);

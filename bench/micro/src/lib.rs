@@ -22,3 +22,20 @@ pub const CONTENT: &str = r#"{"action": "search", "value": "morpheus"}"#;
 
 /// One outside ASCII.
 pub const UNICODE: &str = r#"{"action": "search", "value": "🐶 なぞなぞ Ærø"}"#;
+
+/// A message without content whose header has 4,096 bytes: the four keys, as many further members as
+/// there is room for, or so many, and a last one that fills it up.
+#[must_use]
+pub fn long(most: usize, member: impl Fn(usize) -> String) -> Vec<u8> {
+    const LEN: usize = 4096 - r#"{, "last": "", "content-length": 0}"#.len();
+    let mut keys = KEYS.to_owned();
+    for nth in 0..most {
+        let more = format!(", {}", member(nth));
+        if keys.len() + more.len() > LEN {
+            break;
+        }
+        keys.push_str(&more);
+    }
+    let rest = "-".repeat(LEN - keys.len());
+    message(&format!("{keys}, \"last\": \"{rest}\""), "")
+}
