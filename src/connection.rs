@@ -450,3 +450,6 @@ impl Lingering {
         self.left > 0
     }
 }
+
+#[cfg(test)]
+mod tests;
