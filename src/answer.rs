@@ -2,7 +2,7 @@
 //! `|message, reply| …` needs no types.
 
 use crate::error::Error;
-use crate::handler::HandlerResult;
+use crate::handler_error::HandlerResult;
 use crate::protocol::{Framing, Message};
 use crate::reply::Reply;
 use crate::server::{Server, ServerBuilder};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::connection_id::ConnectionId;
 use crate::handle_error::HandleError;
-use crate::handler::{ConnectionId, HandlerError};
+use crate::handler_error::HandlerError;
 use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::protocol::EncodeError;

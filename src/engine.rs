@@ -6,8 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config::{Config, Limits};
 use crate::connection::Origin;
+use crate::connection_id::ConnectionId;
 use crate::desk::{Desk, Orders};
-use crate::handler::{ConnectionId, Handler, HandlerError};
+use crate::handler::Handler;
+use crate::handler_error::HandlerError;
 use crate::log::{LogEvent, LogHook};
 use crate::outgoing::Outgoing;
 use crate::protocol::{Decoded, EncodeError, Fault, Frame, Framing, Message, ProtocolError};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Descriptor, SocketAddr};
 
 use crate::config::Limits;
+use crate::connection_id::ConnectionId;
 use crate::error::Error;
 use crate::handle_error::HandleError;
-use crate::handler::ConnectionId;
 use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::stats::Stats;

@@ -47,6 +47,7 @@ mod buffer;
 mod client;
 mod config;
 mod connection;
+mod connection_id;
 mod crew;
 mod deferred;
 mod desk;
@@ -83,6 +84,7 @@ struct ReadmeExamples;
 
 pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits, Overflow};
+pub use connection_id::ConnectionId;
 pub use deferred::{Deferred, DeferredError};
 pub use error::Error;
 #[cfg(myriapod_sim)]
@@ -90,7 +92,8 @@ pub use event_loop::Audit;
 pub use event_loop::{EventLoop, Turn};
 pub use handle::Handle;
 pub use handle_error::HandleError;
-pub use handler::{ConnectionId, Handler, HandlerError, HandlerResult};
+pub use handler::Handler;
+pub use handler_error::{HandlerError, HandlerResult};
 pub use log::LogEvent;
 pub use myriapod_sys as sys;
 pub use outgoing::Outgoing;

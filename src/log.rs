@@ -4,7 +4,7 @@ use std::fmt;
 
 use myriapod_sys::{Errno, SocketAddr, SystemError};
 
-use crate::handler::ConnectionId;
+use crate::connection_id::ConnectionId;
 use crate::protocol::Fault;
 use crate::stats::Cause;
 

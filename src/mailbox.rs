@@ -11,8 +11,9 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Descriptor, SocketAddr, Time};
 
 use crate::config::Limits;
+use crate::connection_id::ConnectionId;
 use crate::handle_error::HandleError;
-use crate::handler::{ConnectionId, HandlerError};
+use crate::handler_error::HandlerError;
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::stats::Stats;

@@ -14,10 +14,10 @@ use std::sync::mpsc::{TryRecvError, channel};
 
 use loom::thread;
 
+use crate::connection_id::ConnectionId;
 use crate::crew::{Member, muster};
 use crate::deferred::Deferred;
 use crate::handle_error::HandleError;
-use crate::handler::ConnectionId;
 use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::slab::Key;

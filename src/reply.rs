@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::connection_id::ConnectionId;
 use crate::deferred::Deferred;
 use crate::desk::Orders;
-use crate::handler::ConnectionId;
 use crate::protocol::{EncodeError, Head, Message, write_json};
 use crate::view::View;
 

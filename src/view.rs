@@ -6,8 +6,8 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, AsFd, BorrowedFd, SocketAddr};
 
 use crate::connection::Origin;
+use crate::connection_id::ConnectionId;
 use crate::desk::{Desk, Orders};
-use crate::handler::ConnectionId;
 use crate::outgoing::Outgoing;
 use crate::protocol::{EncodeError, Framing};
 use crate::slab::Key;
