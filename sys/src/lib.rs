@@ -76,6 +76,8 @@ mod memory;
 #[cfg(not(myriapod_sim))]
 mod options;
 #[cfg(not(myriapod_sim))]
+mod other_process;
+#[cfg(not(myriapod_sim))]
 pub mod poll;
 #[cfg(not(myriapod_sim))]
 mod poller;
@@ -140,6 +142,8 @@ pub use options::{
     set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
     set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
 };
+#[cfg(not(myriapod_sim))]
+pub use other_process::{kill_group, send_signal};
 #[cfg(not(myriapod_sim))]
 pub use poller::Poller;
 #[cfg(not(myriapod_sim))]

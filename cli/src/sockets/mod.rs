@@ -14,7 +14,8 @@ use std::time::Duration;
 use myriapod::sys;
 use serde::Serialize;
 
-use self::entry::{Entry, Protocol, shown};
+pub(crate) use self::entry::Entry;
+use self::entry::{Protocol, shown};
 use crate::columns::{Column, Columns, Squeeze};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -244,9 +245,28 @@ fn look(args: &Args) -> Result<Vec<Entry>, Failure> {
             .cmp(&key(other))
             .then_with(|| one.local.cmp(&other.local).then_with(|| one.peer.cmp(&other.peer)))
     });
-    #[cfg(target_os = "linux")]
-    proc::add_owners(&mut entries);
+    add_owners(&mut entries);
     Ok(entries)
+}
+
+/// Every TCP socket of this machine, without the processes that hold them.
+///
+/// # Errors
+///
+/// A system that does not tell.
+pub(crate) fn tcp() -> Result<Vec<Entry>, Failure> {
+    let mut entries = every(Protocol::Tcp4)?;
+    // A machine without IPv6 has none of those.
+    entries.extend(every(Protocol::Tcp6).unwrap_or_default());
+    Ok(entries)
+}
+
+/// Adds to each entry the processes that hold it, as far as we may look into them.
+pub(crate) fn add_owners(entries: &mut [Entry]) {
+    #[cfg(target_os = "linux")]
+    proc::add_owners(entries);
+    #[cfg(not(target_os = "linux"))]
+    let _ = entries;
 }
 
 /// All sockets of a protocol: through netlink, which tells most; a kernel or container without
