@@ -144,6 +144,7 @@ pub(super) fn stop(ground: &mut Ground<'_>) -> Verdict {
     ground.server.tell_to_stop();
     let reply = peer.reply(&message.want);
     let end = peer.until_end(ground.patience);
+    peer.close();
     let ended = ground.server.ended(ground.patience, true);
     let reply = match reply {
         Ok(()) => "the reply came".to_owned(),

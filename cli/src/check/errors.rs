@@ -97,8 +97,8 @@ pub(super) fn descriptors(ground: &mut Ground<'_>) -> Verdict {
     let share = ground.processor_share(&pids, Duration::from_secs(1));
     if let Some(share) = share.filter(|share| *share > 0.5) {
         return fail(format!(
-            "with {count} descriptors and {} clients your server does not rest: it uses {:.0} % of \
-             a processor",
+            "with {count} descriptors and {} clients your server does not rest: it keeps a \
+             processor busy {:.0} % of the time",
             clients.len(),
             share * 100.0
         ));

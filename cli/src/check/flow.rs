@@ -2,39 +2,73 @@
 
 use std::time::Duration;
 
-use myriapod::sys;
+use myriapod::sys::{self, Time};
 
 use super::evidence;
 use super::ground::{Ground, Stop, Verdict, fail};
-use super::peer::{End, Peer};
+use super::peer::{End, Peer, until};
 use super::service::Service;
 use super::words::{bytes, number, size, time};
 
 /// A window that makes it hard: what a server sends stays in its own queue.
-const SMALL: usize = 4 << 10;
+const NARROW: usize = 4 << 10;
 
-/// A window that makes reading fast again.
-const LARGE: usize = 4 << 20;
+/// One that makes reading fast again. With the narrow one, each few KiB wait for the sender's timer.
+const WIDE: usize = 4 << 20;
 
 /// Sent to a client that does not read at most: all queues of the kernel together hold less.
 const MOST_UNREAD: usize = 24 << 20;
 
 /// Sent before the end of a half-closed client.
-const HALF_CLOSE: usize = 6 << 20;
+const HALF_CLOSE: usize = 4 << 20;
 
 /// Sent with one call.
 const PIECE: usize = 64 << 10;
 
 /// A sender that is stuck for so long is taken for stuck.
-const STUCK: Duration = Duration::from_millis(700);
+const STUCK: Duration = Duration::from_secs(1);
 
-/// How long a server is flooded.
-const FLOOD: Duration = Duration::from_secs(10);
+/// How often queues are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a server is flooded at most, and how long it may read what it was sent.
+const FLOOD: Duration = Duration::from_secs(30);
 
 /// Bytes that say where they stand.
 fn pattern(from: usize, len: usize) -> Vec<u8> {
     let byte = |at: usize| (at.wrapping_mul(2_654_435_761) >> 11).to_le_bytes()[0];
     (from..from + len).map(byte).collect()
+}
+
+/// Says whether anything moves, also where a kernel takes nothing more: a full queue must be a third
+/// empty before it does.
+#[derive(Debug)]
+struct Movement {
+    waits: Option<u64>,
+    moved: Time,
+}
+
+impl Movement {
+    fn new() -> Self {
+        Self { waits: None, moved: sys::now() }
+    }
+
+    /// Whether so long nothing moved that nothing will.
+    fn stuck(&mut self, peer: &Peer) -> bool {
+        let now = sys::now();
+        let unacknowledged = peer.queues().map_or(0, |(_, sent)| sent);
+        let unread = peer.their_end().map_or(0, |end| end.unread);
+        let waits = Some(unacknowledged + unread);
+        if waits != self.waits {
+            *self = Self { waits, moved: now };
+        }
+        now.saturating_since(self.moved) >= STUCK
+    }
+
+    /// Whether the server has read all of it.
+    fn is_over(&self) -> bool {
+        self.waits == Some(0)
+    }
 }
 
 /// Sends without reading until nothing moves, `most` is sent, or `enough` says so.
@@ -45,31 +79,25 @@ fn flood(
     mut enough: impl FnMut(&Peer) -> bool,
 ) -> usize {
     let start = sys::now();
-    let (mut moved, mut looked) = (start, start);
+    let (mut movement, mut looked) = (Movement::new(), start);
     let (mut sent, mut rest) = (0, Vec::new());
     while sent < most && peer.ended.is_none() {
         if rest.is_empty() {
             rest = piece(sent);
             rest.truncate(most - sent);
         }
-        if peer.wait_writable(Duration::from_millis(50)) {
+        if peer.wait_writable(LOOK) {
             let count = peer.send_some(&rest);
             rest.drain(..count);
             sent += count;
-            if count > 0 {
-                moved = sys::now();
-            }
         }
         let now = sys::now();
-        if now.saturating_since(looked) >= Duration::from_millis(50) {
+        if now.saturating_since(looked) >= LOOK {
             looked = now;
-            if enough(peer) {
+            let over = now.saturating_since(start) >= FLOOD;
+            if enough(peer) || movement.stuck(peer) || over {
                 break;
             }
-        }
-        let stuck = now.saturating_since(moved) >= STUCK;
-        if stuck || now.saturating_since(start) >= FLOOD {
-            break;
         }
     }
     sent
@@ -89,15 +117,18 @@ fn held(peer: &Peer, due: impl Fn(u64) -> u64) -> Option<u64> {
 pub(super) fn unread(ground: &mut Ground<'_>) -> Verdict {
     let echo = ground.service() == Service::Echo;
     let pids = ground.pids().unwrap_or_default();
-    // One reply is as long as the next.
-    let mut other = ground.connect("B")?;
     let message = ground.message();
-    other.exchange(&message)?;
-    let (asked, replied) = (message.bytes.len() as u64, other.received);
-    other.close();
+    let asked = message.bytes.len() as u64;
+    let mut replied = asked;
+    if !echo {
+        // One reply is as long as the next.
+        let mut other = ground.connect("B")?;
+        other.exchange(&message)?;
+        replied = other.received;
+        other.close();
+    }
 
-    let mut peer = ground.connect("A")?;
-    peer.set_window(SMALL);
+    let mut peer = ground.connect_narrow("A", NARROW)?;
     let before = evidence::memory(&pids);
     let due = |read: u64| if echo { read } else { read / asked.max(1) * replied };
     let buffer = ground.settings.buffer;
@@ -144,7 +175,7 @@ pub(super) fn unread(ground: &mut Ground<'_>) -> Verdict {
         return if holds > buffer { lost(holds, sent) } else { Ok(Some(size(holds))) };
     }
     // Now it reads after all: everything must be there.
-    peer.set_window(LARGE);
+    peer.set_window(WIDE);
     let whole = usize::try_from(peer.sent).unwrap_or(usize::MAX);
     peer.pump(&[], ground.patience, |inbox| inbox.len() >= whole);
     let right = peer.inbox.iter().zip(pattern(0, peer.inbox.len())).all(|(one, other)| *one == other);
@@ -171,11 +202,13 @@ pub(super) fn half_close(ground: &mut Ground<'_>) -> Verdict {
 
 /// As many bytes as the queues hold.
 fn stream(ground: &mut Ground<'_>) -> Verdict {
-    let mut peer = ground.connect("A")?;
-    peer.set_window(SMALL);
+    let mut peer = ground.connect_narrow("A", NARROW)?;
     let sent = flood(&mut peer, HALF_CLOSE, |sent| pattern(sent, PIECE), |_| false);
     peer.fin();
-    peer.set_window(LARGE);
+    // Only when the server has read all of it, or reads no more, does it know of the end.
+    let mut movement = Movement::new();
+    until(FLOOD, || movement.stuck(&peer) || movement.is_over());
+    peer.set_window(WIDE);
     let end = peer.until_end(ground.patience);
     let came = peer.inbox.len();
     let part = format!("{} of {}", number(came as u64), bytes(sent as u64));

@@ -91,13 +91,25 @@ impl Ground<'_> {
 
     /// Begins to connect.
     pub(super) fn start(&self, who: &'static str) -> Result<Peer, Stop> {
-        Peer::start(who, self.server.address(), self.patience, &self.trace)
-            .map_err(|error| self.no_connection(&error.to_string()))
+        self.start_with(who, None)
+    }
+
+    fn start_with(&self, who: &'static str, window: Option<usize>) -> Result<Peer, Stop> {
+        Peer::start(who, self.server.address(), self.patience, &self.trace, window)
+            .map_err(|error| self.no_connection(who, &error.to_string()))
     }
 
     /// Connects.
     pub(super) fn connect(&self, who: &'static str) -> Result<Peer, Stop> {
-        let mut peer = self.start(who)?;
+        self.finish(who, self.start(who)?)
+    }
+
+    /// The same with a window of so many bytes.
+    pub(super) fn connect_narrow(&self, who: &'static str, window: usize) -> Result<Peer, Stop> {
+        self.finish(who, self.start_with(who, Some(window))?)
+    }
+
+    fn finish(&self, who: &'static str, mut peer: Peer) -> Result<Peer, Stop> {
         match peer.connected(self.patience) {
             Ok(true) => {
                 peer.say("connect");
@@ -108,14 +120,15 @@ impl Ground<'_> {
                 fail(format!("{who} could not connect within {}", time(self.patience)))
             }
             Err(errno) => {
-                peer.say(format!("connect: {}", errno.name()));
                 let address = self.server.address();
-                Err(self.no_connection(&sys::Error::call("connect", errno, address).to_string()))
+                let error = sys::Error::call("connect", errno, address);
+                Err(self.no_connection(who, &error.to_string()))
             }
         }
     }
 
-    fn no_connection(&self, text: &str) -> Stop {
+    fn no_connection(&self, who: &'static str, text: &str) -> Stop {
+        self.trace.end(who, text);
         Stop::Fail(text.to_owned())
     }
 
@@ -168,15 +181,15 @@ impl Ground<'_> {
     /// Waits until the server has accepted all who wait, where that can be seen.
     pub(super) fn wait_accepted(&self, wait: Duration) -> bool {
         let address = self.server.address();
-        until(wait, || evidence::listening(address).is_none_or(|one| one.waiting == 0))
+        until(wait, || evidence::waiting(address).is_none_or(|waiting| waiting == 0))
     }
 
-    /// Share of one processor that the server uses while nothing happens.
+    /// Share of the time in which the server runs, or would if it had a processor: 1 for one that spins.
     pub(super) fn processor_share(&self, pids: &[u32], look: Duration) -> Option<f64> {
         let start = sys::now();
-        let before = evidence::processor_time(pids)?;
+        let before = evidence::busy_time(pids)?;
         std::thread::sleep(look);
-        let used = evidence::processor_time(pids)? - before;
+        let used = evidence::busy_time(pids)? - before;
         Some(used.max(0.0) / sys::now().saturating_since(start).as_secs_f64())
     }
 }

@@ -130,7 +130,7 @@ impl<'a> Ladder<'a> {
         let trace = Arc::new(Trace::start());
         if !self.server.is_child() && self.same_machine {
             let address = self.server.address();
-            if evidence::listening(address).is_none() {
+            if !evidence::is_listening(address) {
                 let text = "nobody listens any more: start your server again, or use --run";
                 return Ok(Tried { verdict: Err(Stop::Skip(text.into())), trace });
             }
@@ -150,8 +150,9 @@ impl<'a> Ladder<'a> {
             verdict = served_after(&mut ground, lesson, verdict);
         }
         if let Err(Stop::Fail(text)) = &mut verdict {
-            // The end of the server says more than what the clients saw of it.
-            if lesson.name != "stop" && !text.contains("your server ended") {
+            // The end of the server says more than what the clients saw of it. One that ends only now
+            // may do so because our clients have left.
+            if trace.saw_an_end() && lesson.name != "stop" && !text.contains("your server ended") {
                 if let Some(how) = ground.server.ended(END, *ground.same_machine) {
                     trace.say("server", how.clone());
                     *text = match ground.server.is_child() {

@@ -64,11 +64,11 @@ pub(super) fn idle_cpu(ground: &mut Ground<'_>) -> Verdict {
             None => Err(Stop::Skip("needs --run: the server's process is not ours to see".into())),
         };
     };
-    ground.trace.say("server", format!("uses {:.1} % of a processor", share * 100.0));
+    ground.trace.say("server", format!("keeps a processor busy {:.1} % of the time", share * 100.0));
     if share > IDLE_SHARE {
         return fail(format!(
-            "three clients are silent, one is gone, nothing happens, and you use {:.0} % of a \
-             processor",
+            "three clients are silent, one is gone, nothing happens, and you keep a processor \
+             busy {:.0} % of the time",
             share * 100.0
         ));
     }

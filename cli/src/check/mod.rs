@@ -28,7 +28,7 @@ use myriapod::sys::poll::wait_one;
 use myriapod::sys::{self, AsFd as _, Interest, Signal, Signals};
 
 pub(crate) use self::args::Args;
-use self::evidence::listening;
+use self::evidence::is_listening;
 use self::ground::Settings;
 use self::ladder::Ladder;
 use self::report::Report;
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             return Err(Failure::new("--run: only on Linux, whose /proc says who listens"));
         }
         end_child_with_us()?;
-    } else if address.is_loopback() && cfg!(target_os = "linux") && listening(&address).is_none() {
+    } else if address.is_loopback() && cfg!(target_os = "linux") && !is_listening(&address) {
         // To look first, and not to connect: a server may serve one client and end.
         return Err(Failure::new(format_args!("nobody listens on {address}"))
             .with_next_step("start your server first, or let --run do it"));

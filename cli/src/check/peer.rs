@@ -101,14 +101,19 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Starts to connect.
+    /// Starts to connect; no more than `window` bytes are to wait here to be received.
     pub(super) fn start(
         who: &'static str,
         address: &SocketAddr,
         patience: Duration,
         trace: &Arc<Trace>,
+        window: Option<usize>,
     ) -> sys::Result<Self> {
-        let socket = Socket::connect_start(address, None)?.into_socket();
+        let connecting = match window {
+            Some(bytes) => Socket::connect_start_buffered(address, bytes)?,
+            None => Socket::connect_start(address, None)?,
+        };
+        let socket = connecting.into_socket();
         if !address.is_unix() {
             sys::set_nodelay(&socket, true)?;
         }
@@ -137,8 +142,7 @@ impl Peer {
         Ok(true)
     }
 
-    /// How much may wait here to be received: little makes it hard for the server, much makes
-    /// reading fast.
+    /// How much may wait here to be received.
     pub(super) fn set_window(&self, bytes: usize) {
         // A system that refuses keeps its own.
         let _ = sys::set_recv_buffer_size(&self.socket, bytes);
@@ -200,10 +204,11 @@ impl Peer {
 
     fn end(&mut self, end: End) {
         if self.ended.is_none() {
-            self.say(match end {
+            let text = match end {
                 End::Fin => "<- FIN".to_owned(),
                 End::Error(errno) => format!("<- {}", errno.name()),
-            });
+            };
+            self.trace.end(self.who, text);
             self.ended = Some(end);
         }
     }
@@ -268,9 +273,9 @@ impl Peer {
         wait: Duration,
     ) -> Result<(), Miss> {
         let bytes = &message.bytes;
-        let mut progress = Progress::More(None);
+        let (mut progress, mut right) = (Progress::More(None), 0);
         let pumped = self.pump(bytes, wait, |inbox| {
-            progress = message.want.progress(inbox);
+            progress = message.want.progress_from(inbox, &mut right);
             !matches!(progress, Progress::More(_))
         });
         // Of a large message the last bytes may be behind the whole reply: a wrong one then.
@@ -287,9 +292,9 @@ impl Peer {
     /// Waits for the reply to what was sent before.
     pub(super) fn reply(&mut self, want: &Want) -> Result<(), Miss> {
         let wait = self.patience;
-        let mut progress = Progress::More(None);
+        let (mut progress, mut right) = (Progress::More(None), 0);
         self.pump(&[], wait, |inbox| {
-            progress = want.progress(inbox);
+            progress = want.progress_from(inbox, &mut right);
             !matches!(progress, Progress::More(_))
         });
         self.take(progress, want, wait)

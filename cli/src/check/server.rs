@@ -105,13 +105,13 @@ impl Server {
         let mut ended = None;
         until(START, || {
             ended = child.ended();
-            ended.is_some() || evidence::listening(address).is_some()
+            ended.is_some() || evidence::is_listening(address)
         });
         if let Some(ended) = ended {
             return Err(Failure::new(format_args!("{command}: ended before it listened, {ended}"))
                 .with_next_step("run it by hand first"));
         }
-        if evidence::listening(address).is_none() {
+        if !evidence::is_listening(address) {
             let waited = START.as_secs();
             return Err(Failure::new(format_args!(
                 "{command}: nobody listens on {address} after {waited} s"
@@ -148,7 +148,7 @@ impl Server {
                 ended.is_some()
             }),
             None if same_machine => until(wait, || {
-                let gone = evidence::listening(address).is_none();
+                let gone = !evidence::is_listening(address);
                 ended = gone.then(|| "nobody listens any more".to_owned());
                 gone
             }),
@@ -258,7 +258,8 @@ impl Running {
             },
             (None, None) => "ended".to_owned(),
         };
-        Some(if said.is_empty() { how } else { format!("{how}: {}", OneLine(said)) })
+        // One that ended well may have said anything.
+        Some(if said.is_empty() || status.success() { how } else { format!("{how}: {}", OneLine(said)) })
     }
 }
 

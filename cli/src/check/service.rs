@@ -165,20 +165,31 @@ impl Service {
 impl Want {
     /// Looks at what has come.
     pub(super) fn progress(&self, came: &[u8]) -> Progress {
+        self.progress_from(came, &mut 0)
+    }
+
+    /// The same, where the first `right` bytes were found right before; it is moved on.
+    pub(super) fn progress_from(&self, came: &[u8], right: &mut usize) -> Progress {
         match self {
             Self::Bytes(bytes) => {
                 let both = came.len().min(bytes.len());
-                let differs = came.iter().zip(bytes).position(|(one, other)| one != other);
-                match differs {
-                    Some(at) => Progress::Wrong(format!(
-                        "byte {} of the reply is {}, not {}",
-                        super::words::number(at as u64 + 1),
-                        excerpt(came, at),
-                        excerpt(bytes, at)
-                    )),
-                    None if both == bytes.len() => Progress::Done(both),
-                    None => Progress::More(Some(bytes.len())),
+                let (one, other) = (came.get(*right..both), bytes.get(*right..both));
+                if one == other {
+                    *right = both;
+                    return if both == bytes.len() {
+                        Progress::Done(both)
+                    } else {
+                        Progress::More(Some(bytes.len()))
+                    };
                 }
+                let differs = came.iter().zip(bytes).position(|(one, other)| one != other);
+                let at = differs.unwrap_or(both);
+                Progress::Wrong(format!(
+                    "byte {} of the reply is {}, not {}",
+                    super::words::number(at as u64 + 1),
+                    excerpt(came, at),
+                    excerpt(bytes, at)
+                ))
             }
             Self::Json(tag) => json_progress(came, tag.as_deref()),
         }

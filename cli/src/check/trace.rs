@@ -1,6 +1,7 @@
 //! [`Trace`]: what the peers of one rung did and saw, and when.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ const ONE_LINE: Duration = Duration::from_millis(20);
 pub(super) struct Trace {
     start: Time,
     lines: Mutex<Lines>,
+    /// Whether a peer saw the server end a connection, or refuse one.
+    ended: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +45,21 @@ enum What {
 
 impl Trace {
     pub(super) fn start() -> Self {
-        Self { start: sys::now(), lines: Mutex::default() }
+        Self { start: sys::now(), lines: Mutex::default(), ended: AtomicBool::new(false) }
     }
 
     pub(super) fn say(&self, who: &'static str, text: impl Into<String>) {
         self.add(who, What::Said(text.into()));
+    }
+
+    /// A connection ended, and not by us.
+    pub(super) fn end(&self, who: &'static str, text: impl Into<String>) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.say(who, text);
+    }
+
+    pub(super) fn saw_an_end(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     pub(super) fn sent(&self, who: &'static str, bytes: usize) {

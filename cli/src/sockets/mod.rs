@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use myriapod::SocketAddr;
 use myriapod::sys;
 use serde::Serialize;
 
@@ -249,16 +250,31 @@ fn look(args: &Args) -> Result<Vec<Entry>, Failure> {
     Ok(entries)
 }
 
-/// Every TCP socket of this machine, without the processes that hold them.
-///
-/// # Errors
-///
-/// A system that does not tell.
-pub(crate) fn tcp() -> Result<Vec<Entry>, Failure> {
-    let mut entries = every(Protocol::Tcp4)?;
-    // A machine without IPv6 has none of those.
+/// The TCP socket of this machine with these ends.
+pub(crate) fn tcp_one(local: std::net::SocketAddr, peer: std::net::SocketAddr) -> Option<Entry> {
+    #[cfg(target_os = "linux")]
+    if let Ok(found) = sock_diag::tcp_one(local, peer) {
+        return found;
+    }
+    let (local, peer) = (SocketAddr::from(local), SocketAddr::from(peer));
+    let mut entries = every(Protocol::Tcp4).unwrap_or_default();
     entries.extend(every(Protocol::Tcp6).unwrap_or_default());
-    Ok(entries)
+    entries.into_iter().find(|entry| entry.local == local && entry.peer == peer)
+}
+
+/// The TCP listeners of this machine, without the processes that hold them.
+pub(crate) fn tcp_listeners() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for protocol in [Protocol::Tcp4, Protocol::Tcp6] {
+        #[cfg(target_os = "linux")]
+        if let Ok(found) = sock_diag::listeners(protocol) {
+            entries.extend(found);
+            continue;
+        }
+        entries.extend(every(protocol).unwrap_or_default());
+    }
+    entries.retain(Entry::is_listening);
+    entries
 }
 
 /// Adds to each entry the processes that hold it, as far as we may look into them.
