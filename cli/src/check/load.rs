@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use myriapod::sys;
+use myriapod::sys::poll::wait_one;
+use myriapod::sys::{self, AsFd as _, Errno, Interest, Time};
 
 use super::ground::{Ground, Stop, Verdict, fail};
 use super::peer::Peer;
@@ -15,7 +16,7 @@ use super::words::{number, size, time};
 const IDLE_SHARE: f64 = 0.2;
 
 /// Clients at once.
-const BURST: usize = 400;
+const BURST: usize = 500;
 
 /// A connection that takes so long was sent its first packet twice: the kernel's timer is a second.
 const SECOND_TRY: Duration = Duration::from_millis(900);
@@ -25,6 +26,18 @@ const MANY: usize = 1100;
 
 /// Connected at once where it is not about that.
 const BATCH: usize = 50;
+
+/// Offered to the kernel with one call, so that the server always finds more to read.
+const FLOOD: usize = 1 << 20;
+
+/// From one question beside a flooder to the next.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// How soon a flooder sees that it shall stop.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a server still has for a flooder that has ended its side is soon sent.
+const END: Duration = Duration::from_secs(3);
 
 /// Beside a flooder, others wait no longer than this.
 const FAIR: Duration = Duration::from_millis(200);
@@ -83,18 +96,22 @@ pub(super) fn burst(ground: &mut Ground<'_>) -> Verdict {
     let mut waiting = Vec::new();
     let mut connected = Vec::new();
     for _ in 0..BURST {
-        waiting.push((sys::now(), ground.start("crowd")?));
+        let message = ground.message();
+        let mut peer = ground.start("crowd")?;
+        // They want something, as real ones do: the server has more to do than accept.
+        peer.send_some(&message.bytes);
+        waiting.push((sys::now(), peer, message.want));
     }
     ground.trace.say("crowd", format!("{BURST} clients connect at once"));
     let (mut late, mut refused) = (0, None);
     while !waiting.is_empty() && refused.is_none() {
         let mut still = Vec::new();
-        for (since, mut peer) in waiting {
+        for (since, mut peer, want) in waiting {
             match peer.connected(Duration::ZERO) {
-                Ok(true) => connected.push(peer),
+                Ok(true) => connected.push((peer, want)),
                 Err(errno) => refused = Some(errno),
                 Ok(false) if sys::now().saturating_since(since) > SECOND_TRY => late += 1,
-                Ok(false) => still.push((since, peer)),
+                Ok(false) => still.push((since, peer, want)),
             }
         }
         waiting = still;
@@ -102,6 +119,13 @@ pub(super) fn burst(ground: &mut Ground<'_>) -> Verdict {
     }
     let served = connected.len();
     ground.trace.say("crowd", format!("{served} connected, {late} not after {}", time(SECOND_TRY)));
+    if late == 0 && refused.is_none() {
+        // Replies are taken, so that nobody leaves with a reset.
+        let all = connected.iter_mut().all(|(peer, want)| peer.sent == 0 || peer.reply(want).is_ok());
+        if !all {
+            ground.trace.say("crowd", "not all were answered");
+        }
+    }
     drop(connected);
     if let Some(errno) = refused {
         return fail(format!("{BURST} clients connected at once: connect: {}", errno.name()));
@@ -166,7 +190,7 @@ pub(super) fn fairness(ground: &mut Ground<'_>) -> Verdict {
 
     let flooder = ground.connect("flooder")?;
     let message = ground.message();
-    let block = message.bytes.repeat((64 << 10) / message.bytes.len().max(1) + 1);
+    let block = message.bytes.repeat(FLOOD / message.bytes.len().max(1) + 1);
     let stop = Arc::new(AtomicBool::new(false));
     let flood = std::thread::spawn({
         let stop = Arc::clone(&stop);
@@ -184,6 +208,8 @@ pub(super) fn fairness(ground: &mut Ground<'_>) -> Verdict {
                 break;
             }
         }
+        // Spread, so that one moment without flood does not count for all.
+        std::thread::sleep(PAUSE);
     }
     stop.store(true, Ordering::Relaxed);
     let flooded = flood.join().unwrap_or(0);
@@ -217,18 +243,39 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Sends and reads with all its might; says how much it sent.
-fn flood(mut peer: Peer, block: &[u8], stop: &AtomicBool) -> u64 {
+/// Sends and reads with all its might, each in a thread, so that the server always finds more to
+/// read; says how much it sent.
+fn flood(mut peer: Peer, block: &[u8], stop: &Arc<AtomicBool>) -> u64 {
+    let reader = std::thread::spawn({
+        let (socket, stop) = (peer.socket(), Arc::clone(stop));
+        move || {
+            let mut piece = vec![0; FLOOD];
+            let mut stopped = None;
+            // To the end, so that it is no reset; but not for ever.
+            while stopped.is_none_or(|at: Time| sys::now().saturating_since(at) < END) {
+                if stop.load(Ordering::Relaxed) {
+                    stopped = stopped.or_else(|| Some(sys::now()));
+                }
+                match socket.recv(&mut piece) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(Errno::EAGAIN) => {
+                        let _ = wait_one(socket.as_fd(), Interest::READABLE, Some(LOOK));
+                    }
+                    Err(_) => return,
+                }
+            }
+        }
+    });
     let mut at = 0;
     while !stop.load(Ordering::Relaxed) && peer.ended.is_none() {
-        let pumped = peer.pump(
-            block.get(at..).unwrap_or_default(),
-            Duration::from_millis(50),
-            |_| stop.load(Ordering::Relaxed),
-        );
-        at = (at + pumped.sent) % block.len().max(1);
-        peer.inbox.clear();
+        if peer.wait_writable(LOOK) {
+            let sent = peer.send_some(block.get(at..).unwrap_or_default());
+            at = (at + sent) % block.len().max(1);
+        }
     }
+    peer.fin();
+    let _ = reader.join();
     peer.sent
 }
 

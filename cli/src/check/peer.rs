@@ -88,7 +88,7 @@ pub(super) struct Pumped {
 #[derive(Debug)]
 pub(super) struct Peer {
     who: &'static str,
-    socket: Socket,
+    socket: Arc<Socket>,
     trace: Arc<Trace>,
     patience: Duration,
     /// What has come and was not yet taken.
@@ -120,7 +120,7 @@ impl Peer {
         let ours = socket.local_address().ok();
         Ok(Self {
             who,
-            socket,
+            socket: Arc::new(socket),
             trace: Arc::clone(trace),
             patience,
             inbox: Vec::new(),
@@ -145,7 +145,12 @@ impl Peer {
     /// How much may wait here to be received.
     pub(super) fn set_window(&self, bytes: usize) {
         // A system that refuses keeps its own.
-        let _ = sys::set_recv_buffer_size(&self.socket, bytes);
+        let _ = sys::set_recv_buffer_size(&*self.socket, bytes);
+    }
+
+    /// For another thread.
+    pub(super) fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.socket)
     }
 
     pub(super) fn say(&self, text: impl Into<String>) {
@@ -160,7 +165,7 @@ impl Peer {
     /// Bytes that have arrived and were not read here, and bytes sent that the server's kernel has
     /// not acknowledged.
     pub(super) fn queues(&self) -> Option<(u64, u64)> {
-        let (received, sent) = sys::queue_sizes(&self.socket).ok()?;
+        let (received, sent) = sys::queue_sizes(&*self.socket).ok()?;
         Some((received as u64, sent as u64))
     }
 
@@ -361,7 +366,7 @@ impl Peer {
     /// Closes, and says so with a reset.
     pub(super) fn reset(self) {
         self.say("-> RST");
-        let _ = sys::set_linger(&self.socket, Some(Duration::ZERO));
+        let _ = sys::set_linger(&*self.socket, Some(Duration::ZERO));
     }
 
     /// Closes as a program does that ends.

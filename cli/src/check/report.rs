@@ -215,7 +215,7 @@ impl<'a> Report<'a> {
         let indent = " ".repeat(INDENT);
         for (at, line) in lines.iter_mut().enumerate() {
             *line = match at {
-                0 => format!("{label:<6}{name:<11} {line}"),
+                0 => format!("{label:<5} {name:<11} {line}"),
                 _ => format!("{indent}{line}"),
             };
         }
