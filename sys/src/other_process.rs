@@ -50,7 +50,6 @@ fn one(pid: u32) -> Result<Pid, Errno> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests fail by it")]
 mod tests {
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::Command;

@@ -117,7 +117,9 @@ pub(super) fn restart(ground: &mut Ground<'_>) -> Verdict {
     ground.trace.say("server", "starts again");
     match ground.server.start_again() {
         Ok(()) => {}
-        Err(failure) if failure.message.contains("in use") || failure.message.contains("EADDRINUSE") => {
+        Err(failure)
+            if failure.message.contains("in use") || failure.message.contains("EADDRINUSE") =>
+        {
             return fail(
                 "a client was connected when your server ended, and started again it cannot bind: \
                  that connection is in TIME-WAIT and holds the port (EADDRINUSE)",

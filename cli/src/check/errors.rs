@@ -20,7 +20,9 @@ pub(super) fn rude(ground: &mut Ground<'_>) -> Verdict {
         if ground.service() == Service::Echo {
             peer.pump(&[], Duration::from_millis(200), |inbox| !inbox.is_empty());
         } else {
-            until(Duration::from_millis(200), || peer.their_end().is_none_or(|end| end.unread == 0));
+            until(Duration::from_millis(200), || {
+                peer.their_end().is_none_or(|end| end.unread == 0)
+            });
         }
         peer.reset();
     }

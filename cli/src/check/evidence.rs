@@ -74,7 +74,9 @@ pub(super) fn busy_time(pids: &[u32]) -> Option<f64> {
     for pid in pids {
         for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
             // A thread that has ended meanwhile is none.
-            let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else {
+                continue;
+            };
             let both = text.split_ascii_whitespace().take(2);
             nanos += both.filter_map(|number| number.parse::<u64>().ok()).sum::<u64>();
         }

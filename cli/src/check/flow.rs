@@ -159,7 +159,9 @@ pub(super) fn unread(ground: &mut Ground<'_>) -> Verdict {
         return Ok(None);
     }
     let Some(holds) = holds else {
-        return Err(Stop::Skip("others are served; what is held needs the server on this machine".into()));
+        return Err(Stop::Skip(
+            "others are served; what is held needs the server on this machine".into(),
+        ));
     };
     if holds > buffer {
         let grown = now.zip(before).map_or(0, |(now, then)| now.saturating_sub(then));
@@ -178,7 +180,8 @@ pub(super) fn unread(ground: &mut Ground<'_>) -> Verdict {
     peer.set_window(WIDE);
     let whole = usize::try_from(peer.sent).unwrap_or(usize::MAX);
     peer.pump(&[], ground.patience, |inbox| inbox.len() >= whole);
-    let right = peer.inbox.iter().zip(pattern(0, peer.inbox.len())).all(|(one, other)| *one == other);
+    let right =
+        peer.inbox.iter().zip(pattern(0, peer.inbox.len())).all(|(one, other)| *one == other);
     let missing = held(&peer, due).unwrap_or(whole as u64 - peer.received.min(whole as u64));
     if !right || missing > 0 {
         return lost(missing, sent);
@@ -249,7 +252,9 @@ fn questions(ground: &mut Ground<'_>) -> Verdict {
     }
     match peer.until_end(ground.patience) {
         Some(End::Fin) if peer.inbox.is_empty() => Ok(None),
-        Some(End::Fin) => fail(format!("{} came that nobody asked for", bytes(peer.inbox.len() as u64))),
+        Some(End::Fin) => {
+            fail(format!("{} came that nobody asked for", bytes(peer.inbox.len() as u64)))
+        }
         Some(how) => fail(format!("I ended my side and got all replies; then {how}")),
         None => fail(format!(
             "I ended my side and got all replies, but your end did not come in {}",

@@ -152,14 +152,16 @@ impl<'a> Ladder<'a> {
         if let Err(Stop::Fail(text)) = &mut verdict {
             // The end of the server says more than what the clients saw of it. One that ends only now
             // may do so because our clients have left.
-            if trace.saw_an_end() && lesson.name != "stop" && !text.contains("your server ended") {
-                if let Some(how) = ground.server.ended(END, *ground.same_machine) {
-                    trace.say("server", how.clone());
-                    *text = match ground.server.is_child() {
-                        true => format!("{}, and your server ended ({how})", lesson.deed),
-                        false => format!("{}, and {how}", lesson.deed),
-                    };
-                }
+            let is_told = lesson.name == "stop" || text.contains("your server ended");
+            if trace.saw_an_end()
+                && !is_told
+                && let Some(how) = ground.server.ended(END, *ground.same_machine)
+            {
+                trace.say("server", how.clone());
+                *text = match ground.server.is_child() {
+                    true => format!("{}, and your server ended ({how})", lesson.deed),
+                    false => format!("{}, and {how}", lesson.deed),
+                };
             }
         }
         self.server.end();

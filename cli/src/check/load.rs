@@ -77,7 +77,9 @@ pub(super) fn idle_cpu(ground: &mut Ground<'_>) -> Verdict {
             None => Err(Stop::Skip("needs --run: the server's process is not ours to see".into())),
         };
     };
-    ground.trace.say("server", format!("keeps a processor busy {:.1} % of the time", share * 100.0));
+    ground
+        .trace
+        .say("server", format!("keeps a processor busy {:.1} % of the time", share * 100.0));
     if share > IDLE_SHARE {
         return fail(format!(
             "three clients are silent, one is gone, nothing happens, and you keep a processor \
@@ -121,7 +123,8 @@ pub(super) fn burst(ground: &mut Ground<'_>) -> Verdict {
     ground.trace.say("crowd", format!("{served} connected, {late} not after {}", time(SECOND_TRY)));
     if late == 0 && refused.is_none() {
         // Replies are taken, so that nobody leaves with a reset.
-        let all = connected.iter_mut().all(|(peer, want)| peer.sent == 0 || peer.reply(want).is_ok());
+        let all =
+            connected.iter_mut().all(|(peer, want)| peer.sent == 0 || peer.reply(want).is_ok());
         if !all {
             ground.trace.say("crowd", "not all were answered");
         }

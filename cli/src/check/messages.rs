@@ -147,7 +147,8 @@ pub(super) fn nonsense(ground: &mut Ground<'_>) -> Verdict {
         peer.pump(&[], left.max(Duration::from_millis(1)), |inbox| !inbox.is_empty());
         if peer.ended.is_none() && peer.inbox.is_empty() {
             open.push(*name);
-        } else if padded && matches!(right.progress(&peer.inbox), super::service::Progress::Done(_)) {
+        } else if padded && matches!(right.progress(&peer.inbox), super::service::Progress::Done(_))
+        {
             taken.push(*name);
         }
     }
@@ -177,9 +178,13 @@ pub(super) fn huge(ground: &mut Ground<'_>) -> Verdict {
     let mut peer = ground.connect("A")?;
     peer.send_all(&ground.service().huge());
     peer.pump(&[], ground.patience, |inbox| !inbox.is_empty());
-    let grown = evidence::memory(&pids).zip(before).map_or(0, |(now, then)| now.saturating_sub(then));
+    let grown =
+        evidence::memory(&pids).zip(before).map_or(0, |(now, then)| now.saturating_sub(then));
     if grown > 100 << 20 {
-        return fail(format!("a length of 99,999,999,999 was announced: your server took {}", size(grown)));
+        return fail(format!(
+            "a length of 99,999,999,999 was announced: your server took {}",
+            size(grown)
+        ));
     }
     if peer.ended.is_none() && peer.inbox.is_empty() {
         return fail(format!(

@@ -137,8 +137,12 @@ impl<'a> Report<'a> {
             Outcome::NotTried(broken) => self.put_off(
                 lesson,
                 &Pending::Skip(match *broken {
-                    "answers" => "not tried: nothing can be told of a server that does not answer".into(),
-                    broken => format!("not tried: behind {broken}; --keep-going tries them all the same"),
+                    "answers" => {
+                        "not tried: nothing can be told of a server that does not answer".into()
+                    }
+                    broken => {
+                        format!("not tried: behind {broken}; --keep-going tries them all the same")
+                    }
                 }),
             ),
             Outcome::Told(text) => {
@@ -307,7 +311,9 @@ pub(super) fn list() -> Result<(), Failure> {
     for lesson in LADDER {
         let mut wants = Vec::new();
         if lesson.services.len() < 3 {
-            wants.push(lesson.services.iter().map(|one| one.name()).collect::<Vec<_>>().join(" or "));
+            wants.push(
+                lesson.services.iter().map(|one| one.name()).collect::<Vec<_>>().join(" or "),
+            );
         }
         match lesson.grade {
             super::lessons::Grade::Wire => {}

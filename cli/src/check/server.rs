@@ -259,7 +259,11 @@ impl Running {
             (None, None) => "ended".to_owned(),
         };
         // One that ended well may have said anything.
-        Some(if said.is_empty() || status.success() { how } else { format!("{how}: {}", OneLine(said)) })
+        Some(if said.is_empty() || status.success() {
+            how
+        } else {
+            format!("{how}: {}", OneLine(said))
+        })
     }
 }
 

@@ -73,22 +73,16 @@ impl Trace {
     fn add(&self, who: &'static str, what: What) {
         let at = sys::now().saturating_since(self.start);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = lines.kept.last_mut() {
-            if last.who == who && at.saturating_sub(last.until) < ONE_LINE {
-                let (more, count) = match (&mut last.what, &what) {
-                    (What::Sent { bytes, calls }, What::Sent { bytes: more, .. })
-                    | (What::Received { bytes, calls }, What::Received { bytes: more, .. }) => {
-                        *bytes += *more;
-                        *calls = calls.saturating_add(1);
-                        (true, *calls)
-                    }
-                    _ => (false, 0),
-                };
-                if more && count > 0 {
-                    last.until = at;
-                    return;
-                }
-            }
+        let close = |last: &&mut Line| last.who == who && at.saturating_sub(last.until) < ONE_LINE;
+        if let Some(last) = lines.kept.last_mut().filter(close)
+            && let (What::Sent { bytes, calls }, What::Sent { bytes: more, .. })
+            | (What::Received { bytes, calls }, What::Received { bytes: more, .. }) =
+                (&mut last.what, &what)
+        {
+            *bytes += *more;
+            *calls = calls.saturating_add(1);
+            last.until = at;
+            return;
         }
         if lines.kept.len() < MAX_LINES {
             lines.kept.push(Line { at, until: at, who, what });
