@@ -115,7 +115,7 @@ impl Args {
 
     /// # Errors
     ///
-    /// None at all.
+    /// No patience at all.
     pub(super) fn patience(&self) -> Result<Duration, Failure> {
         if self.patience.0.is_zero() {
             return Err(Failure::usage("--patience 0: no server is that fast"));

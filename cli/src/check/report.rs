@@ -287,7 +287,15 @@ impl<'a> Report<'a> {
                     parts.push(format!("{count} {what}"));
                 }
             }
-            print(&[format!("{}, in {}", parts.join(", "), time(took))])?;
+            let mut lines = vec![format!("{}, in {}", parts.join(", "), time(took))];
+            if failed > 1 && self.run.is_none() {
+                lines.extend(wrap(
+                    "All rungs met the same process: what one of them broke, those behind it found \
+                     broken. With --run each has a fresh one.",
+                    self.width,
+                ));
+            }
+            print(&lines)?;
         }
         Ok(self.failed.is_empty())
     }

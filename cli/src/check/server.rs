@@ -166,17 +166,26 @@ impl Server {
         }
     }
 
-    /// Tells the child to stop; waits for its end, and says how it ended.
+    /// Tells the child to stop; says how it ended, once nobody listens any more either. A shell may
+    /// end before the server that it started.
     pub(super) fn stop(&mut self, wait: Duration) -> Option<String> {
-        let child = self.child.as_mut()?;
-        let _ = sys::send_signal(child.process.id(), Signal::Terminate);
-        self.ended(wait, true)
+        self.tell_to_stop();
+        let ended = self.ended(wait, true)?;
+        until(wait, || !evidence::is_listening(&self.address)).then_some(ended)
     }
 
-    /// Sends SIGTERM and does not wait.
+    /// Sends SIGTERM to those who listen, and does not wait.
     pub(super) fn tell_to_stop(&self) {
         if let Some(child) = &self.child {
-            let _ = sys::send_signal(child.process.id(), Signal::Terminate);
+            // Each once: to a server that stops in good order, a second signal means at once.
+            let mut pids = self.pids();
+            if !pids.contains(&child.process.id()) {
+                pids.push(child.process.id());
+            }
+            for pid in pids {
+                // One of them may have ended with the other.
+                let _ = sys::send_signal(pid, Signal::Terminate);
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //! MYRIAPOD_CHECK_MATRIX=1 cargo test -p myriapod-cli --test check -- --test-threads 1 --nocapture
 //! ```
 //!
-//! `.ci/proof check` does that. It needs `python3` and `cc`, and `node` for one server; what is not
+//! `.ci/proof check` does that. The process must be allowed 1,200 open files. It needs `python3` and `cc`, and `node` for one server; what is not
 //! there is said.
 
 #![cfg(target_os = "linux")]

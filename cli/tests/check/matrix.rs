@@ -14,7 +14,7 @@ fn is_wanted() -> bool {
 /// All rungs of one server; those that it fails must be these, and none may be unsure.
 fn fails_exactly(run: Option<String>, options: &[&str], expected: &[&str]) {
     let Some(run) = run.filter(|_| is_wanted()) else { return };
-    let always = ["127.0.0.1", "0", "--keep-going", "--json", "--slow", "--limit", "4s"];
+    let always = ["127.0.0.1", "0", "--keep-going", "--json", "--slow"];
     let output = check(&[&always[..], options, &["--run", &run]].concat());
     let rungs = rungs(&output);
     assert_eq!(rungs.len(), 25);
@@ -120,9 +120,8 @@ fn does_serve_pass_every_rung() {
 #[test]
 fn do_our_servers_on_an_event_loop_pass_every_rung() {
     if is_wanted() {
-        let limit = ["-s", "padded", "--limit", "10s"];
         fails_exactly(Some(example("multiconn_server")), &[], &[]);
-        fails_exactly(Some(example("padded_on_engine")), &limit[..2], &[]);
+        fails_exactly(Some(example("padded_on_engine")), PADDED, &[]);
         fails_exactly(Some(example("app_server")), ONE_SHOT, &[]);
     }
 }
