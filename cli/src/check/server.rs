@@ -4,7 +4,6 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,16 +25,18 @@ const MAX_LINE: usize = 300;
 /// Ports that no system of note gives to clients, so that no connection of ours has one of them.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// The child that runs now, for whoever ends us by a signal; 0 if there is none.
-static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// The child that runs now, for the thread that a signal ends us by. It is locked while a child is
+/// being started, so that none is missed.
+static RUNNING: Mutex<Option<u32>> = Mutex::new(None);
 
-/// Ends the child that runs now, if there is one.
+/// Ends the child that runs now, if there is one; no other is started from now on.
 pub(super) fn end_child() {
-    let pid = RUNNING.swap(0, Ordering::AcqRel);
-    if pid != 0 {
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pid) = *running {
         // It may have ended already.
         let _ = sys::kill_group(pid);
     }
+    std::mem::forget(running);
 }
 
 #[derive(Debug)]
@@ -227,6 +228,7 @@ impl Running {
         let simple = !command.contains(['|', '&', ';', '<', '>', '(', ')', '\n', '`', '=']);
         let exec = if simple { "exec " } else { "" };
         let script = format!("ulimit -S -n {descriptors} 2>/dev/null; {exec}{command}");
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut process = Command::new("/bin/sh")
             .args(["-c", &script])
             .stdin(Stdio::null())
@@ -235,7 +237,8 @@ impl Running {
             .process_group(0)
             .spawn()
             .map_err(|error| Failure::io("start", "/bin/sh", &error))?;
-        RUNNING.store(process.id(), Ordering::Release);
+        *running = Some(process.id());
+        drop(running);
         let last = Arc::new(Mutex::new(Last::default()));
         let stderr = process.stderr.take();
         let reader = stderr.map(|stderr| {
@@ -248,7 +251,13 @@ impl Running {
     /// How it ended, if it has: `status 1: ConnectionResetError: …`.
     fn ended(&mut self) -> Option<String> {
         if self.status.is_none() {
+            let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
             self.status = self.process.try_wait().ok()?;
+            if self.status.is_some() {
+                // What it left behind ends now: later its number may be another's.
+                let _ = sys::kill_group(self.process.id());
+                *running = None;
+            }
         }
         let status = self.status?;
         // What it said last may still be on its way; a process that it left behind says nothing.
@@ -278,9 +287,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.status.is_some() {
+            return;
+        }
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = sys::kill_group(self.process.id());
         let _ = self.process.wait();
-        RUNNING.store(0, Ordering::Release);
+        *running = None;
     }
 }
 
