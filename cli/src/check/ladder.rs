@@ -193,11 +193,8 @@ pub(super) fn again(args: &Args, run: Option<&str>, lesson: &Lesson) -> String {
     text + &format!(" --lesson {} --trace", lesson.name)
 }
 
-/// For a line of the report.
-pub(super) fn range(rungs: &[&Lesson]) -> String {
-    match rungs {
-        [] => String::new(),
-        [one] => number(one).to_string(),
-        [first, .., last] => format!("{} to {}", number(first), number(last)),
-    }
+/// Rungs behind each other: `10 to 25`; `None` where some between them are left out.
+pub(super) fn range(rungs: &[&Lesson]) -> Option<String> {
+    let (first, last) = (number(rungs.first()?), number(rungs.last()?));
+    (last - first + 1 == rungs.len()).then(|| format!("{first} to {last}"))
 }

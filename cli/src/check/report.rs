@@ -226,6 +226,15 @@ impl<'a> Report<'a> {
         lines
     }
 
+    /// Several rungs that are left out, and why.
+    fn listed(&self, names: &str, why: &str) -> Vec<String> {
+        let mut lines = wrap(&format!("{names}: {why}"), self.width - 6);
+        for (at, line) in lines.iter_mut().enumerate() {
+            *line = format!("{:<6}{line}", if at == 0 { "skip" } else { "" });
+        }
+        lines
+    }
+
     /// Keeps a rung until one comes that is unlike it.
     fn put_off(&mut self, lesson: &'static Lesson, is: &Pending) -> Result<(), Failure> {
         if self.pending_is != *is {
@@ -255,16 +264,10 @@ impl<'a> Report<'a> {
                 }
                 lines
             }
-            Pending::Skip(why) if rungs.len() > 1 && why.starts_with("not tried") => {
-                self.labelled("skip", &range(&rungs), why)
-            }
-            Pending::Skip(why) if rungs.len() > 1 => {
-                let mut lines = wrap(&format!("{names}: {why}"), self.width - 6);
-                for (at, line) in lines.iter_mut().enumerate() {
-                    *line = format!("{:<6}{line}", if at == 0 { "skip" } else { "" });
-                }
-                lines
-            }
+            Pending::Skip(why) if rungs.len() > 1 => match range(&rungs) {
+                Some(range) if why.starts_with("not tried") => self.labelled("skip", &range, why),
+                _ => self.listed(&names, why),
+            },
             Pending::Skip(why) => self.labelled("skip", &names, why),
         };
         print(&lines)
