@@ -10,6 +10,10 @@ use super::words::time;
 /// Descriptors of a child that shall run out of them, the fewest first: some need more to start.
 const FEW: [u64; 3] = [32, 64, 160];
 
+/// Bytes of a message that takes a server some time, and yet arrives at once with the end behind it:
+/// only a reset behind an end makes the next send `EPIPE`.
+const LARGE: usize = 50_000;
+
 /// A reset in the middle of a message, three times.
 pub(super) fn rude(ground: &mut Ground<'_>) -> Verdict {
     for _ in 0..3 {
@@ -46,10 +50,11 @@ pub(super) fn vanish(ground: &mut Ground<'_>) -> Verdict {
         // Small and large, with and without an end before the reset: send fails in several ways.
         let message = match nth % 4 {
             0 | 1 => ground.message(),
-            _ => ground.service().large(nth as u64, 20_000),
+            // So much that a server is still at work with it when the reset comes.
+            _ => ground.service().large(nth as u64, LARGE),
         };
         client.send_some(&message.bytes);
-        if nth % 2 == 1 {
+        if nth % 4 != 0 {
             client.fin();
         }
         client.reset();
