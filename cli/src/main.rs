@@ -1,6 +1,7 @@
 //! The `myriapod` command.
 
 mod bench;
+mod check;
 mod columns;
 mod decode;
 mod decode_limits;
@@ -38,6 +39,7 @@ Examples:
   myriapod resolve localhost                     the addresses of a name, in order
   myriapod sockets --port 65432                  who is connected, and what waits
   myriapod ping 127.0.0.1 65432 --message        how long connecting and answering take
+  myriapod check 127.0.0.1 65432                 does a server of your own hold?
   myriapod doctor                                how many connections this machine holds
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
@@ -61,6 +63,7 @@ enum Command {
     Doctor(doctor::Args),
     Sockets(sockets::Args),
     Bench(Box<bench::Args>),
+    Check(Box<check::Args>),
     /// A process of bench's own
     #[command(name = bench::WORKER, hide = true)]
     BenchWorker,
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Sockets(args) => sockets::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::BenchWorker => bench::work(),
     };
     done.unwrap_or_else(|failure| {

@@ -27,4 +27,5 @@ pages! {
     blocking "blocking.md"
     closing "closing.md"
     byte_order "byte_order.md"
+    delay "delay.md"
 }

@@ -11,10 +11,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use myriapod::SocketAddr;
 use myriapod::sys;
 use serde::Serialize;
 
-use self::entry::{Entry, Protocol, shown};
+pub(crate) use self::entry::Entry;
+use self::entry::{Protocol, shown};
 use crate::columns::{Column, Columns, Squeeze};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -244,9 +246,43 @@ fn look(args: &Args) -> Result<Vec<Entry>, Failure> {
             .cmp(&key(other))
             .then_with(|| one.local.cmp(&other.local).then_with(|| one.peer.cmp(&other.peer)))
     });
-    #[cfg(target_os = "linux")]
-    proc::add_owners(&mut entries);
+    add_owners(&mut entries);
     Ok(entries)
+}
+
+/// The TCP socket of this machine with these ends.
+pub(crate) fn tcp_one(local: std::net::SocketAddr, peer: std::net::SocketAddr) -> Option<Entry> {
+    #[cfg(target_os = "linux")]
+    if let Ok(found) = sock_diag::tcp_one(local, peer) {
+        return found;
+    }
+    let (local, peer) = (SocketAddr::from(local), SocketAddr::from(peer));
+    let mut entries = every(Protocol::Tcp4).unwrap_or_default();
+    entries.extend(every(Protocol::Tcp6).unwrap_or_default());
+    entries.into_iter().find(|entry| entry.local == local && entry.peer == peer)
+}
+
+/// The TCP listeners of this machine, without the processes that hold them.
+pub(crate) fn tcp_listeners() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for protocol in [Protocol::Tcp4, Protocol::Tcp6] {
+        #[cfg(target_os = "linux")]
+        if let Ok(found) = sock_diag::listeners(protocol) {
+            entries.extend(found);
+            continue;
+        }
+        entries.extend(every(protocol).unwrap_or_default());
+    }
+    entries.retain(Entry::is_listening);
+    entries
+}
+
+/// Adds to each entry the processes that hold it, as far as we may look into them.
+pub(crate) fn add_owners(entries: &mut [Entry]) {
+    #[cfg(target_os = "linux")]
+    proc::add_owners(entries);
+    #[cfg(not(target_os = "linux"))]
+    let _ = entries;
 }
 
 /// All sockets of a protocol: through netlink, which tells most; a kernel or container without

@@ -146,6 +146,28 @@ mod tests {
     }
 
     #[test]
+    fn is_one_socket_found_by_its_ends() {
+        // The last one: an IPv6 listener whose peer came over IPv4.
+        for (host, to) in [("127.0.0.1", "127.0.0.1"), ("[::1]", "[::1]"), ("[::]", "127.0.0.1")] {
+            let listener = TcpListener::bind(format!("{host}:0")).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut client = TcpStream::connect(format!("{to}:{port}")).unwrap();
+            client.write_all(b"unread").unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            accepted.peek(&mut [0]).unwrap();
+            let (theirs, ours) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+            let found = sock_diag::tcp_one(theirs, ours).unwrap().unwrap();
+            assert_eq!((found.state, found.recv_queue), (TcpState::Established, 6), "{host}");
+            let found = sock_diag::tcp_one(ours, theirs).unwrap().unwrap();
+            assert_eq!((found.state, found.recv_queue), (TcpState::Established, 0), "{host}");
+            drop((client, accepted, listener));
+            // Nobody listens there any more, and what is left of the connection is no listener.
+            let found = sock_diag::tcp_one(theirs, ours).unwrap();
+            assert!(found.is_none_or(|entry| entry.state != TcpState::Listen), "{host}");
+        }
+    }
+
+    #[test]
     fn is_a_socket_found_with_the_process_that_holds_it() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = SocketAddr::from(listener.local_addr().unwrap());

@@ -27,19 +27,24 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::entry::{Entry, Protocol};
 
-/// Asks one question that many messages answer.
-fn dump(question: SockDiagMessage) -> io::Result<Vec<SockDiagMessage>> {
+/// A socket that has asked a question.
+fn ask(question: SockDiagMessage, flags: u16) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&netlink_sys::SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = flags;
     let mut packet = NetlinkMessage::new(header, question.into());
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
+    Ok(socket)
+}
 
+/// Asks one question that many messages answer.
+fn dump(question: SockDiagMessage) -> io::Result<Vec<SockDiagMessage>> {
+    let socket = ask(question, NLM_F_REQUEST | NLM_F_DUMP)?;
     let mut answers = Vec::new();
     loop {
         let (datagram, _) = socket.recv_from_full()?;
@@ -64,15 +69,64 @@ fn dump(question: SockDiagMessage) -> io::Result<Vec<SockDiagMessage>> {
     }
 }
 
+/// The one TCP socket with these ends; a listener where the peer is unspecified. The kernel looks it
+/// up, so that it costs the same however many there are.
+pub(super) fn tcp_one(
+    local: std::net::SocketAddr,
+    peer: std::net::SocketAddr,
+) -> io::Result<Option<Entry>> {
+    let (family, protocol) = match local {
+        std::net::SocketAddr::V4(_) => (AF_INET, Protocol::Tcp4),
+        std::net::SocketAddr::V6(_) => (AF_INET6, Protocol::Tcp6),
+    };
+    let socket_id = SocketId {
+        source_port: local.port(),
+        destination_port: peer.port(),
+        source_address: local.ip(),
+        destination_address: peer.ip(),
+        interface_id: 0,
+        // Any: the cookie is for those who ask about a socket that they know already.
+        cookie: [0xff; 8],
+    };
+    let question = InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::INFO,
+        states: StateFlags::from_bits_retain(u32::MAX),
+        socket_id,
+    };
+    let socket = ask(SockDiagMessage::InetRequest(question), NLM_F_REQUEST)?;
+    let (datagram, _) = socket.recv_from_full()?;
+    match NetlinkMessage::<SockDiagMessage>::deserialize(&datagram).map(|one| one.payload) {
+        Ok(NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(answer))) => {
+            Ok(Some(inet_entry(protocol, &answer)))
+        }
+        Ok(NetlinkPayload::Error(error)) => match error.to_io() {
+            error if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            error => Err(error),
+        },
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// All sockets of one Internet protocol.
 pub(super) fn inet(protocol: Protocol) -> io::Result<Vec<Entry>> {
+    inet_in(protocol, StateFlags::from_bits_retain(u32::MAX))
+}
+
+/// Those that listen.
+pub(super) fn listeners(protocol: Protocol) -> io::Result<Vec<Entry>> {
+    // The number of TCP_LISTEN in the kernel's include/net/tcp_states.h.
+    inet_in(protocol, StateFlags::from_bits_retain(1 << 10))
+}
+
+fn inet_in(protocol: Protocol, states: StateFlags) -> io::Result<Vec<Entry>> {
     let (family, number, socket_id) = match protocol {
         Protocol::Tcp6 => (AF_INET6, IPPROTO_TCP, SocketId::new_v6()),
         Protocol::Udp4 => (AF_INET, IPPROTO_UDP, SocketId::new_v4()),
         Protocol::Udp6 => (AF_INET6, IPPROTO_UDP, SocketId::new_v6()),
         _ => (AF_INET, IPPROTO_TCP, SocketId::new_v4()),
     };
-    let states = StateFlags::from_bits_retain(u32::MAX);
     let question = InetRequest {
         family,
         protocol: number,

@@ -16,6 +16,7 @@ pub mod kqueue;
 mod listener;
 mod memory;
 mod options;
+mod other_process;
 pub mod poll;
 mod poller;
 pub mod portable;
@@ -67,6 +68,7 @@ pub(crate) mod extra {
         send_buffer_size, set_keepalive, set_recv_buffer_size, set_reuse_address, set_reuse_port,
         set_send_buffer_size, set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
     };
+    pub use super::other_process::{kill_group, send_signal};
     pub use super::portable;
     pub use super::process::{
         CpuTime, adopt_descriptor, cpu_time, inherited_listeners, pid, rss_bytes,

@@ -18,7 +18,7 @@ use crate::{Descriptor, Errno, Result, Signal, SystemError};
 impl Signal {
     const ALL: [Self; 4] = [Self::Interrupt, Self::Terminate, Self::Hangup, Self::User1];
 
-    const fn number(self) -> signal::Signal {
+    pub(crate) const fn number(self) -> signal::Signal {
         match self {
             Self::Interrupt => signal::Signal::SIGINT,
             Self::Terminate => signal::Signal::SIGTERM,

@@ -327,8 +327,32 @@ impl Socket {
     ///
     /// Source: connect(2), ip(7), unix(7).
     pub fn connect_start(address: &SocketAddr, source: Option<&SocketAddr>) -> Result<Connecting> {
+        Self::connect_prepared(address, source, None)
+    }
+
+    /// The same with `SO_RCVBUF` set to `recv_buffer` bytes before connecting, as
+    /// [`set_recv_buffer_size`](crate::set_recv_buffer_size) does: the window that the peer is
+    /// offered is small from the start. Set later, a small one can hardly be widened again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect_start`](Self::connect_start), and of setting the option.
+    ///
+    /// Source: tcp(7), "Socket buffer sizes must be set before … connect(2)".
+    pub fn connect_start_buffered(address: &SocketAddr, recv_buffer: usize) -> Result<Connecting> {
+        Self::connect_prepared(address, None, Some(recv_buffer))
+    }
+
+    fn connect_prepared(
+        address: &SocketAddr,
+        source: Option<&SocketAddr>,
+        recv_buffer: Option<usize>,
+    ) -> Result<Connecting> {
         let target = Sockaddr::encode(address)?;
         let socket = stream_socket(address)?;
+        if let Some(bytes) = recv_buffer {
+            super::options::set_recv_buffer_size(&socket, bytes)?;
+        }
         if let Some(source) = source {
             if source.port() == Some(0) {
                 super::options::set_bind_address_no_port(socket.as_fd());
