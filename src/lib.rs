@@ -66,6 +66,7 @@ mod mailbox;
 #[cfg(all(test, myriapod_loom))]
 mod models;
 mod outgoing;
+mod plan;
 pub mod protocol;
 mod reply;
 mod reserve;

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::plan::Plan;
 use crate::protocol::{Framing, JsonHeader};
-use crate::server::Plan;
 use crate::stats::Stats;
 
 /// Makes what each loop has of its own; called on the loop's thread.

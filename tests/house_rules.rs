@@ -1,6 +1,6 @@
 //! Does the source keep the rules of the house? ARCHITECTURE.md says what they are and why.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,4 +187,46 @@ fn is_every_default_that_the_security_page_names_the_real_one() {
         assert!(page.contains(&format!("| {limit} | {default} |")), "{limit}: {default}");
     }
     assert_eq!((limits.shed_idle, limits.max_connections_per_address), (None, None));
+}
+
+/// The lines of the list of arrows in ARCHITECTURE.md, from the top.
+fn arrows() -> Vec<Vec<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let list = page.split("```arrows\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    list.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// The room of a file below `src/`: its first name.
+fn room(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn do_all_arrows_point_one_way() {
+    let lines = arrows();
+    let line_of = |room: &str| lines.iter().position(|line| line.iter().any(|name| name == room));
+    let (mut seen, mut known) = (0, std::collections::BTreeSet::new());
+    for (path, text) in sources("src") {
+        let from = room(&path);
+        // The crate's front page, its documentation, and what only tests are made of.
+        if ["lib", "guide", "models"].contains(&from.as_str()) || path.ends_with("tests.rs") {
+            continue;
+        }
+        let here = line_of(&from).unwrap_or_else(|| panic!("{from} is not in the list of arrows"));
+        known.insert(from.clone());
+        for (number, line) in code(&text) {
+            let Some((_, rest)) = line.split_once("crate::") else { continue };
+            let to: String =
+                rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            let Some(there) = line_of(&to).filter(|_| to != from) else { continue };
+            assert!(here < there, "{}:{number}: {from} knows {to}", path.display());
+            seen += 1;
+        }
+    }
+    let named: std::collections::BTreeSet<_> = lines.into_iter().flatten().collect();
+    assert_eq!(known, named, "each room is in the list, and nothing else");
+    assert!(seen > 100, "{seen} arrows");
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use myriapod::SocketAddr;
-use myriapod::sys::{self, TcpState};
+use myriapod::sys::TcpState;
 
 use crate::sockets::{self, Entry};
 
