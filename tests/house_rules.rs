@@ -230,3 +230,40 @@ fn do_all_arrows_point_one_way() {
     assert_eq!(known, named, "each room is in the list, and nothing else");
     assert!(seen > 100, "{seen} arrows");
 }
+
+#[test]
+fn do_files_of_one_room_not_know_each_other_in_circles() {
+    let mut knows = std::collections::BTreeMap::<String, Vec<String>>::new();
+    let files = sources("src");
+    let name = |path: &Path| path.with_extension("").display().to_string();
+    let all: Vec<String> = files.iter().map(|(path, _)| name(path)).collect();
+    for (path, text) in &files {
+        let folder = path.parent().unwrap().display().to_string();
+        if folder.contains("/protocol") || path.ends_with("tests.rs") || path.ends_with("mod.rs") {
+            continue;
+        }
+        for (_, line) in code(text) {
+            for rest in line.split("super::").skip(1) {
+                let to: String =
+                    rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let to = format!("{folder}/{to}");
+                if all.contains(&to) && to != name(path) {
+                    knows.entry(name(path)).or_default().push(to);
+                }
+            }
+        }
+    }
+    assert!(knows.len() > 5, "{knows:?}");
+    // A file that knows none of those that are left is taken away, until all are.
+    while !knows.is_empty() {
+        let free: Vec<String> = knows
+            .iter()
+            .filter(|(_, to)| to.iter().all(|to| !knows.contains_key(to)))
+            .map(|(from, _)| from.clone())
+            .collect();
+        assert!(!free.is_empty(), "a circle among {knows:?}");
+        for from in free {
+            knows.remove(&from);
+        }
+    }
+}

@@ -167,7 +167,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
                 self.enter(key, arrival);
             }
-            Err(errno) => self.arrival_failed(key, arrival, errno),
+            Err(errno) => self.arrival_failed(key, &arrival, errno),
         }
     }
 
@@ -181,10 +181,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let waits = arriving.waits.take();
         let Some(arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
         self.member.enter();
-        self.arrival_failed(key, arrival, errno);
+        self.arrival_failed(key, &arrival, errno);
     }
 
-    fn arrival_failed(&mut self, key: Key, arrival: Arrival, errno: Errno) {
+    fn arrival_failed(&mut self, key: Key, arrival: &Arrival, errno: Errno) {
         self.turn_away(key, arrival.address);
         if let Way::Connects(tag) = arrival.way {
             let error = sys::SystemError::call("connect", errno, &arrival.peer);

@@ -17,6 +17,7 @@ use crate::stats::{Cause, Stats};
 use crate::view::About;
 
 /// What a receive brought.
+#[derive(Clone, Copy)]
 enum Received {
     Bytes(usize, Socket),
     /// The peer has shut down its sending side.

@@ -236,7 +236,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         if left == 0 {
             self.pool.return_send(queued);
             at.connection.send = Lent::NONE;
-            self.call(at, "on_drained", |handler, own, view| handler.on_drained(own, view));
+            self.call(at, "on_drained", H::on_drained);
             self.nearer = true;
         }
         if at.connection.is_paused() && left <= low {
@@ -261,6 +261,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 }
 
 /// What is appended to a queue.
+#[derive(Clone, Copy)]
 enum Unsent<'a> {
     /// Replies, which are copied.
     Own(&'a [u8]),
