@@ -173,7 +173,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             spin,
             give_back: GiveBack::default(),
             rearming: None,
-            published: 0,
+            published: 0_u32.wrapping_sub(PUBLISH_TICKS),
         };
         for opening in listeners {
             event_loop.add_listener(opening)?;
