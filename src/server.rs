@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Seed};
 use crate::handle::Handle;
 use crate::handler::{Handler, HandlerResult};
+use crate::listening::bind_all;
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing, JsonHeader, Message};
 use crate::reply::Reply;
@@ -88,8 +89,27 @@ impl Default for ServerBuilder {
 
 impl ServerBuilder {
     /// Listens on `host` and `port`; may be called more than once. A host is a name, an IPv4 or
-    /// IPv6 address, `""` for all IPv4 interfaces, or `unix:PATH`. A name is asked for once, and
-    /// the first of its addresses that can be bound is taken. Port 0 takes any that is free.
+    /// IPv6 address, `""` for all IPv4 interfaces, or `unix:PATH`.
+    ///
+    /// A name is looked up once, and all its addresses are listened on; often `localhost` is both
+    /// `::1` and `127.0.0.1`. At least one must work. The log is told of the others
+    /// ([`LogEvent::NotListening`]). An address in use is an error that stops the build, because
+    /// its peers would reach another program.
+    ///
+    /// Port 0 takes any that is free: the same on all addresses of a name, unless no such port is
+    /// found in 16 tries. [`Server::addresses`] has all of them.
+    ///
+    /// ```
+    /// use myriapod::{Message, Reply, Server};
+    ///
+    /// let answer = |message: Message<'_>, reply: &mut Reply<'_>| {
+    ///     Ok(reply.binary("binary/echo", message.content())?)
+    /// };
+    /// let server = Server::builder().listen("localhost", 0).build(answer)?;
+    /// let port = server.addresses()[0].port();
+    /// assert!(server.addresses().iter().all(|address| address.port() == port));
+    /// # Ok::<(), myriapod::Error>(())
+    /// ```
     pub fn listen(mut self, host: &str, port: u16) -> Self {
         self.places.push(Place::Host(host.to_owned(), port));
         self
@@ -152,6 +172,13 @@ impl ServerBuilder {
     /// `max_connections` and `max_buffer_bytes` are for all of them together. A loop whose share
     /// of connections is used up hands new ones over to another; a loop's share of buffers is its
     /// own. `max_connections_per_address` and `accept_batch` are for each loop.
+    ///
+    /// A handler that sleeps or computes keeps its own loop waiting, and no other loop helps out:
+    /// not for its connections, and not for new ones. Where each loop has a listener (see
+    /// [`Servers`]), the kernel has chosen a loop for a new client before anybody accepts it; that
+    /// client then waits, although the other loops are idle. Where the first loop accepts for all
+    /// (Unix sockets, for example), all new clients wait while a handler of the first loop does. So
+    /// give long work to threads and [defer](Reply::defer) the reply.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
@@ -380,26 +407,39 @@ impl Plan {
     ) -> Result<Vec<SocketAddr>, Error> {
         let mut addresses = Vec::new();
         let spread = !others.is_empty();
-        for (number, place) in places.into_iter().enumerate() {
-            let number = u16::try_from(number).unwrap_or(u16::MAX);
-            let (listener, is_ours) = match place {
-                Place::Host(host, port) if spread && sys::REUSE_PORT_BALANCES => {
-                    (bind_shared(&host, port, &self.options)?, true)
+        for place in places {
+            // The options are there for what is bound here.
+            let (listeners, options) = match place {
+                Place::Host(host, port) => {
+                    let found = sys::resolve(&host, port)?;
+                    let is_shared = spread && sys::REUSE_PORT_BALANCES;
+                    let bound = bind_all(&host, &found, &self.options, is_shared)?;
+                    for error in &bound.failures {
+                        first.tell(&LogEvent::NotListening { host: &host, error });
+                    }
+                    (bound.listeners, Some(bound.options))
                 }
-                Place::Host(host, port) => (bind(&host, port, &self.options)?, true),
-                Place::Listener(listener) => (listener, false),
+                Place::Listener(listener) => (vec![listener], None),
             };
-            let address = listener.local_address()?;
-            let is_shared = is_ours && sys::REUSE_PORT_BALANCES && !address.is_unix();
-            // The file of a Unix socket goes with the server that made it.
-            let file = if is_ours { SocketFile::of(&address)? } else { None };
-            first.add_listener(Opening { listener, number, file, spread: spread && !is_shared })?;
-            for other in others.iter_mut().filter(|_| is_shared) {
-                let options = ListenOptions { reuse_port: true, ..self.options.clone() };
-                let listener = Listener::bind(&address, &options)?;
-                other.listen(Opening { listener, number, file: None, spread: false });
+            for listener in listeners {
+                let number = u16::try_from(addresses.len()).unwrap_or(u16::MAX);
+                let address = listener.local_address()?;
+                let shared = options
+                    .as_ref()
+                    .filter(|_| spread && sys::REUSE_PORT_BALANCES && !address.is_unix());
+                // The file of a Unix socket goes with the server that made it.
+                let file = if options.is_some() { SocketFile::of(&address)? } else { None };
+                let spread = spread && shared.is_none();
+                first.add_listener(Opening { listener, number, file, spread })?;
+                if let Some(options) = shared {
+                    let options = ListenOptions { reuse_port: true, ..options.clone() };
+                    for other in others.iter_mut() {
+                        let listener = Listener::bind(&address, &options)?;
+                        other.listen(Opening { listener, number, file: None, spread: false });
+                    }
+                }
+                addresses.push(address);
             }
-            addresses.push(address);
         }
         if !self.signals.is_empty() {
             first.add_signals(Signals::install(&self.signals)?)?;
@@ -440,41 +480,6 @@ impl fmt::Debug for ServerBuilder {
             .field("backend", &self.backend)
             .finish_non_exhaustive()
     }
-}
-
-/// Binds the first address of a host that can be bound.
-fn bind(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Error> {
-    bind_first(host, port, |address| Listener::bind(address, options))
-}
-
-/// The same for a port that the listeners of several loops share, and nobody else unless that was
-/// asked for.
-fn bind_shared(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Error> {
-    bind_first(host, port, |address| {
-        if address.is_unix() {
-            return Listener::bind(address, options);
-        }
-        if !options.reuse_port && port != 0 {
-            Listener::probe(address, options)?;
-        }
-        Listener::bind(address, &ListenOptions { reuse_port: true, ..options.clone() })
-    })
-}
-
-fn bind_first(
-    host: &str,
-    port: u16,
-    bind: impl Fn(&SocketAddr) -> sys::Result<Listener>,
-) -> Result<Listener, Error> {
-    let mut first_error = None;
-    for address in sys::resolve(host, port)? {
-        match bind(&address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => first_error = first_error.or(Some(error)),
-        }
-    }
-    let nothing = || sys::SystemError::call("bind", sys::Errno::EADDRNOTAVAIL, host);
-    Err(first_error.unwrap_or_else(nothing).into())
 }
 
 /// How many connections the descriptors allow, and no more than was asked for.
@@ -519,7 +524,8 @@ impl Server<fn(Message<'_>, &mut Reply<'_>) -> HandlerResult> {
 }
 
 impl<H: Handler, F: Framing> Server<H, F> {
-    /// Where it listens, with the real port where 0 was asked for.
+    /// Where it listens, with the real port where 0 was asked for. A name may have several
+    /// addresses; they stand together, in the order in which the system names them.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
