@@ -9,14 +9,13 @@
 //! with ours. Where that program drives a selector for its one connection, a blocking client does
 //! here.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use command::Stop;
 use myriapod::Client;
 use myriapod::protocol::encode;
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -9,14 +9,13 @@
 //! closes. Where that program keeps a `Message` object beside each socket, here the engine keeps
 //! the connection, and the handler below keeps only the peer's address, for the lines it prints.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use command::Stop;
 use myriapod::{Cause, Handler, HandlerResult, Message, Reply, Server, SocketAddr, View};
 use serde::Deserialize;
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

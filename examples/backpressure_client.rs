@@ -15,8 +15,6 @@
 //! that is where a limit belongs (the engine's is `high_water`). Send-Q is what the system still
 //! holds for us; whenever there is room again, this program sends more.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,6 +23,7 @@ use myriapod::protocol::encode;
 use myriapod::sys::{self, AsFd, Errno, Interest, Socket, SystemError, poll::wait_one, take_error};
 use netstat::{Table, row};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/netstat.rs"]

@@ -10,8 +10,6 @@
 //! Recv-Q is what the system has received for us and we have not. The rows change as it grows, so
 //! no second terminal with netstat is needed; run `backpressure_client` against it.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +20,7 @@ use myriapod::sys::{
 use myriapod::{Interest, sys};
 use netstat::{Table, row};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/netstat.rs"]

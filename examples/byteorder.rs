@@ -8,13 +8,12 @@
 //! Bytes have no order, numbers of several bytes do. The lengths in this protocol are in network
 //! order, which is big-endian; content is in the sender's own, and the header says which.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use command::Stop;
 use myriapod::protocol::{ByteOrder, Decoder, Head, JsonHeader, encode};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -12,7 +12,7 @@
 //! defers its reply and hands the work over; whoever has done it answers, from another thread. (The
 //! tutorial's advice is a `ProcessPoolExecutor`: Python's threads do not compute at the same time.)
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,6 +22,7 @@ use command::Stop;
 use myriapod::{Deferred, HandlerError, HandlerResult, Message, Reply, Server, sys};
 use serde::Deserialize;
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -8,8 +8,6 @@
 //! Without arguments, a client, an echo server and a network between them that drops a datagram
 //! and swaps two, as networks may. With `HOST PORT`, an echo server for datagrams of your own.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,6 +16,7 @@ use myriapod::sys::{
     self, AsFd, DatagramSocket, Interest, SocketAddr, SystemError, poll::wait_one,
 };
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -8,14 +8,13 @@
 //!
 //! Python's address tuples have two members for IPv4 and four for IPv6: flow label and scope too.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use command::Stop;
 use myriapod::sys::{self, ListenOptions};
 use myriapod::{Client, Handler, HandlerResult, Message, Reply, Server, SocketAddr, View};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

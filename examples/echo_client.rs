@@ -8,8 +8,6 @@
 //! It prints what the tutorial's `echo-client.py` prints. That one receives once, and may well get
 //! only a part, as its text says; this one receives until all is there.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use blocking::{connect, send_all};
@@ -18,6 +16,7 @@ use myriapod::sys::SystemError;
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -8,8 +8,6 @@
 //! It prints what the tutorial's `echo-server.py` prints; with a port of your own, also where it
 //! listens.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use blocking::{listen, send_all};
@@ -18,6 +16,7 @@ use myriapod::sys::{Socket, SystemError};
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -10,14 +10,13 @@
 //! loop has a poller of its own, it would watch `EventLoop::as_fd` and ask `EventLoop::timeout`
 //! how long it may sleep, instead of lending the waiting to us as this one does.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use command::Stop;
 use myriapod::Server;
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 

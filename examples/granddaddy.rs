@@ -11,8 +11,6 @@
 //! and kqueue keep the list, and wake up with those that are ready. And select's list is a set of
 //! bits with an end: descriptor 1023 is the last that it can name.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +21,7 @@ use myriapod::sys::{
 };
 use myriapod::{Backend, Interest, Selector};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 

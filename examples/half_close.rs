@@ -7,8 +7,6 @@
 //!
 //! The tutorial's word is "half-open", which for RFC 9293 is what lost its other end unnoticed.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ use myriapod::sys::{Shutdown, Socket, set_linger, tcp_info};
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -8,7 +8,7 @@
 //! It prints what the tutorial's `multiconn-client.py` prints. A connection that fails does not end
 //! the others: its error stands on stderr, and the program's status is 1.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ use myriapod::sys::{
 };
 use myriapod::{Interest, Ready, Selector};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

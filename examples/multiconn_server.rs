@@ -10,7 +10,7 @@
 //! a short write. That one keeps all that a client sends and never reads back; this one stops
 //! receiving at a limit.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
 
@@ -18,6 +18,7 @@ use command::Stop;
 use myriapod::sys::{Errno, ListenOptions, Listener, SystemError, accept, recv, resolve, send};
 use myriapod::{Interest, Key, Ready, Selector};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -10,7 +10,7 @@
 //! Which messages a stream consists of is for the [`Framing`] to say, so the same engine and the
 //! same handler also echo JSON-header messages, or bytes as they come: `... 127.0.0.1 5050 json`.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ use myriapod::{Cause, Handler, HandlerResult, LogEvent, Message, Reply, Server, 
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -12,8 +12,6 @@
 //! one direction is passed on when all before it is sent, and the other direction goes on. A failure
 //! is one line on stderr, and both sides see a reset, which nobody can take for an end.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -27,6 +25,7 @@ use myriapod::{Interest, Key, Ready, Selector, SocketAddr};
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 

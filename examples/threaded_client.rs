@@ -8,8 +8,6 @@
 //! It prints what the tutorial's first client prints, and talks to `threaded_server`, to
 //! `padded_on_engine` and to the tutorial's own server.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 
 use blocking::{connect, own_host, send_all};
@@ -19,6 +17,7 @@ use myriapod::sys::{Socket, SystemError};
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

@@ -10,7 +10,7 @@
 //! whole message; this one goes on receiving until the message is whole. That one spins when a
 //! client leaves without `!DISCONNECT`; this one sees the end.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,7 @@ use myriapod::sys::{self, Errno, Socket, SocketAddr};
 
 #[path = "support/blocking.rs"]
 mod blocking;
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]

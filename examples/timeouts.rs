@@ -9,8 +9,6 @@
 //! Python's sockets have three modes, `settimeout(None)`, `settimeout(0)` and `settimeout(0.2)`.
 //! The system has two, blocking and non-blocking; a timeout is a wait before the call.
 
-#![expect(clippy::print_stdout, reason = "a program for the terminal")]
-
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ use myriapod::protocol::Head;
 use myriapod::sys::{AsFd, ListenOptions, Listener, Socket, SocketAddr, poll::wait_one};
 use myriapod::{Cause, Client, ClientOptions, Interest, Limits, Server};
 
+#[macro_use]
 #[path = "support/command.rs"]
 mod command;
 

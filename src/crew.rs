@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use myriapod_sys::{Descriptor, SocketAddr};
 
@@ -13,6 +14,14 @@ use crate::handle::Handle;
 use crate::handle_error::HandleError;
 use crate::mailbox::{Item, Mailbox};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use crate::sync::pause;
+
+/// How long to wait before a loop that could not be woken is tried again.
+const WAKE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a loop that ends tries to wake others: for about a second. In a model, where time does
+/// not pass, a few times are enough.
+const LAST_WAKES: usize = if cfg!(all(test, myriapod_loom)) { 2 } else { 100 };
 
 /// What all loops share.
 #[derive(Debug)]
@@ -276,10 +285,8 @@ impl Member {
 
     fn resume_all(&self) {
         for mailbox in self.crew.mailboxes.iter() {
-            if self.post(mailbox, Item::Resume) == Err(HandleError::Full) {
-                // It is told by whoever closes next.
-                self.crew.wanted.store(true, SeqCst);
-            }
+            // One that is gone accepts nobody. No mailbox is too full for this.
+            let _ = self.post(mailbox, Item::Resume);
         }
     }
 }
@@ -290,13 +297,14 @@ pub(crate) struct Brake(Arc<Crew>);
 impl Brake {
     pub(crate) fn pull(&self) {
         self.0.broken.store(true, SeqCst);
-        for mailbox in self.0.mailboxes.iter() {
-            // One that is gone has stopped. Whoever pulls only waits for the others after that, and
-            // nothing else may ever wake them.
-            let mut told = mailbox.post(Item::Shutdown);
-            while told == Err(HandleError::NotWoken) {
-                told = mailbox.wake();
-            }
+        // All are told before any is told again. A stop counts once, and one that is gone needs none.
+        let tell =
+            |mailbox: &&Arc<Mailbox>| mailbox.post(Item::Shutdown) == Err(HandleError::NotWoken);
+        let mut unwoken: Vec<_> = self.0.mailboxes.iter().filter(tell).collect();
+        // The caller only waits for the others after that, and nothing else may ever wake them.
+        while !unwoken.is_empty() {
+            pause(WAKE_PAUSE);
+            unwoken.retain(tell);
         }
     }
 }
@@ -311,9 +319,14 @@ impl Drop for Member {
         self.stop_accepting();
         self.crew.alive.fetch_sub(1, SeqCst);
         self.stop_others(false);
-        // Nobody is here later to try again.
-        while self.owes_a_wake() {
+        // Nobody is here later to try again. A loop that cannot be woken in all this time looks in
+        // its next turn, whatever that is for.
+        for _ in 0..LAST_WAKES {
             self.wake_others();
+            if !self.owes_a_wake() {
+                return;
+            }
+            pause(WAKE_PAUSE);
         }
     }
 }
@@ -372,6 +385,20 @@ mod tests {
         assert!(matches!(items(&crew[0])[..], [Item::Resume]));
         crew[0].release();
         assert!(items(&crew[0]).is_empty(), "told once");
+    }
+
+    #[test]
+    fn is_a_loop_with_a_full_mailbox_told_of_a_place() {
+        let crew = crew(2, 1);
+        assert!(crew[0].reserve(false).is_some());
+        assert_eq!(crew[0].reserve_or_want(false), None);
+        let mailbox = &crew[0].crew.mailboxes[0];
+        let key = crate::slab::Key::from_bits(1);
+        while mailbox.post(Item::Close { key }) != Err(HandleError::Full) {}
+        crew[1].release_at(0);
+        crew[1].resume_all();
+        let told = items(&crew[0]);
+        assert_eq!(told.iter().filter(|item| matches!(item, Item::Resume)).count(), 1);
     }
 
     #[test]

@@ -61,6 +61,7 @@ mod handle_error;
 mod handler;
 mod handler_error;
 mod link;
+mod listening;
 mod log;
 mod mailbox;
 #[cfg(all(test, myriapod_loom))]

@@ -89,6 +89,13 @@ pub enum LogEvent<'a> {
         /// The limit of the system behind it.
         because: &'a str,
     },
+    /// One of several addresses of a host cannot be listened on; the others are.
+    NotListening {
+        /// The host as it was given.
+        host: &'a str,
+        /// Which address, and why.
+        error: &'a SystemError,
+    },
     /// A graceful stop begins.
     Draining {
         /// Connections open at this moment.
@@ -145,6 +152,9 @@ impl fmt::Display for LogEvent<'_> {
             ),
             Self::LimitLowered { asked, lowered, because } => {
                 write!(f, "max_connections lowered from {asked} to {lowered}: {because}")
+            }
+            Self::NotListening { host, error } => {
+                write!(f, "not listening on all addresses of {host}: {error}")
             }
             Self::Draining { open } => write!(f, "stopping; {open} connections are open"),
             Self::Report => f.write_str("asked for a report"),

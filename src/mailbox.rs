@@ -24,7 +24,11 @@ use crate::sync::atomic::{
 use crate::sync::{Mutex, Waker};
 
 /// Items that may wait in one mailbox, besides answers and a stop, and bytes of the messages in them.
+#[cfg(not(all(test, myriapod_loom)))]
 const MAX_ITEMS: usize = 1 << 16;
+/// Full after a few, so that a model can fill it.
+#[cfg(all(test, myriapod_loom))]
+pub(crate) const MAX_ITEMS: usize = 4;
 const MAX_BYTES: usize = 64 << 20;
 
 /// How often a loop is tried to be woken for one item.
@@ -36,7 +40,7 @@ pub(crate) enum Item {
     Shutdown,
     /// Ends at once, whatever is in flight.
     CutOff,
-    /// There may be places for connections again.
+    /// There may be places for connections again. Said often, and done once.
     Resume,
     Answer {
         key: Key,
@@ -112,7 +116,8 @@ pub(crate) enum Item {
 
 impl Item {
     /// Whether it is taken however much waits already: a connection waits for an answer, and each
-    /// [`Deferred`] posts one; a stop is asked for once.
+    /// [`Deferred`] posts one; a stop is asked for once; a loop that accepts nobody for now may
+    /// hear of a free place from nobody else.
     fn is_owed(&self) -> bool {
         matches!(
             self,
@@ -121,6 +126,7 @@ impl Item {
                 | Self::Abandon { .. }
                 | Self::Shutdown
                 | Self::CutOff
+                | Self::Resume
         )
     }
 
@@ -156,6 +162,8 @@ struct Inner {
     bytes: usize,
     /// A stop was asked for; once is enough.
     stopping: bool,
+    /// There may be places for connections again: an [`Item::Resume`] that takes no room.
+    resumes: bool,
     closed: bool,
 }
 
@@ -219,7 +227,9 @@ impl Mailbox {
                 return Err(HandleError::Full);
             }
             inner.stopping |= matches!(item, Item::Shutdown);
-            if !again {
+            if matches!(item, Item::Resume) {
+                inner.resumes = true;
+            } else if !again {
                 inner.bytes += len;
                 inner.items.push(item);
             }
@@ -255,13 +265,18 @@ impl Mailbox {
         self.waker.reset();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.bytes = 0;
-        std::mem::take(&mut inner.items)
+        let mut items = std::mem::take(&mut inner.items);
+        if std::mem::take(&mut inner.resumes) {
+            items.push(Item::Resume);
+        }
+        items
     }
 
     /// How many items wait.
     #[cfg(myriapod_sim)]
     pub(crate) fn len(&self) -> usize {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).items.len()
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.items.len() + usize::from(inner.resumes)
     }
 
     /// Waits as the poller of the loop does.
@@ -274,6 +289,7 @@ impl Mailbox {
     pub(crate) fn close(&self) -> Vec<Item> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.closed = true;
+        inner.resumes = false;
         inner.bytes = 0;
         std::mem::take(&mut inner.items)
     }

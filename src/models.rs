@@ -18,7 +18,7 @@ use crate::connection_id::ConnectionId;
 use crate::crew::{Member, muster};
 use crate::deferred::Deferred;
 use crate::handle_error::HandleError;
-use crate::mailbox::{Item, Mailbox};
+use crate::mailbox::{Item, MAX_ITEMS, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::sync::Waker;
@@ -363,5 +363,43 @@ fn is_a_loop_that_wants_a_place_told_of_one() {
         }
         assert_eq!(wants.open(), 1);
         closing.join().unwrap();
+    });
+}
+
+#[test]
+fn is_a_loop_with_a_full_mailbox_told_of_a_place() {
+    check(3, || {
+        let (mut members, mailboxes) = crew(2, 1);
+        let closes = members.pop().unwrap();
+        let wants = members.pop().unwrap();
+        assert_eq!(closes.reserve(false), Some(0));
+        for _ in 0..MAX_ITEMS {
+            mailboxes[0].post(item()).unwrap();
+        }
+        assert_eq!(mailboxes[0].post(item()), Err(HandleError::Full));
+        let closing = thread::spawn(move || {
+            closes.release_at(0);
+            closes
+        });
+        let is_told = |item: &Item| matches!(item, Item::Resume);
+        while wants.reserve_or_want(false).is_none() {
+            // It accepts nobody until it is told.
+            while !turn(&mailboxes[0]).iter().any(is_told) {}
+        }
+        assert_eq!(wants.open(), 1);
+        closing.join().unwrap();
+    });
+}
+
+#[test]
+fn does_a_loop_end_though_another_can_never_be_woken() {
+    check(3, || {
+        let mailboxes = [mailbox(), Arc::new(Mailbox::new(Waker::failing(0..usize::MAX)))];
+        let mut members = muster(mailboxes.to_vec(), 2);
+        let (_deaf, ends) = (members.pop().unwrap(), members.pop().unwrap());
+        thread::spawn(move || drop(ends)).join().unwrap();
+        // It looks in its next turn, whatever that is for.
+        assert!(mailboxes[1].take_unheard());
+        assert!(matches!(mailboxes[1].take()[..], [Item::Shutdown]));
     });
 }

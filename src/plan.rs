@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Seed};
 use crate::handler::Handler;
+use crate::listening::bind_all;
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing};
 use crate::stats::Stats;
@@ -84,26 +85,39 @@ impl Plan {
     ) -> Result<Vec<SocketAddr>, Error> {
         let mut addresses = Vec::new();
         let spread = !others.is_empty();
-        for (number, place) in places.into_iter().enumerate() {
-            let number = u16::try_from(number).unwrap_or(u16::MAX);
-            let (listener, is_ours) = match place {
-                Place::Host(host, port) if spread && sys::REUSE_PORT_BALANCES => {
-                    (bind_shared(&host, port, &self.options)?, true)
+        for place in places {
+            // The options are there for what is bound here.
+            let (listeners, options) = match place {
+                Place::Host(host, port) => {
+                    let found = sys::resolve(&host, port)?;
+                    let is_shared = spread && sys::REUSE_PORT_BALANCES;
+                    let bound = bind_all(&host, &found, &self.options, is_shared)?;
+                    for error in &bound.failures {
+                        first.tell(&LogEvent::NotListening { host: &host, error });
+                    }
+                    (bound.listeners, Some(bound.options))
                 }
-                Place::Host(host, port) => (bind(&host, port, &self.options)?, true),
-                Place::Listener(listener) => (listener, false),
+                Place::Listener(listener) => (vec![listener], None),
             };
-            let address = listener.local_address()?;
-            let is_shared = is_ours && sys::REUSE_PORT_BALANCES && !address.is_unix();
-            // The file of a Unix socket goes with the server that made it.
-            let file = if is_ours { SocketFile::of(&address)? } else { None };
-            first.add_listener(Opening { listener, number, file, spread: spread && !is_shared })?;
-            for other in others.iter_mut().filter(|_| is_shared) {
-                let options = ListenOptions { reuse_port: true, ..self.options.clone() };
-                let listener = Listener::bind(&address, &options)?;
-                other.listen(Opening { listener, number, file: None, spread: false });
+            for listener in listeners {
+                let number = u16::try_from(addresses.len()).unwrap_or(u16::MAX);
+                let address = listener.local_address()?;
+                let shared = options
+                    .as_ref()
+                    .filter(|_| spread && sys::REUSE_PORT_BALANCES && !address.is_unix());
+                // The file of a Unix socket goes with the server that made it.
+                let file = if options.is_some() { SocketFile::of(&address)? } else { None };
+                let spread = spread && shared.is_none();
+                first.add_listener(Opening { listener, number, file, spread })?;
+                if let Some(options) = shared {
+                    let options = ListenOptions { reuse_port: true, ..options.clone() };
+                    for other in others.iter_mut() {
+                        let listener = Listener::bind(&address, &options)?;
+                        other.listen(Opening { listener, number, file: None, spread: false });
+                    }
+                }
+                addresses.push(address);
             }
-            addresses.push(address);
         }
         if !self.signals.is_empty() {
             first.add_signals(Signals::install(&self.signals)?)?;
@@ -141,39 +155,4 @@ fn event_loop<H: Handler, F: Framing>(
 pub(crate) fn hook(log: &SharedLog) -> LogHook {
     let log = Arc::clone(log);
     Box::new(move |event| log(event))
-}
-
-/// Binds the first address of a host that can be bound.
-fn bind(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Error> {
-    bind_first(host, port, |address| Listener::bind(address, options))
-}
-
-/// The same for a port that the listeners of several loops share, and nobody else unless that was
-/// asked for.
-fn bind_shared(host: &str, port: u16, options: &ListenOptions) -> Result<Listener, Error> {
-    bind_first(host, port, |address| {
-        if address.is_unix() {
-            return Listener::bind(address, options);
-        }
-        if !options.reuse_port && port != 0 {
-            Listener::probe(address, options)?;
-        }
-        Listener::bind(address, &ListenOptions { reuse_port: true, ..options.clone() })
-    })
-}
-
-fn bind_first(
-    host: &str,
-    port: u16,
-    bind: impl Fn(&SocketAddr) -> sys::Result<Listener>,
-) -> Result<Listener, Error> {
-    let mut first_error = None;
-    for address in sys::resolve(host, port)? {
-        match bind(&address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => first_error = first_error.or(Some(error)),
-        }
-    }
-    let nothing = || sys::SystemError::call("bind", sys::Errno::EADDRNOTAVAIL, host);
-    Err(first_error.unwrap_or_else(nothing).into())
 }

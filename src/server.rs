@@ -78,8 +78,27 @@ impl Default for ServerBuilder {
 
 impl ServerBuilder {
     /// Listens on `host` and `port`; may be called more than once. A host is a name, an IPv4 or
-    /// IPv6 address, `""` for all IPv4 interfaces, or `unix:PATH`. A name is asked for once, and
-    /// the first of its addresses that can be bound is taken. Port 0 takes any that is free.
+    /// IPv6 address, `""` for all IPv4 interfaces, or `unix:PATH`.
+    ///
+    /// A name is looked up once, and all its addresses are listened on; often `localhost` is both
+    /// `::1` and `127.0.0.1`. At least one must work. The log is told of the others
+    /// ([`LogEvent::NotListening`]). An address in use is an error that stops the build, because
+    /// its peers would reach another program.
+    ///
+    /// Port 0 takes any that is free: the same on all addresses of a name, unless no such port is
+    /// found in 16 tries. [`Server::addresses`] has all of them.
+    ///
+    /// ```
+    /// use myriapod::{Message, Reply, Server};
+    ///
+    /// let answer = |message: Message<'_>, reply: &mut Reply<'_>| {
+    ///     Ok(reply.binary("binary/echo", message.content())?)
+    /// };
+    /// let server = Server::builder().listen("localhost", 0).build(answer)?;
+    /// let port = server.addresses()[0].port();
+    /// assert!(server.addresses().iter().all(|address| address.port() == port));
+    /// # Ok::<(), myriapod::Error>(())
+    /// ```
     pub fn listen(mut self, host: &str, port: u16) -> Self {
         self.places.push(Place::Host(host.to_owned(), port));
         self
@@ -142,6 +161,13 @@ impl ServerBuilder {
     /// `max_connections` and `max_buffer_bytes` are for all of them together. A loop whose share
     /// of connections is used up hands new ones over to another; a loop's share of buffers is its
     /// own. `max_connections_per_address` and `accept_batch` are for each loop.
+    ///
+    /// A handler that sleeps or computes keeps its own loop waiting, and no other loop helps out:
+    /// not for its connections, and not for new ones. Where each loop has a listener (see
+    /// [`Servers`]), the kernel has chosen a loop for a new client before anybody accepts it; that
+    /// client then waits, although the other loops are idle. Where the first loop accepts for all
+    /// (Unix sockets, for example), all new clients wait while a handler of the first loop does. So
+    /// give long work to threads and [defer](Reply::defer) the reply.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
@@ -354,7 +380,8 @@ impl Server<fn(Message<'_>, &mut Reply<'_>) -> HandlerResult> {
 }
 
 impl<H: Handler, F: Framing> Server<H, F> {
-    /// Where it listens, with the real port where 0 was asked for.
+    /// Where it listens, with the real port where 0 was asked for. A name may have several
+    /// addresses; they stand together, in the order in which the system names them.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

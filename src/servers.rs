@@ -55,7 +55,8 @@ impl<H: Handler + 'static, F: Framing + 'static> Servers<H, F> {
         Self { first, others, plan, make, addresses, cpus, ended }
     }
 
-    /// Where it listens, with the real port where 0 was asked for.
+    /// Where it listens, with the real port where 0 was asked for. A name may have several
+    /// addresses; they stand together, in the order in which the system names them.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

@@ -2,12 +2,12 @@
 //! `models.rs` alone, those of the model checker loom.
 
 #[cfg(not(all(test, myriapod_loom)))]
-pub(crate) use {myriapod_sys::Waker, std::sync::Mutex, std::sync::atomic};
+pub(crate) use {myriapod_sys::Waker, myriapod_sys::pause, std::sync::Mutex, std::sync::atomic};
 
 #[cfg(all(test, myriapod_loom))]
 pub(crate) use {
     loom::sync::{Mutex, atomic},
-    model::Waker,
+    model::{Waker, pause},
 };
 
 // The same code as in the waker itself.
@@ -21,6 +21,11 @@ mod model {
     use loom::sync::{Condvar, Mutex};
 
     use super::awake;
+
+    /// Lets the others go on: time does not pass here.
+    pub(crate) fn pause(_: std::time::Duration) {
+        loom::thread::yield_now();
+    }
 
     /// A waker and the poller that watches it, whose wait ends for as long as the signal is raised.
     #[derive(Debug)]

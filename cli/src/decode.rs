@@ -12,6 +12,7 @@ use myriapod::protocol::{
 use crate::decode_limits::DecodeLimitArgs;
 use crate::failure::{FAILED, Failure};
 use crate::message_line::{write_fault, write_message, write_rest, write_text};
+use crate::terminal::standard_output;
 
 /// Bytes that are read at once.
 const CHUNK_LEN: usize = 64 << 10;
@@ -58,7 +59,7 @@ enum Protocol {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let limits = args.limits.to_limits()?;
     let mut source = Source::open(args)?;
-    let out = io::stdout().lock();
+    let out = standard_output();
     match args.protocol {
         Protocol::JsonHeader => decode(&mut source, out, JsonHeader::new(limits), write_message),
         Protocol::Padded => {

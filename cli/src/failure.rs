@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 
 use myriapod::Error;
 use myriapod::sys::{self, Errno};
@@ -95,6 +96,13 @@ fn next_step(error: &sys::SystemError) -> Option<String> {
     let advice = match error {
         sys::SystemError::Call { call, errno, on } => {
             let unix = on.starts_with("unix:");
+            if !unix && lacks_its_interface(on) {
+                return Some(
+                    "a link-local address needs the interface it is on, such as fe80::1%eth0: \
+                     `ip -6 address` shows both"
+                        .to_owned(),
+                );
+            }
             match (*call, *errno) {
                 ("bind", Errno::EADDRINUSE) if unix => {
                     "something else is there, a server that answers or a file: choose another path"
@@ -121,11 +129,38 @@ fn next_step(error: &sys::SystemError) -> Option<String> {
         sys::SystemError::Resolve { reason, .. } if reason.starts_with("EAI_AGAIN") => {
             "no name server answered: try again, or give an address"
         }
+        sys::SystemError::Resolve { host, .. } if host.contains(['[', ']', ':']) => {
+            return Some(how_to_write(host));
+        }
         sys::SystemError::Resolve { .. } => "check the name, or give an address such as 127.0.0.1",
         sys::SystemError::DescriptorTooLarge { .. } => "choose another --backend",
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// Whether an address is fe80::/10 and does not say on which interface. Without that, no call can
+/// reach it. Source: RFC 4007, section 11.
+fn lacks_its_interface(address: &str) -> bool {
+    let ip = address.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(ip, _)| ip);
+    let ip = ip.and_then(|ip| ip.parse::<Ipv6Addr>().ok());
+    ip.is_some_and(|ip| ip.is_unicast_link_local())
+}
+
+/// How to write what was meant by a host with brackets or colons, which no name has.
+fn how_to_write(host: &str) -> String {
+    let (inner, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((ip, rest)) => (ip, rest.strip_prefix(':')),
+        None => match host.rsplit_once(':') {
+            Some((name, port)) if !name.contains(':') => (name, Some(port)),
+            _ => (host, None),
+        },
+    };
+    match port.filter(|port| port.parse::<u16>().is_ok()) {
+        Some(port) => format!("host and port are two arguments: {inner} {port}"),
+        None if host.starts_with('[') => format!("write it without brackets: {inner}"),
+        None => "no name has a colon; an IPv6 address is written like ::1".to_owned(),
+    }
 }
 
 /// How to start the server that nobody found at `address`.
@@ -180,6 +215,31 @@ mod tests {
         );
         let unexplained = Errno::from_name("ENOEXEC").unwrap();
         assert_eq!(refused("recv", unexplained, ""), "recv: ENOEXEC (Exec format error)");
+    }
+
+    #[test]
+    fn does_a_host_with_brackets_or_colons_get_advice_that_helps() {
+        let advice = |host: &str| {
+            let reason = "EAI_NONAME (Name or service not known)".into();
+            let error = sys::SystemError::Resolve { host: host.into(), reason };
+            Failure::from(error).next_step.unwrap()
+        };
+        assert_eq!(advice("[::1]"), "write it without brackets: ::1");
+        assert_eq!(advice("[::1]:65432"), "host and port are two arguments: ::1 65432");
+        assert_eq!(advice("localhost:80"), "host and port are two arguments: localhost 80");
+        assert_eq!(advice("::g"), "no name has a colon; an IPv6 address is written like ::1");
+        assert!(advice("nowhere").starts_with("check the name"));
+    }
+
+    #[test]
+    fn is_a_link_local_address_told_to_need_its_interface() {
+        for (call, errno) in [("connect", Errno::EINVAL), ("bind", Errno::EINVAL)] {
+            let error = sys::SystemError::call(call, errno, "[fe80::1]:65432");
+            let advice = Failure::from(error).next_step.unwrap();
+            assert!(advice.contains("fe80::1%eth0"), "{advice}");
+        }
+        let with = sys::SystemError::call("connect", Errno::ECONNREFUSED, "[fe80::1%2]:65432");
+        assert!(!Failure::from(with).to_string().contains("interface"));
     }
 
     #[test]

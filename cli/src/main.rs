@@ -11,6 +11,7 @@ mod failure;
 mod interrupt;
 mod json;
 mod limits;
+mod log_writer;
 mod message_line;
 mod metrics;
 mod ping;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::log_writer::LOG;
 use self::terminal::tell;
 
 /// What a newcomer types first.
@@ -83,10 +85,12 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::BenchWorker => bench::work(),
     };
-    done.unwrap_or_else(|failure| {
+    let code = done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {
             tell(format_args!("myriapod: {failure}"));
         }
         ExitCode::from(failure.code)
-    })
+    });
+    LOG.end();
+    code
 }

@@ -20,6 +20,9 @@ use crate::failure::Failure;
 /// Bytes of a request; whatever is longer is refused.
 const MAX_REQUEST: usize = 8 << 10;
 
+/// How long a peer may take to ask, and to read the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A server of metrics on a thread of its own.
 pub(crate) struct Metrics {
     pub(crate) address: SocketAddr,
@@ -37,6 +40,12 @@ impl Metrics {
                 max_connections: Some(32),
                 max_header_len: MAX_REQUEST,
                 max_content_len: MAX_REQUEST,
+                // A peer that sends nothing gives way to one that asks, at the latest when its
+                // time is over.
+                shed_idle: Some(Duration::from_secs(1)),
+                header_timeout: PATIENCE,
+                idle_timeout: PATIENCE,
+                write_timeout: PATIENCE,
                 // Nobody who asks for metrics keeps a stop waiting.
                 drain_timeout: Duration::from_secs(1),
                 ..Limits::default()

@@ -18,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   myriapod ping example.org 443 -c 3         three connections, one a second
   myriapod ping 127.0.0.1 65432 --message    with a JSON-header message on each
+  myriapod ping 127.0.0.1 65432 --message='{\"action\": \"list\"}'  with a request of yours
   myriapod ping localhost 65432 -4 -i 200ms  its IPv4 address, often
   myriapod ping unix:/tmp/echo 0 -c 1        a Unix socket
 
@@ -26,11 +27,12 @@ each time, and closes it. ECONNREFUSED is an answer too: the host is there, but 
 nothing listens. Silence is a firewall, or no host. A connect time just over \
 1,000 ms means that the first packet was lost and sent again.
 
+A server that answers with an error is there, too: that counts as received.
 Without -c it goes on until Ctrl-C, which prints the figures.
 Exit status: 0 at least one was received, 1 none, 2 wrong usage.";
 
-/// What --message sends: every server of the tutorial's protocol answers it.
-const REQUEST: &[u8] = br#"{"action": "search", "value": "ping"}"#;
+/// What --message sends: the servers of the tutorial answer it. Others may know other requests.
+const REQUEST: &str = r#"{"action": "search", "value": "ping"}"#;
 
 /// Measure how long connecting takes, and a message there and back
 #[derive(Debug, clap::Args)]
@@ -54,9 +56,11 @@ pub(crate) struct Args {
     #[arg(short = 'W', long, value_name = "TIME", default_value_t = Timeout(Duration::from_secs(2)))]
     timeout: Timeout,
 
-    /// Also send a JSON-header message and wait for its reply
-    #[arg(short, long)]
-    message: bool,
+    /// Also send a JSON-header message and wait for its reply; JSON is the request,
+    /// for a server that does not know the tutorial's search
+    #[arg(short, long, value_name = "JSON", num_args = 0..=1, require_equals = true,
+        default_missing_value = REQUEST, value_parser = parse_request)]
+    message: Option<String>,
 
     /// Only an IPv4 address
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -65,6 +69,13 @@ pub(crate) struct Args {
     /// Only an IPv6 address
     #[arg(short = '6', long)]
     ipv6: bool,
+}
+
+fn parse_request(text: &str) -> Result<String, String> {
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("that is not JSON: {error}")),
+    }
 }
 
 /// The least, the greatest, the mean and how far from it the others are, in milliseconds.
@@ -136,7 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     print(format_args!(
         "PING {} ({address}): TCP connect{}",
         args.host,
-        if args.message { " and a JSON-header message" } else { "" }
+        if args.message.is_some() { " and a JSON-header message" } else { "" }
     ))?;
     let count = args.count.map_or(u64::MAX, |count| count.0 as u64);
     let mut next = sys::now();
@@ -152,6 +163,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     match figures.last_failure {
         _ if figures.received > 0 => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::from(FAILED)),
+        Some(failure) if target.message.is_some() && figures.connects.count > 0 => {
+            Err(unanswered(&target, figures.connects.count, &failure))
+        }
         Some(failure) => {
             let other =
                 addresses.iter().find(|other| *other != address && !args.ipv4 && !args.ipv6);
@@ -163,6 +177,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             Err(Failure { message, next_step, code: FAILED })
         }
     }
+}
+
+/// The server takes connections, but no message was answered.
+fn unanswered(target: &Target, connected: u32, last: &Failure) -> Failure {
+    let message = format!("{}: {connected} connected, but no message was answered", target.shown);
+    let next_step = match &target.message {
+        Some(request) if request == REQUEST => format!(
+            "the last said: {}; where the server does not know {REQUEST}, \
+             --message='JSON' sends another request",
+            last.message
+        ),
+        _ => format!("the last said: {}; does it speak the JSON-header protocol?", last.message),
+    };
+    Failure::new(message).with_next_step(next_step)
 }
 
 fn is_wanted(args: &Args, address: &SocketAddr) -> bool {
@@ -180,7 +208,8 @@ struct Target {
     host: String,
     port: u16,
     shown: String,
-    message: bool,
+    /// The request, if one is sent.
+    message: Option<String>,
     options: ClientOptions,
 }
 
@@ -199,7 +228,8 @@ impl Target {
             write_timeout: timeout,
             ..ClientOptions::default()
         };
-        Self { host, port: args.port, shown: address.to_string(), message: args.message, options }
+        let (shown, message) = (address.to_string(), args.message.clone());
+        Self { host, port: args.port, shown, message, options }
     }
 
     /// Connects once and returns the line that says what became of it.
@@ -227,12 +257,13 @@ impl Target {
         let connected = since();
         figures.connects.add(connected);
         let (shown, connected) = (&self.shown, millis(connected));
-        if !self.message {
+        let Some(request) = &self.message else {
             return Ok(format!("connected to {shown}: seq={number} time={connected:.3} ms"));
-        }
+        };
         let start = sys::now();
         let since = || sys::now().saturating_since(start);
-        let reply = client.request(&Head::json(), REQUEST).map_err(|error| (error, since()))?;
+        let reply = client.request(&Head::json(), request.as_bytes());
+        let reply = reply.map_err(|error| (error, since()))?;
         let answered = since();
         figures.messages.add(answered);
         let error = reply.error_kind().map_or_else(String::new, |kind| format!(" error={kind}"));

@@ -21,8 +21,8 @@ Examples:
   myriapod resolve 127.0.0.1       a numeric address asks nobody
   myriapod resolve localhost --json | jq -r .ip
 
-A client tries the addresses in this order until one answers; a server binds \
-the first that it can. What a name means depends on /etc/hosts, \
+A client tries the addresses in this order until one answers; a server listens \
+on all of them. What a name means depends on /etc/hosts, \
 /etc/nsswitch.conf and name servers, and may change.
 Exit status: 0 success, 1 no address, 2 wrong usage.";
 

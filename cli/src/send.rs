@@ -13,6 +13,7 @@ use crate::decode_limits::DecodeLimitArgs;
 use crate::failure::{FAILED, Failure};
 use crate::json::Json;
 use crate::message_line::write_message;
+use crate::terminal::standard_output;
 use crate::units::Timeout;
 
 /// The action that has a JSON request.
@@ -26,6 +27,7 @@ Examples:
   myriapod send ::1 65432 search ring --json          the whole reply, header and content
   myriapod send 127.0.0.1 65432 --file cat.png --content-type image/png --header 'name=\"Tom\"'
   echo '[1, 2]' | myriapod send 127.0.0.1 65432 --file - --content-type text/json
+  myriapod send 127.0.0.1 65432 get cat.png --output cat.png
 
 A JSON reply prints its \"result\" if that is a string, else all of it; another its bytes.
 An error reply goes to standard error, but with --json it is printed like any other.
@@ -72,6 +74,10 @@ pub(crate) struct Args {
     /// Print the whole reply as `decode` would: one line of JSON
     #[arg(long)]
     json: bool,
+
+    /// Write the reply's content to a file, byte for byte, `-` for standard output
+    #[arg(short, long, value_name = "FILE", conflicts_with = "json")]
+    output: Option<PathBuf>,
 
     /// How long connecting may take: 250ms, 30s, 5m, 0 for ever
     #[arg(long, value_name = "TIME", default_value_t = Timeout(ClientOptions::default().connect_timeout))]
@@ -178,40 +184,56 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut client = Client::connect_with(&args.host, args.port, options)?;
     let peer = client.peer().unwrap_or_default().to_owned();
     match client.request(&head, &request.content) {
-        Ok(reply) => print(&reply, args.json, &peer),
+        Ok(reply) => print(&reply, args, &peer),
         Err(error) => Err(explain(error, &peer)),
     }
 }
 
-fn print(reply: &Message<'_>, whole: bool, peer: &str) -> Result<ExitCode, Failure> {
+fn print(reply: &Message<'_>, args: &Args, peer: &str) -> Result<ExitCode, Failure> {
     let error_kind = reply.error_kind();
     let mut out = Vec::new();
     let mut code = ExitCode::SUCCESS;
-    if whole {
+    let mut failure = None;
+    if args.json {
         let fault = write_message(&mut out, reply).map_err(Failure::new)?;
         if fault.is_some() || error_kind.is_some() {
             code = ExitCode::from(FAILED);
         }
     } else if let Some(kind) = error_kind {
+        // Its content is not what was asked for, so no file gets it.
         let text = error_text(reply);
         return Err(Failure::new(if kind.is_empty() { text } else { format!("{text} ({kind})") }));
+    } else if let Some(path) = &args.output {
+        if path.as_os_str() != "-" {
+            let name = path.display();
+            std::fs::write(path, reply.content())
+                .map_err(|error| Failure::io("write", name, &error))?;
+            return Ok(code);
+        }
+        out.extend_from_slice(reply.content());
     } else if reply.is_json() {
-        let json: Json = reply.json_as().map_err(|fault| explain(Error::Protocol(fault), peer))?;
-        match json.get("result").and_then(Json::as_str) {
-            Some(result) => out.extend_from_slice(result.as_bytes()),
-            None => serde_json::to_writer(&mut out, &json).map_err(Failure::new)?,
+        match reply.json_as::<Json>() {
+            Ok(json) => match json.get("result").and_then(Json::as_str) {
+                Some(result) => out.extend_from_slice(result.as_bytes()),
+                None => serde_json::to_writer(&mut out, &json).map_err(Failure::new)?,
+            },
+            // The content as it is may tell what the server meant.
+            Err(fault) => {
+                failure = Some(explain(Error::Protocol(fault), peer));
+                out.extend_from_slice(reply.content());
+            }
         }
         out.push(b'\n');
     } else {
         out.extend_from_slice(reply.content());
         out.push(b'\n');
     }
-    let mut stdout = io::stdout().lock();
+    let mut stdout = standard_output();
     stdout
         .write_all(&out)
         .and_then(|()| stdout.flush())
         .map_err(|error| Failure::output(&error))?;
-    Ok(code)
+    failure.map_or(Ok(code), Err)
 }
 
 /// What an error reply says to people: its `result`, or its content as it is.

@@ -7,16 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
-use myriapod::sys::{self, Backend, Listener, Signal};
+use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 
 use crate::doctor::{self, Plan};
 use crate::failure::Failure;
 use crate::limits::LimitArgs;
+use crate::log_writer::LOG;
 use crate::metrics::Metrics;
 use crate::services::Service;
-use crate::terminal::{PythonStr, print_line, tell};
-use crate::units::{Count, Place, Threads};
+use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell};
+use crate::units::{Count, Mode, Place, Threads};
 
 /// Where the tutorial's server listens.
 const DEFAULT_HOST: &str = "127.0.0.1";
@@ -27,11 +28,14 @@ Examples:
   myriapod serve                      127.0.0.1 65432, for searches
   myriapod serve '' 0                 all IPv4 interfaces, any free port
   myriapod serve ::1 --service echo   IPv6
+  myriapod serve localhost            all addresses of a name
   myriapod serve unix:/tmp/search     a Unix socket
   myriapod serve --threads auto       an event loop for each processor
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far.
+Where nobody reads stderr, lines are dropped and counted; peers never wait for it.
+A loop whose handler is busy keeps its own clients waiting, also new ones.
 Listeners that a service manager hands over (LISTEN_FDS) are served too.";
 
 /// Serve JSON-header messages
@@ -68,6 +72,10 @@ pub(crate) struct Args {
     /// Serve what is counted at http://HOST:PORT/metrics, for Prometheus
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<Place>,
+    /// Permissions of the file of a Unix socket, in octal, such as 0660
+    /// [default: what umask allows]
+    #[arg(long, value_name = "MODE")]
+    socket_mode: Option<Mode>,
     /// Serve an inherited listening socket; may be repeated
     #[arg(long, value_name = "N")]
     listen_fd: Vec<i32>,
@@ -129,6 +137,14 @@ where
         None if inherited.is_empty() => Some(DEFAULT_HOST),
         None => None,
     };
+    if args.socket_mode.is_some() && !given.is_some_and(|host| host.starts_with("unix:")) {
+        return Err(Failure::usage("--socket-mode needs a host unix:PATH"));
+    }
+    builder = builder.listen_options(ListenOptions {
+        unix_mode: args.socket_mode.map(|mode| mode.0),
+        ..ListenOptions::default()
+    });
+    let inherited_count = inherited.len();
     if let Some(host) = given {
         builder = builder.listen(host, args.port.unwrap_or(DEFAULT_PORT));
     }
@@ -140,12 +156,15 @@ where
     }
     let service = args.service;
     let mut servers = builder.build_each_with(framing, move || service)?;
+    // The signals are caught from here on, so nothing may block for ever.
+    LOG.begin();
     let _ = loops.set(servers.handle());
     let metrics = match &args.metrics {
         Some(Place { host, port }) => Some(Metrics::start(host, *port, servers.handle())?),
         None => None,
     };
-    announce(given, servers.addresses())?;
+    let addresses = servers.addresses();
+    announce(given, addresses, addresses.len().saturating_sub(inherited_count))?;
     if let Some(metrics) = &metrics {
         tell(format_args!("metrics at http://{}/metrics", metrics.address));
     }
@@ -216,17 +235,29 @@ fn inherited(numbers: &[i32]) -> Result<Vec<Listener>, Failure> {
     Ok(descriptors.into_iter().map(Listener::adopt).collect::<Result<_, _>>()?)
 }
 
-/// Says on standard output where it listens: `given` first, as it was given, then the rest.
-fn announce(given: Option<&str>, addresses: &[SocketAddr]) -> Result<(), Failure> {
-    for (nth, address) in addresses.iter().enumerate() {
-        let place = Listening { host: given.filter(|_| nth == 0), address };
-        match print_line(format_args!("listening on {place}")) {
-            // Whoever started us has read enough; there are peers to serve.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            printed => printed.map_err(|error| Failure::output(&error))?,
-        }
+/// Says on standard output where it listens: `given` first, as it was given, then the rest. The
+/// first `count` addresses are those of `given`; where it has several, each has a line too.
+fn announce(given: Option<&str>, addresses: &[SocketAddr], count: usize) -> Result<(), Failure> {
+    let mut text = String::new();
+    let mut add = |host, address| {
+        let place = Listening { host, address };
+        text.push_str(&format!("listening on {}\n", OneLine(place)));
+    };
+    if let (Some(host), Some(address)) = (given, addresses.first()) {
+        add(Some(host), address);
     }
-    Ok(())
+    let told = if count == 1 { 1 } else { 0 };
+    addresses.iter().skip(told).for_each(|address| add(None, address));
+    if text.len() > ONE_PIECE || !has_room() {
+        // There are peers to serve, and a signal to be heard, while nobody reads.
+        sys::spawn("announce", move || print_text(&text))?;
+        return Ok(());
+    }
+    match print_text(&text) {
+        // Whoever started us has read enough; there are peers to serve.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(|error| Failure::output(&error)),
+    }
 }
 
 /// A place in the notation of Python's sockets, with the host as it was given.

@@ -1,7 +1,13 @@
 //! Text for people: one line at a time on standard error, and nothing in it that steers a terminal.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use myriapod::sys::poll::wait_one;
+use myriapod::sys::{AsFd, Interest};
+
+use crate::log_writer::LOG;
 
 /// Shows a value with everything escaped that would end the line or steer the terminal. Names,
 /// paths and what peers send may hold anything.
@@ -29,10 +35,48 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
+/// Writes to a descriptor that may be non-blocking, as a pipe is that Node.js or an event loop has
+/// made: where there is no room, it waits for some.
+pub(crate) struct Patient<W>(pub(crate) W);
+
+impl<W: Write + AsFd> Patient<W> {
+    fn keep_trying<T>(&mut self, mut once: impl FnMut(&mut W) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match once(&mut self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait_one(self.0.as_fd(), Interest::WRITABLE, None)
+                        .map_err(|errno| io::Error::from_raw_os_error(errno.raw()))?;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+impl<W: Write + AsFd> Write for Patient<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.keep_trying(|inner| inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.keep_trying(Write::flush)
+    }
+}
+
+/// Standard output, for as long as this is held.
+pub(crate) fn standard_output() -> Patient<io::StdoutLock<'static>> {
+    Patient(io::stdout().lock())
+}
+
 /// Writes one line to standard error, in one piece. Where that is closed, nobody wants to know.
+/// While a server runs, the line is queued ([`LOG`]).
 pub(crate) fn tell(line: impl fmt::Display) {
     let line = format!("{}\n", OneLine(line));
-    let _ = io::stderr().write_all(line.as_bytes());
+    if LOG.is_on() {
+        LOG.say(line);
+    } else {
+        let _ = Patient(io::stderr()).write_all(line.as_bytes());
+    }
 }
 
 /// Writes one line to standard output, at once.
@@ -41,9 +85,7 @@ pub(crate) fn tell(line: impl fmt::Display) {
 ///
 /// Those of the write. That the reader has left is [`io::ErrorKind::BrokenPipe`].
 pub(crate) fn print_line(line: impl fmt::Display) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(format!("{}\n", OneLine(line)).as_bytes())?;
-    out.flush()
+    print_text(&format!("{}\n", OneLine(line)))
 }
 
 /// Writes text that may have many lines to standard output. What others named in it must have been
@@ -53,10 +95,18 @@ pub(crate) fn print_line(line: impl fmt::Display) -> io::Result<()> {
 ///
 /// Those of the write. That the reader has left is [`io::ErrorKind::BrokenPipe`].
 pub(crate) fn print_text(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = standard_output();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
+
+/// Whether standard output has room for a text that is not longer than [`ONE_PIECE`].
+pub(crate) fn has_room() -> bool {
+    !matches!(wait_one(io::stdout().as_fd(), Interest::WRITABLE, Some(Duration::ZERO)), Ok(None))
+}
+
+/// Bytes that a pipe takes at once where it has room at all: the least that POSIX allows.
+pub(crate) const ONE_PIECE: usize = 512;
 
 /// Columns and rows of the terminal that standard output is; `None` where it is none, and then
 /// nothing is cut, wrapped or redrawn.

@@ -118,6 +118,20 @@ impl FromStr for Place {
     }
 }
 
+/// Permissions of a file in octal: `0660`, `600`; at most `0777`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+        mode.map(Self).ok_or_else(|| "expected octal digits up to 0777, such as 0660".to_owned())
+    }
+}
+
 /// A time with its unit: `250ms`, `30s`, `5m`, `1h`; `0`, with or without one, means never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout(pub(crate) Duration);

@@ -230,3 +230,27 @@ fn is_wrong_usage_status_2() {
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn are_all_lines_written_to_a_pipe_that_does_not_block() {
+    let mut input = Vec::new();
+    for _ in 0..3000 {
+        encode(&mut input, &Head::binary("x"), &[7; 100]).unwrap();
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    myriapod::sys::set_nonblocking(&writer, true).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_myriapod"))
+        .arg("decode")
+        .stdin(Stdio::piped())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let lines = thread::scope(|scope| {
+        scope.spawn(move || drop(stdin.write_all(&input)));
+        BufReader::new(reader).lines().map(Result::unwrap).count()
+    });
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((lines, status(&output)), (3000, 0), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -307,10 +307,59 @@ fn is_wrong_usage_status_2() {
         &["search", "x", "--header", "a=1", "--header", "a=2"],
         &["search", "x", "--read-timeout", "5"],
         &["search", "x", "--max-content-len", "0"],
+        &["search", "x", "--json", "--output", "y"],
     ] {
         let output = send("127.0.0.1", "1", args, b"");
         let (stdout, stderr, status) = seen(&output);
         assert_eq!((stdout, status), ("", 2), "{args:?}: {stderr}");
         assert!(!stderr.is_empty());
     }
+}
+
+#[test]
+fn is_a_json_reply_shown_that_is_no_json() {
+    let (port, peer) = answering(message(&Head::json(), b"{'result': True}"));
+    let output = send("127.0.0.1", &port, &["search", "x"], b"");
+    peer.join().unwrap();
+    let (stdout, stderr, status) = seen(&output);
+    assert_eq!((stdout, status), ("{'result': True}\n", 1));
+    assert!(stderr.contains(": ContentNotJson ") && stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
+fn is_a_reply_written_to_a_file_byte_for_byte() {
+    let path = std::env::temp_dir().join(format!("myriapod-output-{}", std::process::id()));
+    let file = path.to_str().unwrap();
+    for (head, content) in [
+        (Head::binary("image/png"), &b"\0\xff\n"[..]),
+        (Head::json(), br#"{"result": 1}"#),
+        (Head::json(), b"no JSON"),
+    ] {
+        for output in [file, "-"] {
+            let (port, peer) = answering(message(&head, content));
+            let sent = send("127.0.0.1", &port, &["search", "x", "--output", output], b"");
+            peer.join().unwrap();
+            assert_eq!((sent.status.code(), &sent.stderr[..]), (Some(0), &b""[..]));
+            let written = if output == "-" { sent.stdout } else { std::fs::read(&path).unwrap() };
+            assert_eq!(written, content);
+        }
+    }
+
+    // An error reply is not what was asked for: the file stays as it is.
+    let mut extra = ExtraHeaders::new();
+    extra.push("status", "error").unwrap();
+    let wire = message(&Head { extra: &extra, ..Head::json() }, br#"{"result": "no"}"#);
+    let (port, peer) = answering(wire);
+    let output = send("127.0.0.1", &port, &["search", "x", "-o", file], b"");
+    peer.join().unwrap();
+    assert_eq!(seen(&output), ("", "myriapod: no\n", 1));
+    assert_eq!(std::fs::read(&path).unwrap(), b"no JSON");
+    std::fs::remove_file(&path).unwrap();
+
+    let (port, peer) = answering(message(&Head::json(), b"{}"));
+    let output = send("127.0.0.1", &port, &["search", "x", "-o", "/nonexistent/x"], b"");
+    peer.join().unwrap();
+    let (_, stderr, status) = seen(&output);
+    assert!(stderr.starts_with("myriapod: write /nonexistent/x: ENOENT"), "{stderr}");
+    assert_eq!(status, 1);
 }

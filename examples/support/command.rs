@@ -1,11 +1,37 @@
 //! How every example starts and ends: its usage line, its errors, its exit status.
 
 #![allow(dead_code, reason = "no program needs all of it")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "programs for the terminal")]
+#![allow(clippy::print_stderr, reason = "programs for the terminal")]
+#![allow(unused_macros, reason = "no program needs all of it")]
 
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use myriapod::sys::{Errno, SystemError};
+
+/// In place of the standard library's, which panics where nobody reads any more (`… | head -1`). A
+/// server has peers to serve, so it goes on, and says nothing more.
+macro_rules! println {
+    () => { $crate::command::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::command::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// The same without a line feed.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::command::print(format_args!($($text)*)) };
+}
+
+/// Writes to standard output. That its reader has left is no error; anything else is.
+pub(crate) fn print(text: Arguments<'_>) {
+    match std::io::stdout().write_fmt(text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("write standard output: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
+}
 
 /// Why a program ends early.
 pub(crate) enum Stop {

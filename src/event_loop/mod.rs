@@ -407,7 +407,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    fn tell(&mut self, event: &LogEvent<'_>) {
+    pub(crate) fn tell(&mut self, event: &LogEvent<'_>) {
         self.shared.engine.tell(event);
     }
 }

@@ -27,6 +27,10 @@ pub struct ListenOptions {
     /// Remove the file of a Unix socket that nobody answers on, rather than fail. Only a file that
     /// is a socket is ever removed. Default: on.
     pub remove_stale_unix: bool,
+    /// Permissions of the file of a Unix socket, such as `0o660`: to connect, a program needs the
+    /// right to write. Only the lowest nine bits count. Nobody can connect with wider permissions,
+    /// not even for a moment. Default, `None`: all that the process's umask allows.
+    pub unix_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
@@ -38,6 +42,7 @@ impl Default for ListenOptions {
             v6_only: None,
             nodelay: true,
             remove_stale_unix: true,
+            unix_mode: None,
         }
     }
 }

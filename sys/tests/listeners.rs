@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 use myriapod_sys::{
     Descriptor, Errno, ListenOptions, Listener, Socket, SocketAddr, SocketFile, SystemError,
@@ -140,6 +140,56 @@ fn is_a_stale_unix_socket_replaced() {
     let listener = listen(&address);
     connect(&address).unwrap();
     accept_one(&listener);
+}
+
+#[test]
+fn does_the_file_of_a_unix_socket_have_the_mode_asked_for() {
+    let dir = TempDir::new();
+    for mode in [0o660, 0o777, 0o600, 0o000] {
+        let address = dir.unix(&format!("{mode:o}"));
+        let options = ListenOptions { unix_mode: Some(mode), ..ListenOptions::default() };
+        let listener = Listener::bind(&address, &options).unwrap();
+        let found = path_of(&address).metadata().unwrap();
+        assert!(found.file_type().is_socket());
+        assert_eq!(found.permissions().mode() & 0o7777, mode);
+        drop(listener);
+    }
+    // Bits beyond permissions do not count, and TCP has no file.
+    let address = dir.unix("beyond");
+    let options = ListenOptions { unix_mode: Some(0o7640), ..ListenOptions::default() };
+    let _listener = Listener::bind(&address, &options).unwrap();
+    assert_eq!(path_of(&address).metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+    Listener::bind(&v4(), &options).unwrap();
+}
+
+/// The widest that a process sees which looks all the time while others bind.
+#[test]
+fn is_the_file_of_a_unix_socket_never_wider_than_asked() {
+    let dir = TempDir::new();
+    let address = dir.unix("narrow");
+    let path = path_of(&address);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let mut seen = std::collections::BTreeSet::new();
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Ok(found) = path.metadata() {
+                    seen.insert(found.permissions().mode() & 0o777);
+                }
+            }
+            seen
+        });
+        let options = ListenOptions { unix_mode: Some(0o600), ..ListenOptions::default() };
+        for _ in 0..2000 {
+            let listener = Listener::bind(&address, &options).unwrap();
+            std::fs::remove_file(path).unwrap();
+            drop(listener);
+        }
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        looking.join().unwrap()
+    });
+    // Other systems than Linux have a moment before the change, in which nobody can connect.
+    assert!(cfg!(not(target_os = "linux")) || seen.iter().all(|mode| *mode == 0o600), "{seen:?}");
 }
 
 #[test]

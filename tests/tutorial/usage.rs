@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use crate::programs::{Running, example};
 
@@ -110,4 +112,33 @@ fn does_a_failure_name_its_call_and_its_errno() {
         let says = format!("connect {refusing}: ECONNREFUSED (Connection refused); ");
         assert!(errors.starts_with(&says), "{name}: {errors}");
     }
+}
+
+#[test]
+fn does_a_lesson_end_well_when_nobody_reads_it_to_its_end() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = example("byteorder");
+    let output = command.stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn does_a_server_outlive_the_reader_of_its_lines() {
+    let mut command = example("app_server");
+    command.args(["127.0.0.1", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let port: u16 =
+        first.trim_end_matches([')', '\n']).rsplit(", ").next().unwrap().parse().unwrap();
+    for _ in 0..2 {
+        let mut client = myriapod::Client::connect("127.0.0.1", port).unwrap();
+        let asked = serde_json::json!({ "action": "search", "value": "ring" });
+        let reply = client.request_json(&asked).unwrap();
+        assert_eq!(reply.json().unwrap()["result"], "In the caves beneath the Misty Mountains. 💍");
+    }
+    child.kill().unwrap();
+    let said = child.wait_with_output().unwrap().stderr;
+    assert_eq!(String::from_utf8(said).unwrap(), "");
 }

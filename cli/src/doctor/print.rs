@@ -1,13 +1,14 @@
 //! A verdict as text and as JSON.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 
 use myriapod_machine::Machine;
 use serde_json::json;
 
 use super::text::grouped;
 use super::verdict::{Limit, Remedy, Scope, Side, Verdict};
+use crate::terminal::print_text;
 
 impl Verdict {
     /// Whether what is asked for can be reached, as far as anybody can tell beforehand.
@@ -110,9 +111,7 @@ fn connections(number: &str) -> String {
 pub(super) fn text(verdict: &Verdict) -> io::Result<()> {
     let mut out = String::new();
     render(verdict, &mut out);
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(out.as_bytes())?;
-    stdout.flush()
+    print_text(&out)
 }
 
 /// Where the texts behind a number begin.

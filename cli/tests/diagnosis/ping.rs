@@ -128,3 +128,46 @@ fn does_ctrl_c_print_the_figures() {
     assert!(rest.contains(" received, 0.0% loss\nconnect min/avg/max/stddev = "), "{rest}");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// Reads messages of `len` bytes, and closes each connection without a reply, as a program does
+/// that does not know the request.
+fn silent(len: usize) -> (String, std::thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = vec![0; len];
+        stream.read_exact(&mut request).unwrap();
+        request
+    });
+    (port, thread)
+}
+
+#[test]
+fn does_it_say_that_a_server_may_not_know_the_request() {
+    let header = r#"{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": 37}"#;
+    let (port, peer) = silent(2 + header.len() + 37);
+    let output = myriapod(&["ping", "127.0.0.1", &port, "-c", "1", "--message"]);
+    peer.join().unwrap();
+    let (stdout, stderr, status) = seen(&output);
+    assert!(stdout.contains("\nconnect min/avg/max/stddev = "), "{stdout}");
+    let start = format!(
+        "myriapod: 127.0.0.1:{port}: 1 connected, but no message was answered; \
+         the last said: recv 127.0.0.1:{port}: the peer closed"
+    );
+    assert!(stderr.starts_with(&start), "{stderr}");
+    assert!(stderr.contains("--message='JSON' sends another") && stderr.lines().count() == 1);
+    assert_eq!(status, 1);
+}
+
+#[test]
+fn is_the_request_the_one_that_was_given() {
+    let request = r#"{"action": "list"}"#;
+    let header = r#"{"byteorder": "little", "content-type": "text/json", "content-encoding": "utf-8", "content-length": 18}"#;
+    let (port, peer) = silent(2 + header.len() + request.len());
+    let message = format!("--message={request}");
+    myriapod(&["ping", "127.0.0.1", &port, "-c", "1", &message]);
+    assert!(peer.join().unwrap().ends_with(request.as_bytes()));
+    let output = myriapod(&["ping", "127.0.0.1", &port, "-c", "1", "--message={list}"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
@@ -43,6 +44,66 @@ fn is_ipv6_served() {
     assert_eq!(serving.listening, format!("listening on ('::1', {})", serving.port()));
     let stream = TcpStream::connect((Ipv6Addr::LOCALHOST, serving.port())).unwrap();
     assert_eq!(Client::new(stream).ask(&search("ring")).result(), RING);
+}
+
+/// `serve NAME PORT` where NAME is ::1 and 127.0.0.1; `None` where no process may have a file of
+/// hosts to itself.
+fn on_two_addresses(dir: &TempDir, port: &str) -> Option<Command> {
+    let hosts = dir.path().join("hosts");
+    fs::write(&hosts, "::1 twofold\n127.0.0.1 twofold\n").unwrap();
+    let mut command = Command::new("unshare");
+    let script = "mount --bind \"$1\" /etc/hosts && exec \"$0\" \"$2\" twofold \"$3\"";
+    let args = ["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_myriapod")];
+    command.args(args).arg(&hosts).stdin(Stdio::null());
+    let mut try_it = Command::new("unshare");
+    let resolve = try_it.args(args).arg(&hosts).args(["resolve", "0"]).output();
+    let shown = resolve.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if !has_ipv6() || !shown.is_ok_and(|text| text.contains("::1") && text.contains("127.0.0.1")) {
+        println!("skipped: this machine gives no name two addresses");
+        return None;
+    }
+    command.args(["serve", port]);
+    Some(command)
+}
+
+#[test]
+fn are_all_addresses_of_a_name_served_on_one_port() {
+    let dir = TempDir::new();
+    let Some(mut command) = on_two_addresses(&dir, "0") else { return };
+    let mut serving = Serving::spawn(&mut command);
+    let port = serving.port();
+    assert_eq!(serving.listening, format!("listening on ('twofold', {port})"));
+    let mut further = [serving.next_line(), serving.next_line()];
+    further.sort();
+    let line = |ip| format!("listening on ('{ip}', {port})");
+    assert_eq!(further, [line("127.0.0.1"), line("::1")]);
+    for stream in [
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)),
+        TcpStream::connect((Ipv6Addr::LOCALHOST, port)),
+    ] {
+        assert_eq!(Client::new(stream.unwrap()).ask(&search("ring")).result(), RING);
+    }
+
+    // A second server finds no place, not even on a part of the addresses.
+    let second = on_two_addresses(&dir, &port.to_string()).unwrap().output().unwrap();
+    assert_eq!((second.status.code(), second.stdout), (Some(1), Vec::new()));
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(text.starts_with("myriapod: bind ") && text.contains(": EADDRINUSE"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert_eq!(serving.stop().status, Some(0));
+}
+
+#[test]
+fn is_one_address_in_use_an_error_though_another_is_free() {
+    let dir = TempDir::new();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let Some(mut command) = on_two_addresses(&dir, &port) else { return };
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with(&format!("myriapod: bind 127.0.0.1:{port}: EADDRINUSE")), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 /// No test may count on a fixed port, so this one takes part only where it is free.
@@ -103,6 +164,37 @@ fn is_a_stale_unix_socket_replaced_and_any_other_file_left() {
     let refused = myriapod().args(["serve", &host]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn is_the_file_left_alone_of_a_server_that_came_after() {
+    let dir = TempDir::new();
+    let path = dir.path().join("search");
+    let host = format!("unix:{}", path.display());
+    let first = Serving::start(&[&host]);
+    fs::remove_file(&path).unwrap();
+    let second = Serving::start(&[&host]);
+    assert_eq!(first.stop().status, Some(0));
+    let mut client = Client(UnixStream::connect(&path).unwrap());
+    assert_eq!(client.ask(&search("ring")).result(), RING);
+    drop(client);
+    assert_eq!(second.stop().status, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn does_the_file_of_a_socket_have_the_mode_asked_for() {
+    let dir = TempDir::new();
+    let path = dir.path().join("search");
+    let host = format!("unix:{}", path.display());
+    // Wider than a umask allows, and narrower.
+    for (asked, mode) in [("0660", 0o660), ("0777", 0o777), ("600", 0o600), ("0", 0)] {
+        let serving = Serving::start(&[&host, "--socket-mode", asked]);
+        let found = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(format!("{:o}", found & 0o7777), format!("{mode:o}"));
+        assert_eq!(serving.stop().status, Some(0));
+        assert!(!path.exists());
+    }
 }
 
 #[test]

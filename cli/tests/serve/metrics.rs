@@ -128,6 +128,22 @@ fn does_a_peer_of_the_metrics_that_says_nothing_not_keep_a_stop_waiting() {
 }
 
 #[test]
+fn are_metrics_there_while_peers_say_nothing() {
+    let (serving, address) = with_metrics(&[]);
+    // As many as there is room for, and more that wait; one of them has begun.
+    let mut silent: Vec<_> = (0..40).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    silent[0].write_all(b"GET /metrics").unwrap();
+    let (status, _, _) = http(&address, &["GET /metrics HTTP/1.1\r\n\r\n"]);
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    // And nobody stays for long.
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        assert!(matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_)));
+    }
+    assert_eq!(serving.stop().status, Some(0));
+}
+
+#[test]
 fn is_a_place_for_metrics_that_cannot_be_an_error() {
     for place in ["9100", "127.0.0.1", "127.0.0.1:99999"] {
         let output = myriapod().args(["serve", "127.0.0.1", "0", "--metrics", place]).output();

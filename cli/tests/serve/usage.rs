@@ -39,6 +39,13 @@ fn is_wrong_usage_status_2() {
         &["--spin", "1000001"],
         &["--threads", "1025"],
         &["--threads", "2", "--max-buffer-bytes", "2MiB"],
+        &["--socket-mode", "0660"],
+        &["127.0.0.1", "0", "--socket-mode", "0660"],
+        &["unix:x", "--socket-mode", "rw"],
+        &["unix:x", "--socket-mode", "0o660"],
+        &["unix:x", "--socket-mode", "+660"],
+        &["unix:x", "--socket-mode", "0680"],
+        &["unix:x", "--socket-mode", "1777"],
     ] {
         let (status, text) = refused(args);
         assert_eq!(status, Some(2), "{args:?}: {text}");
@@ -86,6 +93,24 @@ fn does_a_place_that_cannot_be_say_why() {
     let (status, text) = refused(&["--listen-fd", "77"]);
     assert_eq!(status, Some(1));
     assert!(text.starts_with("myriapod: fcntl descriptor 77: EBADF"), "{text}");
+}
+
+#[test]
+fn does_a_host_that_is_written_wrong_get_advice_that_helps() {
+    for (host, advice) in [
+        ("[::1]", "write it without brackets: ::1"),
+        ("[::1]:80", "host and port are two arguments: ::1 80"),
+        ("127.0.0.1:80", "host and port are two arguments: 127.0.0.1 80"),
+    ] {
+        let (status, text) = refused(&[host, "0"]);
+        assert_eq!(status, Some(1));
+        assert!(text.starts_with("myriapod: getaddrinfo "), "{text}");
+        assert!(text.ends_with(&format!("; {advice}\n")), "{text}");
+    }
+    // Without IPv6 the socket is refused before the address is.
+    let (status, text) = refused(&["fe80::1", "0"]);
+    assert_eq!(status, Some(1));
+    assert!(text.contains("EAFNOSUPPORT") || text.contains("fe80::1%eth0"), "{text}");
 }
 
 #[test]

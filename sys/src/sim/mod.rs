@@ -30,7 +30,7 @@ pub use socket::{
 };
 pub use system::{
     JoinHandle, Signals, SpareDescriptor, available_cpus, descriptor_limit, now, open_descriptors,
-    queue_sizes, raise_descriptor_limit, release_pages, resolve, set_linger, set_nodelay,
+    pause, queue_sizes, raise_descriptor_limit, release_pages, resolve, set_linger, set_nodelay,
     set_nonblocking, set_thread_cpus, spawn, thread_cpus,
 };
 pub use waker::Waker;

@@ -73,6 +73,9 @@ pub fn spawn<T: Send + 'static>(
     }
 }
 
+/// Time passes in waits alone, so this takes none.
+pub fn pause(_: Duration) {}
+
 /// A simulated machine has one processor.
 #[must_use]
 pub fn available_cpus() -> usize {

@@ -2,16 +2,21 @@
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::fcntl::AT_FDCWD;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 
 use super::descriptor::{retry, set_close_on_exec, set_nonblocking};
 use super::options;
 use super::sockaddr::Sockaddr;
 use super::socket::{bind, check, connect, local_address, prepare, stream_socket};
 use super::socket_file::identity;
-use crate::{Descriptor, Errno, ListenOptions, Result, SocketAddr, SystemError, UnixAddr};
+use crate::{
+    Descriptor, Errno, ListenOptions, Result, SocketAddr, SocketFile, SystemError, UnixAddr,
+};
 
 /// A listening stream socket: non-blocking, close-on-exec.
 ///
@@ -39,8 +44,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`SystemError::Call`] with `socket`, `setsockopt`, `bind`, `listen` or, for a stale Unix socket,
-    /// `unlink`; [`SystemError::InvalidAddress`] for a Unix path that is too long.
+    /// [`SystemError::Call`] with `socket`, `setsockopt`, `bind`, `listen` or, for a Unix socket,
+    /// `unlink` of a stale file, `chmod`; [`SystemError::InvalidAddress`] for a Unix path that is too long.
     ///
     /// Source: bind(2), listen(2), unix(7).
     pub fn bind(address: &SocketAddr, options: &ListenOptions) -> Result<Self> {
@@ -95,6 +100,12 @@ impl Listener {
         if let (SocketAddr::V6(_), Some(only)) = (address, options.v6_only) {
             options::set_v6_only(&socket, only)?;
         }
+        let mode = options.unix_mode.map(|mode| mode & 0o777).filter(|_| address.is_unix());
+        if let Some(mode) = mode {
+            // On Linux the file begins with the mode of its socket, less the umask: never more than
+            // was asked for. Other systems refuse, and there it is `chmod` alone.
+            let _ = fchmod(&socket, permissions(mode));
+        }
         let in_bind = |errno| SystemError::call("bind", errno, address);
         match bind(socket.as_fd(), &target) {
             Err(Errno::EADDRINUSE) if options.remove_stale_unix => {
@@ -105,6 +116,10 @@ impl Listener {
                 bind(socket.as_fd(), &target).map_err(in_bind)?;
             }
             bound => bound.map_err(in_bind)?,
+        }
+        if let (Some(mode), SocketAddr::Unix(UnixAddr::Path(path))) = (mode, address) {
+            // Before it listens: a connect is still refused, whatever the file's mode is.
+            set_mode(path, mode, address)?;
         }
         Ok(socket)
     }
@@ -167,6 +182,28 @@ impl Listener {
     pub fn local_address(&self) -> Result<SocketAddr> {
         local_address(self)
     }
+}
+
+fn permissions(mode: u32) -> Mode {
+    // The type has 16 bits on some systems, and these are nine.
+    #[allow(clippy::useless_conversion, reason = "not on every system")]
+    Mode::from_bits_truncate(mode.try_into().unwrap_or_default())
+}
+
+/// Gives the file of a Unix socket that was just bound these permissions. Where that fails, the file
+/// goes.
+fn set_mode(path: &Path, mode: u32, address: &SocketAddr) -> Result<()> {
+    let file = SocketFile::of(address)?;
+    let has_it = |found: fs::Metadata| found.permissions().mode() & 0o777 == mode;
+    if !fs::symlink_metadata(path).is_ok_and(has_it) {
+        // Somebody may have put a link in its place, which is not followed.
+        fchmodat(AT_FDCWD, path, permissions(mode), FchmodatFlags::NoFollowSymlink)
+            .map_err(|errno| SystemError::call("chmod", errno.into(), address))?;
+    }
+    if let Some(file) = file {
+        file.keep();
+    }
+    Ok(())
 }
 
 /// Removes the file of a Unix socket that refuses connections; anything else stays `EADDRINUSE`.

@@ -50,7 +50,7 @@ pub use socket::{
 };
 pub use socket_file::SocketFile;
 pub use spare::SpareDescriptor;
-pub use thread::{JoinHandle, available_cpus, set_thread_cpus, spawn, thread_cpus};
+pub use thread::{JoinHandle, available_cpus, pause, set_thread_cpus, spawn, thread_cpus};
 pub use waker::Waker;
 
 /// What the simulated world has no counterpart of.

@@ -65,6 +65,12 @@ impl SocketFile {
         Ok(Some(Self { path, identity, process: std::process::id() }))
     }
 
+    /// Gives the duty up: the file stays.
+    pub(super) fn keep(mut self) {
+        // No process has this number.
+        self.process = 0;
+    }
+
     /// Where it is, as an absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {

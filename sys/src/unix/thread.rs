@@ -2,6 +2,7 @@
 
 use std::panic;
 use std::thread;
+use std::time::Duration;
 
 use crate::{Errno, Result, SystemError};
 
@@ -64,6 +65,23 @@ pub fn spawn<T: Send + 'static>(
             Err(SystemError::call("pthread_create", errno, name))
         }
     }
+}
+
+/// `int nanosleep(const struct timespec *time, struct timespec *left)`
+///
+/// Keeps the calling thread waiting for at least this long, whatever signals come.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let before = myriapod_sys::now();
+/// myriapod_sys::pause(Duration::from_millis(1));
+/// assert!(myriapod_sys::now().saturating_since(before) >= Duration::from_millis(1));
+/// ```
+///
+/// Source: nanosleep(2).
+pub fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 /// How many processors this process can use at once, at least 1: affinity and, on Linux, the quota
