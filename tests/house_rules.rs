@@ -138,7 +138,8 @@ fn is_every_test_that_the_security_page_names_there() {
     let mut named = 0;
     for quoted in page.split('`').skip(1).step_by(2) {
         let Some((file, test)) = quoted.split_once("::") else { continue };
-        if file == "HandleError" {
+        if file.starts_with(char::is_uppercase) {
+            // A type.
             continue;
         }
         let is_there = tests.iter().any(|(path, text)| {
