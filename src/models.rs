@@ -238,16 +238,16 @@ fn is_each_deferred_reply_answered_or_abandoned_once() {
 
 /// A loop that is stopping: serves what it is given, until it may end. Returns how much that was.
 fn wind_down(member: &Member, mailbox: &Mailbox) -> usize {
-    let mut adopted = 0;
+    let mut served = 0;
     while !member.may_end() {
         for item in turn(mailbox) {
-            if matches!(item, Item::Adopt { .. }) {
-                adopted += 1;
+            if matches!(item, Item::HandOver { .. }) {
+                served += 1;
                 member.release();
             }
         }
     }
-    adopted
+    served
 }
 
 // Any does.
@@ -274,7 +274,7 @@ fn is_a_socket_served_that_is_handed_to_a_loop_about_to_end() {
         assert_eq!(member.reserve(false), Some(0));
         let to = member.reserve(false).unwrap();
         assert_eq!(to, 1);
-        member.hand_over(to, socket(), peer()).unwrap();
+        member.hand_over(to, socket(), peer(), None).unwrap();
         member.release();
         member.stop_accepting();
         assert_eq!(wind_down(&member, &first), 0);
@@ -292,7 +292,7 @@ fn is_a_socket_served_that_is_handed_to_the_first_loop() {
         let handing = thread::spawn(move || {
             assert_eq!(other.reserve(false), Some(1));
             assert_eq!(other.reserve(false), Some(0));
-            other.hand_over(0, socket(), peer()).unwrap();
+            other.hand_over(0, socket(), peer(), None).unwrap();
             other.release();
             other.stop_accepting();
             wind_down(&other, &second)
@@ -323,7 +323,7 @@ fn is_the_place_given_back_of_a_socket_handed_to_a_loop_that_fails() {
             if is_braked {
                 member.brake().pull();
             }
-            let handed = member.hand_over(1, socket(), peer());
+            let handed = member.hand_over(1, socket(), peer(), None);
             assert!(matches!(handed, Ok(()) | Err(HandleError::Gone)), "{handed:?}");
             let served = failing.join().unwrap();
             assert!(served == 0 || handed.is_ok());

@@ -5,7 +5,7 @@
 //! What does not fit is counted, and told when there is room again.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -103,15 +103,27 @@ impl Queue {
 impl Entry {
     /// Writes it; returns how many lines were lost with it.
     fn write(&self) -> u64 {
-        let mut out = Patient(io::stderr());
         let (written, lines) = match self {
-            Self::Line(line) => (out.write_all(line.as_bytes()), 1),
-            Self::Dropped(lines) => {
-                (out.write_all(format!("dropped {lines} log lines\n").as_bytes()), *lines)
-            }
+            Self::Line(line) => (write(line), 1),
+            Self::Dropped(lines) => (write(&format!("dropped {lines} log lines\n")), *lines),
         };
         if written.is_ok() { 0 } else { lines }
     }
+}
+
+/// Writes a line as writev(2) does: in a trace, that tells it from the writes of the loops.
+fn write(line: &str) -> io::Result<()> {
+    let mut out = Patient(io::stderr());
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
+        match out.write_vectored(&[IoSlice::new(rest)]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl LogWriter {

@@ -58,6 +58,10 @@ impl<W: Write + AsFd> Write for Patient<W> {
         self.keep_trying(|inner| inner.write(bytes))
     }
 
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.keep_trying(|inner| inner.write_vectored(slices))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.keep_trying(Write::flush)
     }
