@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::protocol::{Framing, JsonHeader};
+use crate::protocol::{DefaultFraming, Framing};
 use crate::server::Plan;
 use crate::stats::Stats;
 
@@ -26,7 +26,7 @@ type Make<H, F> = Arc<dyn Fn() -> (F, H) + Send + Sync>;
 /// the fewest connections.
 ///
 /// Made by [`ServerBuilder::build_each`](crate::ServerBuilder::build_each).
-pub struct Servers<H: Handler, F: Framing = JsonHeader> {
+pub struct Servers<H: Handler, F: Framing = DefaultFraming> {
     first: EventLoop<H, F>,
     /// Those that have not run yet.
     others: Vec<Seed>,

@@ -127,16 +127,16 @@ impl std::error::Error for Fault {}
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProtocolError {
-    offset: u64,
-    detail: Option<Box<Detail>>,
-    kind: Fault,
+    pub(super) offset: u64,
+    pub(super) detail: Option<Box<Detail>>,
+    pub(super) kind: Fault,
 }
 
 /// What only some faults have, boxed so that a `Result` stays small.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Detail {
-    header: Option<Cow<'static, str>>,
-    reason: Option<String>,
+pub(super) struct Detail {
+    pub(super) header: Option<Cow<'static, str>>,
+    pub(super) reason: Option<String>,
 }
 
 impl ProtocolError {
@@ -151,13 +151,6 @@ impl ProtocolError {
     #[cold]
     pub(super) fn of_header(kind: Fault, header: impl Into<Cow<'static, str>>) -> Self {
         let detail = Detail { header: Some(header.into()), reason: None };
-        Self { offset: 0, detail: Some(Box::new(detail)), kind }
-    }
-
-    /// A fault that a parser found, with what the parser says.
-    #[cold]
-    pub(super) fn because(kind: Fault, reason: impl fmt::Display) -> Self {
-        let detail = Detail { header: None, reason: Some(reason.to_string()) };
         Self { offset: 0, detail: Some(Box::new(detail)), kind }
     }
 

@@ -27,41 +27,27 @@
 
 mod content;
 mod decoder;
-mod encoder;
 mod error;
 mod extra;
 mod frame;
-mod full_parse;
-mod header;
-mod json_scan;
-mod json_text;
-mod json_write;
-mod key_set;
+mod head;
+mod json;
 mod message;
 mod padded;
-mod prediction;
 mod raw;
-mod scan;
-#[cfg(test)]
-mod scan_agrees;
 
 pub use decoder::Decoder;
-pub use encoder::{Head, Mark, encode, encode_json};
 pub use error::{EncodeError, Fault, ProtocolError};
 pub use extra::ExtraHeaders;
 pub use frame::{ByteOrder, Frame};
-pub use header::JsonHeader;
-pub use json_write::write_json;
+pub use head::{Head, Mark};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use json::check_scan;
+pub use json::{DefaultFraming, JsonHeader, encode, encode_json, write_json};
 pub use message::{Message, OwnedMessage};
 pub use padded::{Padded, encode_padded};
 pub use raw::Raw;
-
-/// Panics where the scan of a header and its full parse disagree. For fuzzing alone.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub fn check_scan(header: &[u8]) {
-    scan::check(header);
-}
 
 /// How long the parts of a message may be.
 ///

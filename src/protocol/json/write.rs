@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::ser::{self, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use super::error::EncodeError;
+use crate::protocol::error::EncodeError;
 
 /// Appends `value` as JSON, byte for byte as Python's
 /// `json.dumps(value, ensure_ascii=False)`: `", "` and `": "` between items,
