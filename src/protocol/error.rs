@@ -239,8 +239,8 @@ pub enum EncodeError {
     /// The key is there already.
     DuplicateHeader(Box<str>),
     /// The value cannot be written as JSON: a map key that is neither string nor
-    /// number, say, or an error of its own `Serialize`.
-    Json(serde_json::Error),
+    /// number, say, or an error of its own `Serialize`. A `serde_json::Error`.
+    Json(Box<dyn std::error::Error + Send + Sync>),
     /// The buffer was cut back behind the mark between `begin` and `finish`.
     MarkLost,
 }
@@ -261,7 +261,7 @@ impl fmt::Display for EncodeError {
 impl std::error::Error for EncodeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Json(error) => Some(error),
+            Self::Json(error) => Some(&**error),
             _ => None,
         }
     }
