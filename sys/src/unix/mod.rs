@@ -18,7 +18,11 @@ mod memory;
 mod options;
 pub mod poll;
 mod poller;
+#[cfg(feature = "portable")]
 pub mod portable;
+#[cfg(not(feature = "portable"))]
+#[path = "no_portable.rs"]
+mod portable;
 mod process;
 mod resolve;
 pub mod select;
@@ -52,6 +56,8 @@ pub use spare::SpareDescriptor;
 pub use thread::{JoinHandle, available_cpus, set_thread_cpus, spawn, thread_cpus};
 pub use waker::Waker;
 
+pub(crate) use portable::IS_BUILT as HAS_PORTABLE;
+
 /// What the simulated world has no counterpart of.
 pub(crate) mod extra {
     pub use super::datagram::{Datagram, DatagramSocket, recv_from, send_to};
@@ -67,6 +73,7 @@ pub(crate) mod extra {
         send_buffer_size, set_keepalive, set_recv_buffer_size, set_reuse_address, set_reuse_port,
         set_send_buffer_size, set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
     };
+    #[cfg(feature = "portable")]
     pub use super::portable;
     pub use super::process::{
         CpuTime, adopt_descriptor, cpu_time, inherited_listeners, pid, rss_bytes,
