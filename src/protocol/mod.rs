@@ -25,6 +25,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod codec;
+#[cfg(feature = "encoding")]
+mod content;
+#[cfg(not(feature = "encoding"))]
+#[path = "utf8_content.rs"]
 mod content;
 mod decoder;
 mod error;
