@@ -1,5 +1,6 @@
 //! [`Deferred`]: the duty to answer one message later, from any thread.
 
+#[cfg(feature = "json")]
 mod json;
 
 use std::fmt;

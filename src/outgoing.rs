@@ -1,5 +1,6 @@
 //! [`Outgoing`]: a message to be sent later or elsewhere than as an immediate reply.
 
+#[cfg(feature = "json")]
 mod json;
 
 use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head};

@@ -1,5 +1,6 @@
 //! [`Reply`]: the answer to one message.
 
+#[cfg(feature = "json")]
 mod json;
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! [`Server`] and [`ServerBuilder`]: listeners, limits and a handler become an event loop, or several.
 
+#[cfg(feature = "json")]
 mod json;
 
 use std::fmt;

@@ -9,7 +9,7 @@ mod arrive;
 mod audit;
 mod close;
 mod drain;
-#[cfg(test)]
+#[cfg(all(test, feature = "json"))]
 mod entries;
 mod inbox;
 mod memory;

@@ -44,10 +44,4 @@ impl ExtraHeaders {
     pub fn is_empty(&self) -> bool {
         self.encoded.is_empty()
     }
-
-    /// The members as they stand in a header, each behind `, `.
-    #[inline]
-    pub(super) fn encoded(&self) -> &[u8] {
-        &self.encoded
-    }
 }

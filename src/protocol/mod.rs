@@ -3,7 +3,7 @@
 //! Three framings say where a message ends:
 //!
 //! - [`JsonHeader`]: two bytes with the length of a JSON header, the header,
-//!   and as many bytes of content as the header says;
+//!   and as many bytes of content as the header says (with the feature `json`);
 //! - [`Padded`]: 64 bytes with a decimal length and spaces, then UTF-8 text;
 //! - [`Raw`]: whatever has been received is a message.
 //!
@@ -36,23 +36,29 @@ mod error;
 mod extra;
 mod frame;
 mod head;
+#[cfg(feature = "json")]
 mod json;
 mod message;
 mod padded;
 mod raw;
+#[cfg(not(feature = "json"))]
+mod without_json;
 
 pub use decoder::Decoder;
 pub use error::{EncodeError, Fault, ProtocolError};
 pub use extra::ExtraHeaders;
 pub use frame::{ByteOrder, Frame};
 pub use head::{Head, Mark};
-#[cfg(fuzzing)]
+#[cfg(all(fuzzing, feature = "json"))]
 #[doc(hidden)]
 pub use json::check_scan;
+#[cfg(feature = "json")]
 pub use json::{DefaultFraming, JsonHeader, encode, encode_json, write_json};
 pub use message::{Message, OwnedMessage};
 pub use padded::{Padded, encode_padded};
 pub use raw::Raw;
+#[cfg(not(feature = "json"))]
+pub use without_json::DefaultFraming;
 
 /// How long the parts of a message may be.
 ///

@@ -74,6 +74,12 @@ impl ExtraHeaders {
         self.checked(start, result)
     }
 
+    /// The members as they stand in a header, each behind `, `.
+    #[inline]
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
     fn check_key(&self, key: &str) -> Result<(), EncodeError> {
         if REQUIRED.contains(&key) {
             return Err(EncodeError::ReservedHeader(key.into()));
