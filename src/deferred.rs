@@ -1,9 +1,10 @@
 //! [`Deferred`]: the duty to answer one message later, from any thread.
 
+#[cfg(feature = "json")]
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::connection_id::ConnectionId;
 use crate::handle_error::HandleError;
@@ -55,27 +56,6 @@ impl Deferred {
     /// Closes the connection once the answer is sent.
     pub fn close(&mut self) {
         self.close = true;
-    }
-
-    /// Answers with JSON content.
-    ///
-    /// # Errors
-    ///
-    /// A value that cannot be encoded (the peer then gets the error reply of a dropped answer), or
-    /// a loop that is gone.
-    pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<(), DeferredError> {
-        let outgoing = Outgoing::json(value)?;
-        self.send(outgoing)
-    }
-
-    /// Answers with JSON text in UTF-8 that is there already. It is sent as it is, unchecked, as
-    /// [`Outgoing::json_bytes`] says.
-    ///
-    /// # Errors
-    ///
-    /// A loop that is gone.
-    pub fn json_bytes(self, json: Vec<u8>) -> Result<(), DeferredError> {
-        self.send(Outgoing::json_bytes(json))
     }
 
     /// Answers with bytes.

@@ -13,6 +13,17 @@
 //! - [`Selector`]: sockets and the data beside them, without messages.
 //! - [`sys`]: the operating system: each readiness API by itself, sockets, signals, the clock.
 //!
+//! All of this is there by default. Without some of it (`default-features = false`), less is compiled:
+//!
+//! | feature | what it is | what it brings |
+//! |---|---|---|
+//! | `json` | [`protocol::JsonHeader`], [`Client`], contents and header keys as JSON, [`ServerBuilder::build`] and [`answer`](ServerBuilder::answer) | `serde`, `serde_json`, `memchr` |
+//! | `encoding` | [`Message::text`] in other encodings than UTF-8 and ASCII | `encoding_rs` |
+//! | `portable` | [`Backend::Portable`] | `polling` |
+//!
+//! With none of them, [`ServerBuilder::build_with`] and [`answer_with`](ServerBuilder::answer_with)
+//! serve a framing that you name, and `libc` and `nix` are all that is compiled besides.
+//!
 //! New to sockets? The [`guide`] walks from one blocking socket to the event loop, one step at a time.
 //!
 //! ```
@@ -44,6 +55,7 @@
 
 mod answer;
 mod buffer;
+#[cfg(feature = "json")]
 mod client;
 mod config;
 mod connection;
@@ -84,6 +96,7 @@ mod view;
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
+#[cfg(feature = "json")]
 pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits, Overflow};
 pub use connection_id::ConnectionId;

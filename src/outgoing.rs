@@ -1,8 +1,9 @@
 //! [`Outgoing`]: a message to be sent later or elsewhere than as an immediate reply.
 
-use serde::Serialize;
+#[cfg(feature = "json")]
+mod json;
 
-use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head, write_json};
+use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head};
 
 /// A message whose content is ready, and whose header is written by the loop that sends it.
 ///
@@ -26,43 +27,6 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// JSON content (`text/json`, `utf-8`).
-    ///
-    /// # Errors
-    ///
-    /// A NaN or infinity, a value that refuses to be serialized.
-    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, EncodeError> {
-        let mut content = Vec::new();
-        write_json(&mut content, value)?;
-        Ok(Self::json_bytes(content))
-    }
-
-    /// JSON text in UTF-8 that is there already (`text/json`, `utf-8`): what another server sent,
-    /// say, or a database keeps.
-    ///
-    /// It is sent as it is, unchecked: that text which is no JSON is a fault of the content, whoever
-    /// receives it will say.
-    ///
-    /// ```
-    /// use myriapod::Outgoing;
-    ///
-    /// let json = br#"{"news": "none"}"#.to_vec();
-    /// // Where it comes from somebody who is not trusted with that, one pass checks it.
-    /// let _: serde::de::IgnoredAny = serde_json::from_slice(&json)?;
-    /// let news = Outgoing::json_bytes(json);
-    /// assert_eq!(news.content(), br#"{"news": "none"}"#);
-    /// # Ok::<(), serde_json::Error>(())
-    /// ```
-    #[must_use]
-    pub fn json_bytes(content: Vec<u8>) -> Self {
-        Self {
-            content_type: Head::json().content_type.into(),
-            content_encoding: "utf-8",
-            extra: ExtraHeaders::new(),
-            content,
-        }
-    }
-
     /// Bytes (`content-encoding` is `binary`).
     #[must_use]
     pub fn binary(content_type: &str, content: Vec<u8>) -> Self {
@@ -72,19 +36,6 @@ impl Outgoing {
             extra: ExtraHeaders::new(),
             content,
         }
-    }
-
-    /// Adds a header of one's own, behind the four that every message has.
-    ///
-    /// # Errors
-    ///
-    /// A key that is one of the four or was added before, or a value that is no JSON.
-    pub fn header<T: Serialize + ?Sized>(
-        &mut self,
-        key: &str,
-        value: &T,
-    ) -> Result<(), EncodeError> {
-        self.extra.push(key, value)
     }
 
     /// Bytes of content.

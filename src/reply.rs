@@ -1,14 +1,15 @@
 //! [`Reply`]: the answer to one message.
 
+#[cfg(feature = "json")]
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::connection_id::ConnectionId;
 use crate::deferred::Deferred;
 use crate::desk::Orders;
-use crate::protocol::{EncodeError, Head, Message, write_json};
+use crate::protocol::{EncodeError, Head, Message};
 use crate::view::View;
 
 /// The answer to one message, encoded straight into the loop's send buffer.
@@ -48,53 +49,6 @@ impl<'a> Reply<'a> {
     #[must_use]
     pub fn view(&mut self) -> &mut View<'a> {
         &mut self.view
-    }
-
-    /// Adds a header of one's own to the reply that will be made, behind the four that every
-    /// message has.
-    ///
-    /// # Errors
-    ///
-    /// A key that is one of the four or was added before, or a value that is no JSON.
-    pub fn header<T: Serialize + ?Sized>(
-        &mut self,
-        key: &str,
-        value: &T,
-    ) -> Result<(), ReplyError> {
-        Ok(self.view.desk.extra.push(key, value)?)
-    }
-
-    /// Replies with JSON content (`text/json`, `utf-8`).
-    ///
-    /// # Errors
-    ///
-    /// A second reply, a NaN or infinity, a value that refuses to be serialized.
-    pub fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ReplyError> {
-        let head = Head::json();
-        self.encode(head, |out| write_json(out, value))
-    }
-
-    /// Replies with JSON text in UTF-8 that `write` appends to the send buffer. It is sent as it
-    /// is, unchecked: for answers that are known beforehand.
-    ///
-    /// # Errors
-    ///
-    /// A second reply.
-    pub fn json_with(&mut self, write: impl FnOnce(&mut Content<'_>)) -> Result<(), ReplyError> {
-        self.encode(Head::json(), |out| {
-            write(&mut Content(out));
-            Ok(())
-        })
-    }
-
-    /// Replies with JSON text in UTF-8 that is there already: what another server sent, say. It is
-    /// sent as it is, unchecked, as [`Outgoing::json_bytes`](crate::Outgoing::json_bytes) says.
-    ///
-    /// # Errors
-    ///
-    /// A second reply.
-    pub fn json_bytes(&mut self, json: &[u8]) -> Result<(), ReplyError> {
-        self.json_with(|out| out.append(json))
     }
 
     /// Replies with bytes (`content-encoding` is `binary`).
@@ -149,9 +103,8 @@ impl<'a> Reply<'a> {
         self.view.desk.extra.push_raw_from(message)?;
         let head = Head {
             byteorder: message.byteorder(),
-            content_type: message.content_type(),
             content_encoding: message.content_encoding(),
-            ..Head::json()
+            ..Head::binary(message.content_type())
         };
         self.encode(head, |out| {
             out.extend_from_slice(message.content());

@@ -1,5 +1,8 @@
 //! [`Server`] and [`ServerBuilder`]: listeners, limits and a handler become an event loop, or several.
 
+#[cfg(feature = "json")]
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use crate::handler::Handler;
 use crate::handler_error::HandlerResult;
 use crate::log::{LogEvent, LogHook};
 use crate::plan::{Place, Plan, SharedLog, hook};
-use crate::protocol::{Framing, JsonHeader, Message};
+use crate::protocol::{DefaultFraming, Framing, Message};
 use crate::reply::Reply;
 use crate::servers::Servers;
 use crate::stats::Stats;
@@ -211,22 +214,12 @@ impl ServerBuilder {
         self
     }
 
-    /// Builds a server of JSON-header messages.
+    /// Builds a server of messages in any framing.
     ///
     /// # Errors
     ///
     /// Limits that cannot work, and whatever the system refuses: an address that is in use, a
     /// missing permission, a lack of descriptors.
-    pub fn build<H: Handler>(self, handler: H) -> Result<Server<H>, Error> {
-        let framing = JsonHeader::new(self.config.limits.decode());
-        self.build_with(framing, handler)
-    }
-
-    /// Builds a server of messages in another framing.
-    ///
-    /// # Errors
-    ///
-    /// As [`build`](Self::build).
     pub fn build_with<H: Handler, F: Framing>(
         self,
         framing: F,
@@ -243,43 +236,13 @@ impl ServerBuilder {
         Ok(Server { event_loop, addresses })
     }
 
-    /// Builds a server of JSON-header messages with [`threads`](Self::threads) event loops, each
-    /// with a handler that its own thread makes.
-    ///
-    /// ```
-    /// use myriapod::{Message, Reply, Server};
-    ///
-    /// let mut servers = Server::builder().listen("127.0.0.1", 0).threads(2).build_each(|| {
-    ///     // Of this loop alone: no lock is needed.
-    ///     let mut count = 0u64;
-    ///     move |_: Message<'_>, reply: &mut Reply<'_>| {
-    ///         count += 1;
-    ///         Ok(reply.json(&serde_json::json!({ "messages of this loop": count }))?)
-    ///     }
-    /// })?;
-    /// # servers.handle().shutdown()?;
-    /// servers.run()?;
-    /// println!("{}", servers.stats());
-    /// # Ok::<(), myriapod::Error>(())
-    /// ```
+    /// Builds a server of messages in any framing, with [`threads`](Self::threads) event loops, each
+    /// with a framing and a handler that its own thread makes.
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build); also where `pin` is asked for and the system has no such thing.
-    pub fn build_each<H, M>(self, handler: M) -> Result<Servers<H>, Error>
-    where
-        H: Handler + 'static,
-        M: Fn() -> H + Send + Sync + 'static,
-    {
-        let limits = self.config.limits.decode();
-        self.build_each_with(move || JsonHeader::new(limits), handler)
-    }
-
-    /// Builds a server of messages in another framing, with [`threads`](Self::threads) event loops.
-    ///
-    /// # Errors
-    ///
-    /// As [`build_each`](Self::build_each).
+    /// As [`build_with`](Self::build_with); also where `pin` is asked for and the system has no such
+    /// thing.
     pub fn build_each_with<H, F, N, M>(self, framing: N, handler: M) -> Result<Servers<H, F>, Error>
     where
         H: Handler + 'static,
@@ -367,7 +330,7 @@ fn max_connections(
 }
 
 /// A server: listeners and one event loop.
-pub struct Server<H: Handler, F: Framing = JsonHeader> {
+pub struct Server<H: Handler, F: Framing = DefaultFraming> {
     event_loop: EventLoop<H, F>,
     addresses: Vec<SocketAddr>,
 }

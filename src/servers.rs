@@ -11,7 +11,7 @@ use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::plan::Plan;
-use crate::protocol::{Framing, JsonHeader};
+use crate::protocol::{DefaultFraming, Framing};
 use crate::stats::Stats;
 
 /// Makes what each loop has of its own; called on the loop's thread.
@@ -26,7 +26,7 @@ type Make<H, F> = Arc<dyn Fn() -> (F, H) + Send + Sync>;
 /// the fewest connections.
 ///
 /// Made by [`ServerBuilder::build_each`](crate::ServerBuilder::build_each).
-pub struct Servers<H: Handler, F: Framing = JsonHeader> {
+pub struct Servers<H: Handler, F: Framing = DefaultFraming> {
     first: EventLoop<H, F>,
     /// Those that have not run yet.
     others: Vec<Seed>,

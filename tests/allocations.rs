@@ -1,4 +1,6 @@
 //! Does a message that arrives whole cost no allocation, once the buffers have grown?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

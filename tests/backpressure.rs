@@ -1,4 +1,6 @@
 //! Does a peer that does not read hold up or cost anybody but itself, and does it lose anything?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -1,5 +1,7 @@
 //! Does the decoder do no more than it must, and never lose its place?
 
+#![cfg(feature = "json")]
+
 use myriapod::protocol::{
     DecodeLimits, Decoded, Decoder, EncodeError, Fault, Framing, Head, JsonHeader, Mark,
     ProtocolError, Raw, encode,

@@ -1,4 +1,6 @@
 //! Does a reply that is made later come as if it had been made at once?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -1,4 +1,6 @@
 //! Does the event loop live inside somebody else's, and cost nothing while nothing happens?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

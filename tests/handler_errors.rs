@@ -1,4 +1,6 @@
 //! What becomes of the errors that a handler's own calls return, whatever their type?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -1,4 +1,6 @@
 //! Does a loop do what a handle asks of it: connects, timers, counts, room for new connections?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -1,5 +1,7 @@
 //! Do predicted headers mean what the full parse says they mean?
 
+#![cfg(all(feature = "json", feature = "encoding"))]
+
 #[path = "oracle/header.rs"]
 mod oracle;
 #[path = "common/random.rs"]

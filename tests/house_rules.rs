@@ -97,6 +97,31 @@ fn do_the_sans_io_rooms_know_nothing_of_the_system() {
     }
 }
 
+/// What is behind a feature is whole: the rest of a file is the same with it and without.
+#[test]
+fn do_features_choose_rooms_and_nothing_inside_one() {
+    let mut gates = 0;
+    for (path, text) in ["src", "sys/src"].into_iter().flat_map(sources) {
+        let mut lines = code(&text);
+        while let Some((number, line)) = lines.next() {
+            if !line.contains("feature = ") {
+                continue;
+            }
+            let is_room = |line: &str| {
+                ["mod ", "pub mod ", "pub use "]
+                    .iter()
+                    .any(|word| line.trim_start().starts_with(word))
+            };
+            let chosen = lines.find(|(_, line)| !line.trim_start().starts_with("#["));
+            let whole = line.trim_start().starts_with("#[cfg(")
+                && chosen.is_some_and(|(_, line)| is_room(line));
+            assert!(whole, "{}:{number}: {line}", path.display());
+            gates += 1;
+        }
+    }
+    assert!(gates > 0, "the attribute is spelt as rustfmt does");
+}
+
 #[test]
 fn is_every_file_small_enough_to_be_read_in_one_sitting() {
     for folder in ["src", "sys/src", "machine/src", "cli/src", "examples"] {

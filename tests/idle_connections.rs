@@ -1,4 +1,6 @@
 //! Do ten thousand connections that went idle hold any buffer?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

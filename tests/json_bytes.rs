@@ -1,4 +1,6 @@
 //! Can JSON text that is there already be passed on, so that it arrives as JSON?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

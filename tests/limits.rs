@@ -1,4 +1,6 @@
 //! Does the server stop at its limits and the system's, lose nobody there, and never spin?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

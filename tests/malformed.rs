@@ -1,5 +1,7 @@
 //! Does a peer that breaks the framing get one error reply and an orderly close, and nobody else
 //! notice?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -1,5 +1,6 @@
 //! Do the engine's parts agree with the plainest model of each, over any history?
 
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

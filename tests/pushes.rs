@@ -1,4 +1,6 @@
 //! Does what is pushed arrive in order and whole, and does it cost others nothing?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

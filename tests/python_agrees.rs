@@ -1,5 +1,6 @@
 //! Does Python write and read the same? Asked of `python3`, where there is one.
 
+#![cfg(all(feature = "json", feature = "encoding"))]
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 

@@ -1,5 +1,6 @@
 //! Does a client that is written in Python get right answers? Run where there is `python3`.
 
+#![cfg(all(feature = "json", feature = "encoding"))]
 #![expect(clippy::unwrap_used, reason = "tests fail by it")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 

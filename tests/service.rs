@@ -1,4 +1,6 @@
 //! Is every request answered, once and in order, however its bytes arrive?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 

@@ -1,4 +1,6 @@
 //! Does a graceful stop answer what had come, lose nobody who waits, and end?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -2,6 +2,8 @@
 //!
 //! Server and peers take turns on one thread, so that a seed gives nearly the same history each
 //! time; how much a socket takes is the kernel's business.
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

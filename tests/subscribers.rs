@@ -1,4 +1,6 @@
 //! Do ten thousand subscribers all get what is broadcast, and does nobody else have to wait for that?
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -2,6 +2,8 @@
 //!
 //! Nothing is asserted about how soon a deadline fires: a loaded machine may be late. That a
 //! connection is *not* closed is shown by a second one, opened later, that is.
+
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;

@@ -3,6 +3,7 @@
 //! `transcripts/*.txt` are the sessions that its text shows. Two things differ from one machine to
 //! the next and are filled in: addresses, and the byte order of the machine that sends.
 
+#![cfg(feature = "json")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read};

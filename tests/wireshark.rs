@@ -3,6 +3,7 @@
 //! It runs in a real tshark, over captures that are written here and, where that is permitted, over
 //! traffic on the loopback interface.
 
+#![cfg(feature = "json")]
 #![expect(clippy::unwrap_used, reason = "tests fail by it")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 

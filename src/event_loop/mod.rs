@@ -9,7 +9,7 @@ mod arrive;
 mod audit;
 mod close;
 mod drain;
-#[cfg(test)]
+#[cfg(all(test, feature = "json"))]
 mod entries;
 mod inbox;
 mod memory;
@@ -43,7 +43,7 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::mailbox::Mailbox;
-use crate::protocol::{Framing, JsonHeader};
+use crate::protocol::{DefaultFraming, Framing};
 use crate::selector::Selector;
 use crate::slab::{Key, Slab};
 use crate::stats::{Cause, Stats};
@@ -70,7 +70,7 @@ const PUBLISH_TICKS: u32 = 100;
 /// has something to do, and [`timeout`](Self::timeout) says when one is due in any case.
 ///
 /// Made by [`ServerBuilder`](crate::ServerBuilder).
-pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
+pub struct EventLoop<H: Handler, F: Framing = DefaultFraming> {
     // Before the selector: the files of Unix sockets go before their listeners.
     acceptor: Acceptor,
     selector: Selector<Role<H::State>>,

@@ -1,10 +1,8 @@
 //! Text in the encodings that a `content-encoding` header can name.
 //!
-//! Python's names come first, because Python programs are the peers: its codecs
-//! `utf_8`, `utf_16`, `utf_32`, `latin_1`, `ascii` and `cp1252` under all their
-//! aliases, ignoring case and taking `-` and `_` as equal. Behind them come the
-//! labels of the WHATWG Encoding Standard (<https://encoding.spec.whatwg.org/>),
-//! except those of `replacement`, which decodes nothing.
+//! Python's names come first ([`Codec`]). Behind them come the labels of the WHATWG
+//! Encoding Standard (<https://encoding.spec.whatwg.org/>), except those of
+//! `replacement`, which decodes nothing.
 //!
 //! The two disagree on three names. Python's meaning holds: `latin-1` is exactly
 //! U+0000 to U+00FF, `ascii` ends at 0x7f, and `cp1252` (`windows-1252` is the
@@ -18,11 +16,9 @@ use std::borrow::Cow;
 
 use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
 
+use super::codec::Codec;
 use super::error::Fault;
 use super::frame::ByteOrder;
-
-/// The longest of Python's names in `python`.
-const LONGEST_NAME: usize = 21;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Encoding {
@@ -40,40 +36,10 @@ pub(super) enum Encoding {
 impl Encoding {
     /// The encoding that `name` means; `None` for `binary` and unknown names.
     pub(super) fn by_name(name: &str) -> Option<Self> {
-        Self::python(name).or_else(|| {
+        Codec::by_name(name).map(Self::from).or_else(|| {
             encoding_rs::Encoding::for_label_no_replacement(name.as_bytes()).map(|encoding| {
                 if encoding == encoding_rs::UTF_8 { Self::Utf8 } else { Self::Whatwg(encoding) }
             })
-        })
-    }
-
-    /// The names that Python knows for these codecs (`encodings/aliases.py`).
-    fn python(name: &str) -> Option<Self> {
-        let mut normal = [0_u8; LONGEST_NAME];
-        let normal = normal.get_mut(..name.len())?;
-        for (to, from) in normal.iter_mut().zip(name.bytes()) {
-            *to = if from == b'-' { b'_' } else { from.to_ascii_lowercase() };
-        }
-        Some(match &*normal {
-            b"utf_8" | b"utf8" | b"u8" | b"utf" | b"utf8_ucs2" | b"utf8_ucs4" | b"cp65001" => {
-                Self::Utf8
-            }
-            b"utf_16" | b"utf16" | b"u16" => Self::Utf16(None),
-            b"utf_16_le" | b"utf_16le" | b"unicodelittleunmarked" => {
-                Self::Utf16(Some(ByteOrder::Little))
-            }
-            b"utf_16_be" | b"utf_16be" | b"unicodebigunmarked" => Self::Utf16(Some(ByteOrder::Big)),
-            b"utf_32" | b"utf32" | b"u32" => Self::Utf32(None),
-            b"utf_32_le" | b"utf_32le" => Self::Utf32(Some(ByteOrder::Little)),
-            b"utf_32_be" | b"utf_32be" => Self::Utf32(Some(ByteOrder::Big)),
-            b"latin_1" | b"latin1" | b"latin" | b"l1" | b"iso_8859_1" | b"iso8859_1"
-            | b"iso8859" | b"8859" | b"iso_8859_1_1987" | b"iso_8859_1:1987" | b"iso_ir_100"
-            | b"cp819" | b"ibm819" | b"csisolatin1" => Self::Latin1,
-            b"ascii" | b"us_ascii" | b"us" | b"646" | b"iso646_us" | b"iso_646.irv_1991"
-            | b"iso_646.irv:1991" | b"iso_ir_6" | b"ansi_x3.4_1968" | b"ansi_x3_4_1968"
-            | b"ansi_x3.4_1986" | b"cp367" | b"ibm367" | b"csascii" => Self::Ascii,
-            b"cp1252" | b"windows_1252" | b"1252" => Self::Cp1252,
-            _ => return None,
         })
     }
 
@@ -102,6 +68,19 @@ impl Encoding {
             Self::Cp1252 if bytes.iter().any(|&byte| no_cp1252(byte)) => None,
             Self::Cp1252 => strict(WINDOWS_1252, bytes),
             Self::Whatwg(encoding) => strict(encoding, bytes),
+        }
+    }
+}
+
+impl From<Codec> for Encoding {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::Utf8 => Self::Utf8,
+            Codec::Utf16(order) => Self::Utf16(order),
+            Codec::Utf32(order) => Self::Utf32(order),
+            Codec::Latin1 => Self::Latin1,
+            Codec::Ascii => Self::Ascii,
+            Codec::Cp1252 => Self::Cp1252,
         }
     }
 }
@@ -136,13 +115,6 @@ fn utf_32(bytes: &[u8], number: fn([u8; 4]) -> u32) -> Option<Cow<'static, str>>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn is_the_longest_name_within_the_bound() {
-        for name in ["unicodelittleunmarked", "unicodebigunmarked", "iso_646.irv:1991"] {
-            assert!(Encoding::python(name).is_some(), "{name}");
-        }
-    }
 
     #[test]
     fn is_binary_no_encoding_of_text() {

@@ -1,6 +1,6 @@
 //! [`Decoder`]: a buffer and a framing, for whoever has one stream.
 
-use super::{Decoded, Frame, Framing, JsonHeader, Message, ProtocolError};
+use super::{Decoded, DefaultFraming, Frame, Framing, Message, ProtocolError};
 
 /// Finds the messages of one stream, however it arrives in pieces.
 ///
@@ -27,7 +27,7 @@ use super::{Decoded, Frame, Framing, JsonHeader, Message, ProtocolError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default, Debug)]
-pub struct Decoder<F: Framing = JsonHeader> {
+pub struct Decoder<F: Framing = DefaultFraming> {
     framing: F,
     buffer: Vec<u8>,
     /// The first byte of `buffer` that no returned message has.

@@ -127,16 +127,16 @@ impl std::error::Error for Fault {}
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProtocolError {
-    offset: u64,
-    detail: Option<Box<Detail>>,
-    kind: Fault,
+    pub(super) offset: u64,
+    pub(super) detail: Option<Box<Detail>>,
+    pub(super) kind: Fault,
 }
 
 /// What only some faults have, boxed so that a `Result` stays small.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Detail {
-    header: Option<Cow<'static, str>>,
-    reason: Option<String>,
+pub(super) struct Detail {
+    pub(super) header: Option<Cow<'static, str>>,
+    pub(super) reason: Option<String>,
 }
 
 impl ProtocolError {
@@ -151,13 +151,6 @@ impl ProtocolError {
     #[cold]
     pub(super) fn of_header(kind: Fault, header: impl Into<Cow<'static, str>>) -> Self {
         let detail = Detail { header: Some(header.into()), reason: None };
-        Self { offset: 0, detail: Some(Box::new(detail)), kind }
-    }
-
-    /// A fault that a parser found, with what the parser says.
-    #[cold]
-    pub(super) fn because(kind: Fault, reason: impl fmt::Display) -> Self {
-        let detail = Detail { header: None, reason: Some(reason.to_string()) };
         Self { offset: 0, detail: Some(Box::new(detail)), kind }
     }
 
@@ -246,8 +239,8 @@ pub enum EncodeError {
     /// The key is there already.
     DuplicateHeader(Box<str>),
     /// The value cannot be written as JSON: a map key that is neither string nor
-    /// number, say, or an error of its own `Serialize`.
-    Json(serde_json::Error),
+    /// number, say, or an error of its own `Serialize`. A `serde_json::Error`.
+    Json(Box<dyn std::error::Error + Send + Sync>),
     /// The buffer was cut back behind the mark between `begin` and `finish`.
     MarkLost,
 }
@@ -268,7 +261,7 @@ impl fmt::Display for EncodeError {
 impl std::error::Error for EncodeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Json(error) => Some(error),
+            Self::Json(error) => Some(&**error),
             _ => None,
         }
     }

@@ -61,6 +61,7 @@ pub(super) struct Unescaped {
 /// Which framing a frame comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FrameKind {
+    #[allow(dead_code, reason = "the framing with a JSON header is a feature")]
     JsonHeader,
     Padded,
     Raw,

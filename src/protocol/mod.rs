@@ -3,7 +3,7 @@
 //! Three framings say where a message ends:
 //!
 //! - [`JsonHeader`]: two bytes with the length of a JSON header, the header,
-//!   and as many bytes of content as the header says;
+//!   and as many bytes of content as the header says (with the feature `json`);
 //! - [`Padded`]: 64 bytes with a decimal length and spaces, then UTF-8 text;
 //! - [`Raw`]: whatever has been received is a message.
 //!
@@ -25,43 +25,40 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod codec;
+#[cfg(feature = "encoding")]
+mod content;
+#[cfg(not(feature = "encoding"))]
+#[path = "utf8_content.rs"]
 mod content;
 mod decoder;
-mod encoder;
 mod error;
 mod extra;
 mod frame;
-mod full_parse;
-mod header;
-mod json_scan;
-mod json_text;
-mod json_write;
-mod key_set;
+mod head;
+#[cfg(feature = "json")]
+mod json;
 mod message;
 mod padded;
-mod prediction;
 mod raw;
-mod scan;
-#[cfg(test)]
-mod scan_agrees;
+#[cfg(not(feature = "json"))]
+mod without_json;
 
 pub use decoder::Decoder;
-pub use encoder::{Head, Mark, encode, encode_json};
 pub use error::{EncodeError, Fault, ProtocolError};
 pub use extra::ExtraHeaders;
 pub use frame::{ByteOrder, Frame};
-pub use header::JsonHeader;
-pub use json_write::write_json;
+pub use head::{Head, Mark};
+#[cfg(all(fuzzing, feature = "json"))]
+#[doc(hidden)]
+pub use json::check_scan;
+#[cfg(feature = "json")]
+pub use json::{DefaultFraming, JsonHeader, encode, encode_json, write_json};
 pub use message::{Message, OwnedMessage};
 pub use padded::{Padded, encode_padded};
 pub use raw::Raw;
-
-/// Panics where the scan of a header and its full parse disagree. For fuzzing alone.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub fn check_scan(header: &[u8]) {
-    scan::check(header);
-}
+#[cfg(not(feature = "json"))]
+pub use without_json::DefaultFraming;
 
 /// How long the parts of a message may be.
 ///

@@ -51,19 +51,3 @@ impl Framing for Raw {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::{JsonHeader, encode};
-
-    #[test]
-    fn is_the_echo_of_bytes_without_framing_alone_a_copy() {
-        let mut wire = Vec::new();
-        encode(&mut wire, &Head::json(), b"1").unwrap();
-        let Ok(Decoded::Message(framed)) = JsonHeader::default().decode(&wire) else { panic!() };
-        let Ok(Decoded::Message(bare)) = Raw.decode(&wire) else { panic!() };
-        assert!(Raw.would_write(&Message::new(&wire, &bare)));
-        assert!(!Raw.would_write(&Message::new(&wire, &framed)));
-    }
-}

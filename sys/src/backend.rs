@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Result;
+use crate::world::HAS_PORTABLE;
 
 /// A readiness API.
 ///
@@ -25,7 +26,8 @@ pub enum Backend {
     Poll,
     /// The granddaddy: every system has it, for descriptors below `FD_SETSIZE`.
     Select,
-    /// Whatever the crate `polling` finds, for systems with neither epoll nor kqueue.
+    /// Whatever the crate `polling` finds, for systems with neither epoll nor kqueue. It is there
+    /// with the feature `portable`.
     Portable,
 }
 
@@ -39,15 +41,17 @@ impl Backend {
             Self::Epoll
         } else if cfg!(has_kqueue) {
             Self::Kqueue
-        } else {
+        } else if HAS_PORTABLE {
             Self::Portable
+        } else {
+            Self::Poll
         }
     }
 
-    /// All that this system has.
+    /// All that this system has, and that are built.
     #[must_use]
     pub const fn available() -> &'static [Self] {
-        &[
+        let all: &[Self] = &[
             #[cfg(has_epoll)]
             Self::Epoll,
             #[cfg(has_kqueue)]
@@ -55,7 +59,11 @@ impl Backend {
             Self::Poll,
             Self::Select,
             Self::Portable,
-        ]
+        ];
+        match all {
+            [others @ .., Self::Portable] if !HAS_PORTABLE => others,
+            all => all,
+        }
     }
 
     /// The name, such as `epoll`.

@@ -5,6 +5,8 @@
 //! The modules `epoll`, `kqueue`, [`mod@poll`], [`select`] and [`portable`] each
 //! hold one type with the same functions; [`Poller`] chooses one of them at run
 //! time, out of those that the system has ([`Backend`]).
+//! [`portable`] is there with the feature of that name, which is on unless it is
+//! turned off, and brings the crate `polling`.
 //! There is no trait: this text is the contract, and one test suite
 //! (`tests/contract/`) runs over every backend.
 //!

@@ -45,6 +45,7 @@ macro_rules! on_every_backend {
         mod select {
             $(#[test] fn $question() { super::$question(myriapod::Backend::Select); })*
         }
+        #[cfg(feature = "portable")]
         mod portable {
             $(#[test] fn $question() { super::$question(myriapod::Backend::Portable); })*
         }

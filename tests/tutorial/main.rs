@@ -2,6 +2,7 @@
 //! printed lines are those of its text, and the text's programs, written in Python, can stand on
 //! either side.
 
+#![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 #![allow(clippy::print_stdout, reason = "what cannot be tested here is said")]
 

@@ -23,6 +23,7 @@ mod waker;
 
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
 pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept};
+pub(crate) use poller::HAS_PORTABLE;
 pub use poller::Poller;
 pub use socket::{
     Connecting, Socket, local_address, peer_address, recv, recv_append, send, send_vectored,

@@ -13,6 +13,9 @@ use super::threads::{Awaited, block, call};
 use crate::event::Event;
 use crate::{AsFd, Backend, Errno, Events, Interest, Mode, Result, SystemError, Token};
 
+/// As every backend is this one, so is that.
+pub(crate) const HAS_PORTABLE: bool = true;
+
 /// Waits in a row that may leave out one descriptor that is ready.
 const MOST_DELAYS: u8 = 4;
 

@@ -19,7 +19,11 @@ mod options;
 mod other_process;
 pub mod poll;
 mod poller;
+#[cfg(feature = "portable")]
 pub mod portable;
+#[cfg(not(feature = "portable"))]
+#[path = "no_portable.rs"]
+mod portable;
 mod process;
 mod resolve;
 pub mod select;
@@ -53,6 +57,8 @@ pub use spare::SpareDescriptor;
 pub use thread::{JoinHandle, available_cpus, pause, set_thread_cpus, spawn, thread_cpus};
 pub use waker::Waker;
 
+pub(crate) use portable::IS_BUILT as HAS_PORTABLE;
+
 /// What the simulated world has no counterpart of.
 pub(crate) mod extra {
     pub use super::datagram::{Datagram, DatagramSocket, recv_from, send_to};
@@ -69,6 +75,7 @@ pub(crate) mod extra {
         set_send_buffer_size, set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
     };
     pub use super::other_process::{kill_group, send_signal};
+    #[cfg(feature = "portable")]
     pub use super::portable;
     pub use super::process::{
         CpuTime, adopt_descriptor, cpu_time, inherited_listeners, pid, rss_bytes,

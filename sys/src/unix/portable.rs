@@ -11,6 +11,9 @@ use super::table::{Table, check, failed};
 use super::timeout::keep_waiting;
 use crate::{Errno, Event, Events, Interest, Mode, Result, SystemError, Token};
 
+/// Whether this build has it.
+pub(crate) const IS_BUILT: bool = true;
+
 /// A poller of the crate `polling`. See the [contract](crate#the-backend-contract).
 ///
 /// It has [`Mode::ONE_SHOT`] everywhere and [`Mode::EDGE`] where the system has it.

@@ -139,5 +139,6 @@ contract! {
     kqueue: Kqueue,
     poll: Poll,
     select: Select,
+    #[cfg(feature = "portable")]
     portable: Portable,
 }

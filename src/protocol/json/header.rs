@@ -1,19 +1,18 @@
 //! [`JsonHeader`]: two bytes of length, a JSON header, content.
 
 use super::encoder::HeaderEncoder;
-use super::error::{Fault, ProtocolError};
-use super::frame::Frame;
 use super::full_parse::parse;
-use super::json_write::write_json_string;
 use super::prediction::Predictor;
 use super::scan::Scanner;
-use super::{DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message};
+use super::write::write_json_string;
+use crate::protocol::error::{Fault, ProtocolError};
+use crate::protocol::frame::Frame;
+use crate::protocol::{
+    DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message,
+};
 
 /// Bytes of the header's length in front of it.
 const PREFIX_LEN: usize = 2;
-
-/// The content type whose content is JSON text.
-pub(super) const TEXT_JSON: &str = "text/json";
 
 /// The keys that every header has, in the order in which they are checked and
 /// written.
@@ -228,7 +227,7 @@ impl Framing for JsonHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{ByteOrder, Message, encode};
+    use crate::protocol::{ByteOrder, Message, Raw, encode};
 
     fn wire(content_type: &str, content_len: usize) -> Vec<u8> {
         let mut wire = Vec::new();
@@ -426,5 +425,15 @@ mod tests {
         let Ok(Decoded::Message(frame)) = framing.decode(reply) else { panic!() };
         assert_eq!(frame.len(), reply.len());
         assert_eq!(Message::new(reply, &frame).json().unwrap()["result"], "Error: no \"JSON\"\n");
+    }
+
+    #[test]
+    fn is_the_echo_of_bytes_without_framing_alone_a_copy() {
+        let mut wire = Vec::new();
+        encode(&mut wire, &Head::json(), b"1").unwrap();
+        let Ok(Decoded::Message(framed)) = JsonHeader::default().decode(&wire) else { panic!() };
+        let Ok(Decoded::Message(bare)) = Raw.decode(&wire) else { panic!() };
+        assert!(Raw.would_write(&Message::new(&wire, &bare)));
+        assert!(!Raw.would_write(&Message::new(&wire, &framed)));
     }
 }

@@ -1,53 +1,20 @@
-//! Writing messages: [`Head`], [`Mark`], and headers from templates.
+//! Writing messages with a JSON header: headers from templates.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-use super::error::EncodeError;
-use super::extra::{ExtraHeaders, NO_EXTRA};
-use super::frame::ByteOrder;
-use super::header::TEXT_JSON;
-use super::json_write::{write_json, write_json_string};
+use super::write::{write_json, write_json_string};
+use crate::protocol::error::EncodeError;
+use crate::protocol::frame::ByteOrder;
+use crate::protocol::head::{Head, Mark, TEXT_JSON};
 
-/// What a header says, but for the length of the content.
-///
-/// ```
-/// use myriapod::protocol::Head;
-///
-/// let head = Head { content_encoding: "latin-1", ..Head::json() };
-/// assert_eq!(head.content_type, "text/json");
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head<'a> {
-    /// How numbers in the content are stored.
-    pub byteorder: ByteOrder,
-    /// The type of the content; `text/json` for JSON text.
-    pub content_type: &'a str,
-    /// The character set of text, or `binary`.
-    pub content_encoding: &'a str,
-    /// Further keys.
-    pub extra: &'a ExtraHeaders,
-}
-
-impl<'a> Head<'a> {
+impl Head<'_> {
     /// JSON text in UTF-8, this machine's byte order, no further keys.
     #[must_use]
     #[inline]
     pub fn json() -> Self {
         Self { content_encoding: "utf-8", ..Self::binary(TEXT_JSON) }
-    }
-
-    /// Bytes of some type, this machine's byte order, no further keys.
-    #[must_use]
-    #[inline]
-    pub fn binary(content_type: &'a str) -> Self {
-        Self {
-            byteorder: ByteOrder::NATIVE,
-            content_type,
-            content_encoding: "binary",
-            extra: &NO_EXTRA,
-        }
     }
 }
 
@@ -55,49 +22,6 @@ impl Default for Head<'_> {
     /// [`Head::json`].
     fn default() -> Self {
         Self::json()
-    }
-}
-
-/// Where a message begins in a buffer, between
-/// [`begin`](super::Framing::begin) and [`finish`](super::Framing::finish).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mark {
-    start: usize,
-    content: usize,
-    /// Which template stands in the headroom.
-    template: usize,
-    version: u32,
-}
-
-impl Mark {
-    /// A mark without headroom.
-    #[must_use]
-    pub const fn bare(at: usize) -> Self {
-        Self { start: at, content: at, template: usize::MAX, version: 0 }
-    }
-
-    /// The buffer's length before `begin`: cutting it back to this undoes the message.
-    #[must_use]
-    #[inline]
-    pub const fn start(&self) -> usize {
-        self.start
-    }
-
-    /// Where the content starts in the buffer.
-    #[must_use]
-    #[inline]
-    pub const fn content_start(&self) -> usize {
-        self.content
-    }
-
-    /// The bytes of content so far.
-    ///
-    /// # Errors
-    ///
-    /// [`EncodeError::MarkLost`] if the buffer ends before it.
-    #[inline]
-    pub fn content_len(&self, out: &[u8]) -> Result<usize, EncodeError> {
-        out.len().checked_sub(self.content).ok_or(EncodeError::MarkLost)
     }
 }
 
@@ -406,7 +330,7 @@ fn write_decimal(digits: &mut [u8], mut value: usize) {
 }
 
 /// Appends one whole message. Who writes many has it cheaper with
-/// [`Framing::encode`](super::Framing::encode), which remembers the header.
+/// [`Framing::encode`](crate::protocol::Framing::encode), which remembers the header.
 ///
 /// # Errors
 ///
@@ -456,7 +380,7 @@ pub fn encode_json<T: Serialize + ?Sized>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Framing, JsonHeader};
+    use crate::protocol::{ExtraHeaders, Framing, JsonHeader};
 
     fn plain(head: &Head<'_>, content: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();

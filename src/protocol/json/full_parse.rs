@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::content::Encoding;
-use super::error::{Fault, ProtocolError};
-use super::frame::{ByteOrder, Frame, FrameKind, Layout, Span, Unescaped};
-use super::header::{REQUIRED, TEXT_JSON};
-use super::json_text::{Member, Members, first_byte, unescape, validate};
-use super::json_write::write_json_string;
+use super::header::REQUIRED;
+use super::text::{Member, Members, first_byte, unescape, validate};
+use super::write::write_json_string;
+use crate::protocol::content::Encoding;
+use crate::protocol::error::{Fault, ProtocolError};
+use crate::protocol::frame::{ByteOrder, Frame, FrameKind, Layout, Span, Unescaped};
+use crate::protocol::head::TEXT_JSON;
 
 /// The commonest texts, as bytes of a header.
 const JSON: &[u8] = TEXT_JSON.as_bytes();

@@ -1,7 +1,7 @@
 //! The keys of one header, each a hash: is one of them there twice?
 
-use super::json_scan::first_of;
-use super::json_text::{Members, text_of, unescape};
+use super::text::{Members, text_of, unescape};
+use super::values::first_of;
 
 /// So many further keys are compared each with each. Where there are more, a table tells.
 const FEW: usize = 32;

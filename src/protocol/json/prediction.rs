@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use super::frame::{Frame, FrameKind};
+use crate::protocol::frame::{Frame, FrameKind};
 
 /// Templates kept by one loop; a power of two, so that an index needs no check.
 const TEMPLATES: usize = 8;

@@ -7,14 +7,14 @@
 //! Peers choose their headers, so the worst one counts: nothing here costs more than its length, but
 //! for keys that were made to have the same hash. These are sorted.
 
-use super::frame::ByteOrder;
 use super::full_parse::{Meaning, Parsed, Text};
-use super::json_scan::{
+use super::key_set::{Keys, have_twins};
+use super::text::skip_space;
+use super::values::{
     colon, digit, eight, end_of_escaped, first_of, hash_of, is_ascii, plain, short_plain,
     unescape_string, value,
 };
-use super::json_text::skip_space;
-use super::key_set::{Keys, have_twins};
+use crate::protocol::frame::ByteOrder;
 
 /// What we write around a key, as the low bytes of a word: `": ` and `, "`.
 const COLON: u64 = u64::from_le_bytes(*b"\": \0\0\0\0\0");

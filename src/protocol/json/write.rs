@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::ser::{self, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use super::error::EncodeError;
+use crate::protocol::error::EncodeError;
 
 /// Appends `value` as JSON, byte for byte as Python's
 /// `json.dumps(value, ensure_ascii=False)`: `", "` and `": "` between items,
@@ -35,7 +35,7 @@ pub fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result
     let result = match result {
         _ if not_finite.get() => Err(EncodeError::NotFinite),
         Ok(()) => Ok(()),
-        Err(error) => Err(EncodeError::Json(error)),
+        Err(error) => Err(EncodeError::Json(error.into())),
     };
     if result.is_err() {
         out.truncate(start);

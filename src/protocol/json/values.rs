@@ -1,7 +1,7 @@
 //! JSON, eight bytes at a time: where strings, numbers and other values end, by exactly the rules of
 //! `serde_json`. Whatever breaks one of them is `None`.
 
-use super::json_text::{skip_space, validate};
+use super::text::{skip_space, validate};
 
 /// The deepest nesting that `serde_json` accepts. The header's own object counts.
 const DEEPEST: u32 = 127;
