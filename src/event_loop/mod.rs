@@ -87,8 +87,6 @@ pub struct EventLoop<H: Handler, F: Framing = JsonHeader> {
     arrivals: Slab<Arrival>,
     /// The clock as it was read after the last wait.
     now: Time,
-    /// When the tick of this turn began.
-    tick_began: Time,
     turn: u64,
     /// What the ordinary event says: readable; nothing while the loop is being stopped.
     ordinary: Interest,
@@ -160,7 +158,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
             acceptor: Acceptor::new(&limits),
-            shared: Shared::new(engine),
+            shared: Shared::new(engine, now),
             signals: None,
             signals_at: None,
             mailbox,
@@ -168,7 +166,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             member,
             arrivals: Slab::new(),
             now,
-            tick_began: now,
             turn: 0,
             ordinary: Interest::READABLE,
             is_dispatching: false,
@@ -281,7 +278,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if ahead == u32::MAX {
             return None;
         }
-        Some((self.tick_began + TICK * ahead).saturating_since(now))
+        Some((self.shared.tick_began + TICK * ahead).saturating_since(now))
     }
 
     /// Serves until it is stopped. Returns whether that was graceful: all that was in flight was
@@ -369,13 +366,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// has passed since the last turn.
     fn read_clock(&mut self, timeout: Option<Duration>) -> bool {
         self.now = sys::now();
-        let elapsed = self.now.saturating_since(self.tick_began);
+        let elapsed = self.now.saturating_since(self.shared.tick_began);
         if elapsed < TICK {
             return false;
         }
         let ticks = u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
         self.shared.tick = self.shared.tick.wrapping_add(ticks);
-        self.tick_began += TICK * ticks;
+        self.shared.tick_began += TICK * ticks;
         CatchUp::is_due(ticks, timeout)
     }
 
