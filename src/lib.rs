@@ -85,9 +85,7 @@ pub use client::{Client, ClientOptions};
 pub use config::{Config, ConfigError, Limits, Overflow};
 pub use deferred::{Deferred, DeferredError};
 pub use error::Error;
-#[cfg(myriapod_sim)]
-pub use event_loop::Audit;
-pub use event_loop::{EventLoop, Turn};
+pub use event_loop::{Audit, EventLoop, Turn};
 pub use handle::Handle;
 pub use handle_error::HandleError;
 pub use handler::{ConnectionId, Handler, HandlerError, HandlerResult};

@@ -258,7 +258,6 @@ impl Mailbox {
     }
 
     /// How many items wait.
-    #[cfg(myriapod_sim)]
     pub(crate) fn len(&self) -> usize {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).items.len()
     }

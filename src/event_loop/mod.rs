@@ -5,7 +5,6 @@
 mod accept;
 mod addresses;
 mod arrive;
-#[cfg(myriapod_sim)]
 mod audit;
 mod catch_up;
 mod close;
@@ -29,7 +28,6 @@ use myriapod_sys::{self as sys, BorrowedFd, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
 use self::arrive::{Arrival, Arriving};
-#[cfg(myriapod_sim)]
 pub use self::audit::Audit;
 use self::catch_up::CatchUp;
 use self::drain::Drain;
