@@ -147,8 +147,7 @@ pub(crate) struct Pool {
     reserve: Reserve,
     /// Capacity of all buffers that are lent out.
     lent: usize,
-    /// The most that it ever was, for simulations to judge refusals by.
-    #[cfg(myriapod_sim)]
+    /// The most that it ever was.
     most_lent: usize,
     limit: usize,
     /// Set where memory may have become spare.
@@ -163,7 +162,6 @@ impl Pool {
             send: Slab::new(),
             reserve,
             lent: 0,
-            #[cfg(myriapod_sim)]
             most_lent: 0,
             limit,
             spare: false,
@@ -175,7 +173,7 @@ impl Pool {
         self.limit = limit;
     }
 
-    #[cfg(myriapod_sim)]
+    /// The most capacity that all buffers together have had.
     pub(crate) fn most_lent(&self) -> usize {
         self.most_lent
     }
@@ -183,10 +181,7 @@ impl Pool {
     /// Counts `bytes` as lent out, besides what is.
     fn note_lent(&mut self, bytes: usize) {
         self.lent += bytes;
-        #[cfg(myriapod_sim)]
-        {
-            self.most_lent = self.most_lent.max(self.lent);
-        }
+        self.most_lent = self.most_lent.max(self.lent);
     }
 
     /// Capacity in bytes of all buffers that connections hold.

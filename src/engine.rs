@@ -78,9 +78,6 @@ pub(crate) struct Engine<H, F> {
     pub(crate) desk: Desk,
     pub(crate) config: Config,
     pub(crate) stats: Stats,
-    /// Bytes of the messages that were handled, for simulations to add up.
-    #[cfg(myriapod_sim)]
-    pub(crate) decoded: u64,
     pub(crate) log: Option<LogHook>,
     pub(crate) log_messages: bool,
 }
@@ -250,10 +247,6 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             }
         }
         self.stats.messages += 1;
-        #[cfg(myriapod_sim)]
-        {
-            self.decoded += self.frame.len() as u64;
-        }
         if self.log_messages {
             self.tell_of(self.id(about.key), bytes);
         }

@@ -102,9 +102,7 @@ pub use config::{Config, ConfigError, Limits, Overflow};
 pub use connection_id::ConnectionId;
 pub use deferred::{Deferred, DeferredError};
 pub use error::Error;
-#[cfg(myriapod_sim)]
-pub use event_loop::Audit;
-pub use event_loop::{EventLoop, Turn};
+pub use event_loop::{Audit, EventLoop, Turn};
 pub use handle::Handle;
 pub use handle_error::HandleError;
 pub use handler::Handler;

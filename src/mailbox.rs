@@ -273,7 +273,6 @@ impl Mailbox {
     }
 
     /// How many items wait.
-    #[cfg(myriapod_sim)]
     pub(crate) fn len(&self) -> usize {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.items.len() + usize::from(inner.resumes)

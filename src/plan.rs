@@ -143,8 +143,6 @@ fn event_loop<H: Handler, F: Framing>(
         out_used: 0,
         config,
         stats: Stats::default(),
-        #[cfg(myriapod_sim)]
-        decoded: 0,
         log_messages: log_messages && log.is_some(),
         log,
     };

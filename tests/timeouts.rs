@@ -17,7 +17,10 @@ use common::{
     Peer, Running, binary, builder, echo, error_kind, number_of, numbered, on_every_backend,
 };
 use myriapod::protocol::{Head, encode};
-use myriapod::{Backend, Cause, Limits, Stats};
+use myriapod::{
+    Backend, Cause, Handler, HandlerResult, Limits, Message, Outgoing, Reply, Server, SocketAddr,
+    Stats, View,
+};
 
 on_every_backend! {
     does_an_unfinished_header_time_out,
@@ -37,6 +40,9 @@ on_every_backend! {
     does_lingering_end,
     is_no_deadline_pending_where_all_are_off,
     is_every_deadline_announced_to_an_outer_loop,
+    does_a_loop_that_stood_still_read_before_it_judges,
+    does_a_late_loop_still_close_who_is_late,
+    is_a_timer_that_a_slow_handler_sets_not_early,
 }
 
 const SHORT: Duration = Duration::from_millis(60);
@@ -409,4 +415,85 @@ fn is_every_deadline_announced_to_an_outer_loop(backend: Backend) {
         let due = server.event_loop().timeout().expect("a deadline is pending");
         assert!(!due.is_zero() && due <= LONG + Duration::from_millis(20), "{due:?}");
     }
+}
+
+/// A server whose only deadline is that of headers, with a peer of whom the first byte is received.
+fn with_a_byte(backend: Backend) -> (Server<impl Handler>, Peer<std::net::TcpStream>, Instant) {
+    let limits = Limits { header_timeout: SHORT, ..off() };
+    let mut server = builder(backend).limits(limits).answer(echo).unwrap();
+    let address = server.addresses()[0].to_string();
+    let mut peer = Peer::new(std::net::TcpStream::connect(&address).unwrap());
+    peer.send(&numbered(1)[..1]);
+    let began = Instant::now();
+    while server.stats().bytes_in < 1 {
+        server.event_loop().run_once(None).unwrap();
+    }
+    (server, peer, began)
+}
+
+/// As if its process were stopped, the loop does not run until this long after `began`.
+fn stand_still_until(began: Instant, after: Duration) {
+    while began.elapsed() < after {
+        std::thread::yield_now();
+    }
+}
+
+fn does_a_loop_that_stood_still_read_before_it_judges(backend: Backend) {
+    let (mut server, mut peer, began) = with_a_byte(backend);
+    // After one byte the next receive brings one more: the rest takes several.
+    peer.send(&numbered(1)[1..]);
+    stand_still_until(began, SHORT + Duration::from_millis(400));
+    while server.stats().replies < 1 {
+        server.event_loop().run_once(Some(Duration::ZERO)).unwrap();
+        assert_eq!(server.stats().closed_for(Cause::HeaderTimeout), 0, "its message is there");
+    }
+    assert_eq!(number_of(&peer.reply()), 1);
+}
+
+fn does_a_late_loop_still_close_who_is_late(backend: Backend) {
+    let (mut server, mut late, began) = with_a_byte(backend);
+    stand_still_until(began, SHORT + Duration::from_millis(400));
+    while server.stats().open > 0 {
+        // A turn is due at once, so this does not wait.
+        server.event_loop().run_once(None).unwrap();
+    }
+    assert_all_closed_for(&server.stats(), Cause::HeaderTimeout, 1);
+    late.wait_for_end();
+}
+
+/// Works for a while, sets its connection's timer then, and replies when it fires.
+struct Slow {
+    set: Option<Instant>,
+}
+
+impl Handler for Slow {
+    type State = ();
+
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
+
+    fn on_message(&mut self, (): &mut (), _: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+        stand_still_until(Instant::now(), SHORT);
+        reply.view().set_timer(SHORT);
+        self.set = Some(Instant::now());
+        Ok(())
+    }
+
+    fn on_connection_timer(&mut self, (): &mut (), view: &mut View<'_>) {
+        let passed = self.set.take().map(|set| set.elapsed()).unwrap_or_default();
+        let passed = u32::try_from(passed.as_millis()).unwrap_or(u32::MAX);
+        let push = Outgoing::binary("test", passed.to_be_bytes().to_vec());
+        view.push(&push).unwrap();
+    }
+}
+
+fn is_a_timer_that_a_slow_handler_sets_not_early(backend: Backend) {
+    let mut server = builder(backend).limits(off()).build(Slow { set: None }).unwrap();
+    let address = server.addresses()[0].to_string();
+    let mut peer = Peer::new(std::net::TcpStream::connect(&address).unwrap());
+    peer.send(&numbered(1));
+    while server.stats().pushes < 1 {
+        server.event_loop().run_once(None).unwrap();
+    }
+    let passed = number_of(&peer.reply());
+    assert!(u128::from(passed) >= SHORT.as_millis(), "it fired after {passed} ms");
 }

@@ -33,17 +33,32 @@ pub(crate) struct Deeds {
     pub(crate) hurried: bool,
     /// Peers that the driver had closed.
     pub(crate) closed: Vec<u32>,
+    /// Those among them that were to be closed at once.
+    pub(crate) cut: Vec<u32>,
     /// When the first of them was made.
     pub(crate) first_push: Option<Time>,
     /// Since when nothing goes wrong any more.
     pub(crate) calm_since: Option<Time>,
+    /// Whether each wait reports all that is ready.
+    pub(crate) hears_all: bool,
 }
 
 /// Everything that is known of one moment.
 #[derive(Debug)]
 pub(crate) struct Moment<'a> {
+    /// The newest limits of the server.
     pub(crate) limits: &'a Limits,
-    pub(crate) max_connections: usize,
+    /// All that it has had, the newest last.
+    pub(crate) ever: &'a [Limits],
+    /// Those among them that it may have worked within in its last turn.
+    pub(crate) in_force: &'a [Limits],
+    /// Sockets that were given to it in its last turn, and those that it has not looked at.
+    pub(crate) adopted: usize,
+    pub(crate) given: usize,
+    /// Whether it was told to let nobody in, and has heard that.
+    pub(crate) is_shut: bool,
+    /// Timers and connects that it was asked for.
+    pub(crate) asked_for: usize,
     pub(crate) longest_answer: usize,
     pub(crate) stats: &'a Stats,
     pub(crate) audit: &'a Audit,
@@ -56,6 +71,18 @@ pub(crate) struct Moment<'a> {
     pub(crate) others: usize,
     /// Descriptors that the server has besides the entries of its slab.
     pub(crate) base: usize,
+}
+
+impl Moment<'_> {
+    fn max_connections(&self) -> impl Iterator<Item = u64> {
+        self.in_force.iter().map(|limits| limits.max_connections.unwrap_or(usize::MAX) as u64)
+    }
+
+    /// As much as may wait for one connection, but for what is pushed without regard to the mark.
+    fn longest_queue(&self) -> usize {
+        let high_water = self.ever.iter().map(|limits| limits.high_water).max().unwrap_or(0);
+        high_water + self.longest_answer + 1000
+    }
 }
 
 macro_rules! hold {
@@ -104,12 +131,12 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
         stats.open,
         audit.connections
     );
-    let accounted = audit.decoded + stats.discarded_in + audit.buffered;
+    let accounted = book.bytes + stats.discarded_in + audit.buffered;
     hold!(
         stats.bytes_in == accounted,
         "bytes in {} are not decoded {}, discarded {} and buffered {}",
         stats.bytes_in,
-        audit.decoded,
+        book.bytes,
         stats.discarded_in,
         audit.buffered
     );
@@ -126,6 +153,7 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
         stats.messages,
         book.messages
     );
+    pushes(moment)?;
     // Limits hold.
     hold!(
         stats.pool_bytes <= limits.max_buffer_bytes as u64,
@@ -136,8 +164,9 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
     let message = 2 + limits.max_header_len + limits.max_content_len;
     let largest = message.max(64 << 10) * 2;
     hold!(audit.largest_buffer <= largest, "a buffer of {} bytes", audit.largest_buffer);
-    if !matches!(limits.overflow, Overflow::CloseAfter(_)) {
-        let longest = limits.high_water + moment.longest_answer + 1000;
+    let exceeds = |limits: &Limits| matches!(limits.overflow, Overflow::CloseAfter(_));
+    if !moment.ever.iter().any(exceeds) {
+        let longest = moment.longest_queue();
         hold!(audit.longest_queue <= longest, "{} bytes in a queue", audit.longest_queue);
     }
     per_address(moment)?;
@@ -156,12 +185,38 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
         audit.watched
     );
     let descriptors = moment.world.open_descriptors();
-    let expected = moment.base + audit.entries;
+    let expected = moment.base + audit.entries + moment.given;
     // The spare may be given up for a while.
     hold!(
         descriptors == expected || descriptors + 1 == expected,
         "{descriptors} descriptors, where {expected} are accounted for"
     );
+    // A loop that stops does not look at its timers any more.
+    let wound = book.seats.values().filter(|seat| seat.timer_due.is_some() && seat.cause.is_none());
+    let alarms = moment.asked_for + wound.count();
+    hold!(
+        audit.listeners == 0 || audit.alarms <= alarms,
+        "{} timers and connects, where {alarms} were asked for",
+        audit.alarms
+    );
+    Ok(())
+}
+
+/// What is pushed with an answer comes before it, or the service knows that it was dropped; and so
+/// does the service know of all others.
+fn pushes(moment: &Moment<'_>) -> Result<(), String> {
+    let (book, dropped) = (moment.book, moment.stats.dropped_pushes);
+    let told = book.dropped + book.refused.len() as u64;
+    hold!(dropped == told, "{dropped} pushes were dropped, and the handler was told of {told}");
+    for peer in moment.peers {
+        for asked in &peer.without_push {
+            hold!(
+                book.refused.contains(&(peer.number, *asked)),
+                "peer {}: answer {asked} came before what was pushed with it",
+                peer.number
+            );
+        }
+    }
     Ok(())
 }
 
@@ -173,20 +228,23 @@ pub(crate) fn at_growth(
     moment: &Moment<'_>,
     deeds: &Deeds,
 ) -> Result<(), String> {
-    let (stats, limit) = (moment.stats, moment.max_connections as u64);
+    let stats = moment.stats;
+    let limit = moment.max_connections().max().unwrap_or(u64::MAX);
     let most = before.open + stats.connected - before.connected;
     hold!(stats.open <= limit.max(most), "{} connections, and {limit} are allowed", stats.open);
     let taken = stats.accepted + stats.refused_by_address;
     let taken = taken - before.accepted - before.refused_by_address;
-    let batch = moment.limits.accept_batch as u64;
+    let batches = moment.in_force.iter().map(|limits| limits.accept_batch);
+    let batch = if moment.is_shut { 0 } else { batches.max().unwrap_or(0) } + moment.adopted;
     hold!(
-        deeds.drain_began.is_some() || taken <= batch,
+        deeds.drain_began.is_some() || taken <= batch as u64,
         "{taken} peers were accepted in a turn, and {batch} are allowed"
     );
     let of = |stats: &Stats| stats.closed_for(Cause::Shed);
     let shed = of(stats) - of(before);
     // A socket that lingers has its place still.
     let places = most + connecting as u64 + taken + before.lingering;
+    let limit = moment.max_connections().min().unwrap_or(0);
     hold!(
         shed == 0 || places > limit,
         "{shed} made room, and there were {places} connections of {limit}"
@@ -195,7 +253,10 @@ pub(crate) fn at_growth(
 }
 
 fn per_address(moment: &Moment<'_>) -> Result<(), String> {
-    let Some(limit) = moment.limits.max_connections_per_address else { return Ok(()) };
+    // Who is there when a limit comes down, stays.
+    let limits = moment.ever.iter().map(|limits| limits.max_connections_per_address);
+    let limits: Option<Vec<usize>> = limits.collect();
+    let Some(limit) = limits.and_then(|limits| limits.into_iter().max()) else { return Ok(()) };
     let mut counts = BTreeMap::new();
     for (peer, seat) in &moment.book.seats {
         if seat.accepted && seat.cause.is_none() {
@@ -228,15 +289,13 @@ pub(crate) fn at_close(
     let unfinished = peer.unfinished(closing.received);
     let begun = unfinished.and_then(|(begin, _)| closing.byte_received_at(begin));
     let has_header = unfinished.and_then(|(_, end)| closing.byte_received_at(end - 1));
-    let header_due = begun.map(|at| at + limits.header_timeout);
-    let content_due = has_header.map(|at| at + limits.content_timeout);
     let stalled = closing.unsent > 0;
     // Once the connection is broken, what is unsent is given up.
     let waits_to_send = stalled && !closing.was_broken;
     let late = |began| since(began) >= limits.drain_timeout;
     let cut_off = deeds.hurried || deeds.drain_began.is_some_and(late);
     let gone = peer.left || peer.vanished || closing.was_broken;
-    let may = match cause {
+    let may_by = |limits: &Limits| match cause {
         Cause::Peer => peer.finished || gone,
         Cause::Error => gone || closing.unwatched,
         Cause::Fault => peer.garbled,
@@ -244,6 +303,7 @@ pub(crate) fn at_close(
             used(Verb::Close)
                 || used(Verb::CloseLater)
                 || used(Verb::Abandon)
+                || seat.cut
                 || !seat.accepted && (used(Verb::Error) || used(Verb::BadJson))
                 || deeds.closed.contains(&number)
         }
@@ -259,8 +319,8 @@ pub(crate) fn at_close(
                 && unfinished.is_none()
                 && limits.shed_idle.is_some_and(|idle| since(quiet_since) >= idle)
         }
-        Cause::HeaderTimeout => header_due.is_some_and(|due| closing.at + SLACK >= due),
-        Cause::ContentTimeout => content_due.is_some_and(|due| closing.at + SLACK >= due),
+        Cause::HeaderTimeout => begun.is_some_and(|at| since(at) >= limits.header_timeout),
+        Cause::ContentTimeout => has_header.is_some_and(|at| since(at) >= limits.content_timeout),
         Cause::Idle => {
             !waits_to_send && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
         }
@@ -268,8 +328,7 @@ pub(crate) fn at_close(
         Cause::BufferLimit => {
             let received = closing.received - closing.received_after;
             let incoming = peer.buffer_needed(seat.handled, received);
-            let longest = limits.high_water + moment.longest_answer + 1000;
-            let outgoing = stalled.then_some(longest.max(SEGMENT) as u64);
+            let outgoing = stalled.then_some(moment.longest_queue().max(SEGMENT) as u64);
             let most_lent = moment.audit.most_lent as u64;
             incoming
                 .max(outgoing)
@@ -279,6 +338,12 @@ pub(crate) fn at_close(
         Cause::CutOff => cut_off,
         _ => false,
     };
+    let may = moment.in_force.iter().any(may_by);
+    let is_cut = seat.cut || deeds.cut.contains(&number);
+    hold!(
+        !seat.cut || closing.finished_at.is_none() || closing.was_broken,
+        "peer {number}: was to be closed at once: {closing:?}"
+    );
     // Its last replies were given the time to arrive.
     let lingers = matches!(cause, Cause::Fault | Cause::Handler | Cause::Panic | Cause::Drained);
     let lingered = closing.finished_at.is_some_and(|finished_at| {
@@ -291,12 +356,13 @@ pub(crate) fn at_close(
             || closing.end_seen
             || closing.was_broken
             || closing.unwatched
+            || is_cut
             || cut_off,
         "peer {number}: closed as {cause} without lingering: {closing:?}"
     );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.
     let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
-    let overlooked = deeds.calm_since.is_some()
+    let overlooked = (deeds.hears_all || deeds.calm_since.is_some())
         && closing.unread > 0
         && closing.at.saturating_since(closing.arrived_at.max(closing.received_at)) > OVERLOOKED;
     hold!(
@@ -321,6 +387,7 @@ pub(crate) fn at_close(
     // Nor is any deadline late, as far as it ran when nothing went wrong.
     let resumed = closing.sent_at.max(closing.progress_at).max(seat.handled_at);
     let drain_due = deeds.drain_began.map(|began| began + limits.drain_timeout);
+    let lingers = lingers && !is_cut;
     let due = match cause {
         _ if lingers => closing.finished_at.map(|finished_at| finished_at + limits.linger_timeout),
         Cause::Idle => Some(quiet_since.max(seat.handled_at) + limits.idle_timeout),
@@ -346,6 +413,12 @@ pub(crate) fn at_close(
             "peer {number} ({:?}): closed as {cause} later than {latest:?}: {closing:?}",
             peer.temper
         );
+    }
+    if let (Some(due), Some(closed_at), Some(calm_since)) =
+        (seat.timer_due, seat.closed_at, deeds.calm_since)
+    {
+        let latest = due.max(calm_since) + LATE;
+        hold!(closed_at <= latest, "peer {number}: its timer, due at {due:?}, has not fired");
     }
     // Every connection is gone when the time for a stop is over.
     if let (Some(due), Some(calm_since)) = (drain_due, deeds.calm_since) {
@@ -384,7 +457,7 @@ pub(crate) fn at_end(
     let received = closing.map_or(0, |closing| closing.received);
     // A reset is what a close with unread input is, and what bytes for a closed socket bring.
     hold!(
-        peer.end == Some(End::Finished) || received < peer.sent(),
+        peer.end == Some(End::Finished) || received < peer.sent() || seat.reset,
         "peer {number} ({:?}): {:?} after a close as {cause}, with nothing unread",
         peer.temper,
         peer.end
@@ -392,7 +465,12 @@ pub(crate) fn at_end(
     let orderly = matches!(cause, Cause::Peer | Cause::Fault | Cause::Handler | Cause::Panic);
     // An error is never sent to a server that we connected to: the close tells it.
     let untold = !seat.accepted && matches!(cause, Cause::Fault | Cause::Handler);
-    let driven = deeds.closed.contains(&number) || untold;
+    let driven = deeds.closed.contains(&number) || untold || seat.cut;
+    hold!(
+        !seat.reset || peer.end != Some(End::Finished),
+        "peer {number} ({:?}): was to be reset, and saw the end",
+        peer.temper
+    );
     if orderly && !driven && peer.end == Some(End::Finished) {
         hold!(
             peer.owed() as u64 <= seat.lost,

@@ -65,6 +65,8 @@ struct Asked {
     header_end: u64,
     end: u64,
     is_answered: bool,
+    /// Something is pushed before the answer.
+    is_pushed: bool,
 }
 
 /// What makes requests as long and as many as they are.
@@ -109,8 +111,9 @@ pub(crate) struct Peer {
     history: Vec<Asked>,
     /// How many of its requests were there when a stop began.
     pub(crate) asked_at_stop: Option<u32>,
-    /// The answers that are owed, the next one first. Those of `plan` whose request is sent whole.
-    owed: VecDeque<Answer>,
+    /// The answers that are owed, the next one first, with the number of their request. Those of
+    /// `plan` whose request is sent whole.
+    owed: VecDeque<(u32, Answer)>,
     /// The verbs it used.
     pub(crate) verbs: Vec<Verb>,
     pub(crate) garbled: bool,
@@ -123,6 +126,10 @@ pub(crate) struct Peer {
     pub(crate) pushed: u64,
     /// The last push to it alone, and the last to all.
     last_push: [Option<u64>; 2],
+    /// The last request of which a push has come before the answer.
+    last_pushed: Option<u32>,
+    /// Requests whose answer came without the push before it, which may have found no room.
+    pub(crate) without_push: Vec<u32>,
     pub(crate) received: u64,
     pub(crate) finished: bool,
     pub(crate) vanished: bool,
@@ -155,6 +162,8 @@ impl Peer {
             answered: 0,
             pushed: 0,
             last_push: [None; 2],
+            last_pushed: None,
+            without_push: Vec::new(),
             received: 0,
             finished: false,
             vanished: false,
@@ -223,16 +232,19 @@ impl Peer {
                 Verb::Close,
                 Verb::CloseLater,
                 Verb::Panic,
+                Verb::CloseNow,
+                Verb::Reset,
             ];
             return rng.pick(&troubles).copied().unwrap_or(Verb::Error);
         }
         if rng.chance(habits.later) {
             return Verb::Later;
         }
-        match rng.below(8) {
+        match rng.below(9) {
             0 | 1 => Verb::Sized(rng.len(0, habits.longest_answer)),
             2 => Verb::Json,
             3 => Verb::Nothing,
+            4 => Verb::Push,
             _ => Verb::Echo,
         }
     }
@@ -246,6 +258,7 @@ impl Peer {
             header_end: (self.wire.len() - request.wire.len() + request.header_len) as u64,
             end: self.wire.len() as u64,
             is_answered: request.answer.is_some(),
+            is_pushed: request.verb == Verb::Push,
         });
         self.plan.push_back((self.wire.len(), request.answer));
     }
@@ -325,8 +338,8 @@ impl Peer {
             && *end <= self.sent
         {
             let Some((_, answer)) = self.plan.pop_front() else { break };
+            self.owed.extend(answer.map(|answer| (self.asked, answer)));
             self.asked += 1;
-            self.owed.extend(answer);
         }
         sent > 0
     }
@@ -355,11 +368,28 @@ impl Peer {
 
     fn take_replies(&mut self) -> Result<(), String> {
         let number = self.number;
-        while let Some(came) = self.replies.next(number, self.owed.front())? {
+        while let Some(came) =
+            self.replies.next(number, self.owed.front().map(|(_, answer)| answer))?
+        {
             match came {
                 Came::Answer => {
-                    self.owed.pop_front();
+                    let Some((asked, _)) = self.owed.pop_front() else { continue };
+                    let is_pushed = self.history.get(asked as usize).is_some_and(|to| to.is_pushed);
+                    if is_pushed && self.last_pushed != Some(asked) {
+                        self.without_push.push(asked);
+                    }
                     self.answered += 1;
+                }
+                Came::PushBefore(asked) => {
+                    if self.owed.front().is_none_or(|(next, _)| *next != asked) {
+                        let next = self.owed.front().map(|(next, _)| next);
+                        return Err(format!(
+                            "peer {number}: what was pushed with message {asked} came before the \
+                             answer to {next:?}"
+                        ));
+                    }
+                    self.last_pushed = Some(asked);
+                    self.pushed += 1;
                 }
                 Came::Push { is_to_all, number: push } => {
                     // Broadcasts keep their order, and pushes theirs.

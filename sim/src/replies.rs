@@ -1,5 +1,7 @@
 //! [`Replies`]: what comes back to a peer, taken apart and held against what it is owed.
 
+use std::fmt;
+
 use myriapod::protocol::{DecodeLimits, Decoder, JsonHeader, Message};
 
 use crate::framing::FramingKind;
@@ -9,9 +11,31 @@ use crate::request::Answer;
 const PUSH_START: u8 = 0x02;
 const PUSH_END: u8 = 0x03;
 
-/// The content of a push to a peer, or to `all`: also where nothing but content is sent, it can be
+/// To whom a push goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    All,
+    /// All but this peer.
+    AllBut(u32),
+    Peer(u32),
+    /// A peer, with a message of its own, before the answer to it.
+    Asker(u32),
+}
+
+impl fmt::Display for To {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::AllBut(peer) => write!(f, "but {peer}"),
+            Self::Peer(peer) => write!(f, "to {peer}"),
+            Self::Asker(peer) => write!(f, "asker {peer}"),
+        }
+    }
+}
+
+/// The content of a push: also where nothing but content is sent, it can be
 /// told from an answer.
-pub(crate) fn push_content(to: &str, number: u64, padding: usize) -> Vec<u8> {
+pub(crate) fn push_content(to: To, number: u64, padding: usize) -> Vec<u8> {
     let mut content = vec![PUSH_START];
     content.extend_from_slice(format!("{to} {number}|").as_bytes());
     content.resize(content.len() + padding, b'.');
@@ -36,8 +60,10 @@ pub(crate) enum Replies {
 pub(crate) enum Came {
     /// The answer that was owed.
     Answer,
-    /// A push, to all or to this peer alone, with its number.
+    /// A push, to several or to this peer alone, with its number.
     Push { is_to_all: bool, number: u64 },
+    /// A push that came with the answer to the request of this number.
+    PushBefore(u32),
 }
 
 impl Replies {
@@ -140,12 +166,20 @@ fn answers(message: &Message<'_>, peer: u32, owed: Option<&Answer>) -> Result<()
 /// Reads what [`push_content`] wrote.
 fn read_push(content: &[u8], peer: u32) -> Result<Came, String> {
     let text = String::from_utf8_lossy(content);
-    let mut words = text.trim_start_matches(char::from(PUSH_START)).split(['|', ' ']);
+    let text = text.trim_start_matches(char::from(PUSH_START));
+    let head = text.split('|').next().unwrap_or_default();
+    let mut words = head.rsplitn(2, ' ');
+    let number: Option<u64> = words.next().and_then(|number| number.parse().ok());
     let to = words.next().unwrap_or_default();
-    let number = words.next().and_then(|number| number.parse().ok());
-    let is_to_all = to == "all";
+    let is_but_others = to.starts_with("but ") && to != To::AllBut(peer).to_string();
     match number {
-        Some(number) if is_to_all || to == peer.to_string() => Ok(Came::Push { is_to_all, number }),
+        Some(number) if to == "all" || is_but_others => Ok(Came::Push { is_to_all: true, number }),
+        Some(number) if to == To::Peer(peer).to_string() => {
+            Ok(Came::Push { is_to_all: false, number })
+        }
+        Some(number) if to == To::Asker(peer).to_string() => {
+            Ok(Came::PushBefore(u32::try_from(number).unwrap_or(u32::MAX)))
+        }
         _ => Err(format!("peer {peer}: a push to somebody else: {text}")),
     }
 }

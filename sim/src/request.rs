@@ -35,6 +35,12 @@ pub(crate) enum Verb {
     CloseLater,
     /// Panic.
     Panic,
+    /// Push, and answer; which of them the service does first is its affair.
+    Push,
+    /// Close at once.
+    CloseNow,
+    /// Close at once by a reset.
+    Reset,
 }
 
 /// The only right answer.
@@ -108,6 +114,9 @@ impl Question {
             Verb::Close => ("close", 0),
             Verb::CloseLater => ("closelater", 0),
             Verb::Panic => ("panic", 0),
+            Verb::Push => ("push", 0),
+            Verb::CloseNow => ("closenow", 0),
+            Verb::Reset => ("reset", 0),
         };
         format!("{verb} {} {} {number}|", self.peer, self.sequence)
     }
@@ -138,6 +147,9 @@ impl Question {
             "close" => Verb::Close,
             "closelater" => Verb::CloseLater,
             "panic" => Verb::Panic,
+            "push" => Verb::Push,
+            "closenow" => Verb::CloseNow,
+            "reset" => Verb::Reset,
             _ => return None,
         };
         Some(Self { peer, sequence, verb })
@@ -190,17 +202,25 @@ impl Request {
         let answer = match verb {
             Verb::Echo => Some(Answer::Bytes { content_type, content: content.into_bytes() }),
             Verb::Sized(len) => sized(len),
-            Verb::Later | Verb::Close | Verb::CloseLater => sized(0),
+            Verb::Later | Verb::Close | Verb::CloseLater | Verb::Push => sized(0),
             Verb::Json => {
                 let content = format!("{{\"peer\": {peer}, \"sequence\": {sequence}}}").into();
                 Some(Answer::Bytes { content_type: "text/json", content })
             }
-            Verb::Nothing | Verb::Panic => None,
+            Verb::Nothing | Verb::Panic | Verb::CloseNow | Verb::Reset => None,
             Verb::Abandon => error("Abandoned", "the answer was abandoned"),
             Verb::Error => error("Refused", REFUSAL),
             Verb::BadJson => error("ContentNotJson", &complaint(&wire)),
         };
-        let ends = matches!(verb, Verb::Close | Verb::CloseLater | Verb::Panic | Verb::Abandon);
+        let ends = matches!(
+            verb,
+            Verb::Close
+                | Verb::CloseLater
+                | Verb::Panic
+                | Verb::Abandon
+                | Verb::CloseNow
+                | Verb::Reset
+        );
         Ok(Self { verb, wire, header_len, answer, ends })
     }
 

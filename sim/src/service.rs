@@ -3,15 +3,18 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use myriapod::sys::sim::mix;
 use myriapod::sys::{self, Time};
 use myriapod::{
-    Cause, ConnectionId, Deferred, Handler, HandlerError, HandlerResult, Message, Outgoing, Reply,
-    SocketAddr, View,
+    Cause, ConnectionId, Deferred, Handler, HandlerError, HandlerResult, Message, Outgoing,
+    PushError, Reply, SocketAddr, View,
 };
 
 use crate::framing::FramingKind;
 use crate::raw::{self, Wish};
+use crate::replies::{To, push_content};
 use crate::request::{Question, REFUSAL, Verb, answer_bytes};
 
 /// The port of the peer with the number 0.
@@ -38,6 +41,16 @@ pub(crate) struct Seat {
     /// Answers that its last message took with it, since where nothing is framed a message is of
     /// several requests.
     pub(crate) lost: u64,
+    /// When its timer is due, if one is set, and how often one has fired.
+    pub(crate) timer_due: Option<Time>,
+    /// When it was due before the call that is under way.
+    timer_before: Option<Time>,
+    fired: u32,
+    /// The service wanted it closed at once, maybe by a reset.
+    pub(crate) cut: bool,
+    pub(crate) reset: bool,
+    /// When the service was told of its end.
+    pub(crate) closed_at: Option<Time>,
 }
 
 /// An answer that is to be made later.
@@ -56,6 +69,12 @@ pub(crate) struct Book {
     pub(crate) timers: Vec<(u64, Time)>,
     pub(crate) failed_connects: Vec<u64>,
     pub(crate) messages: u64,
+    /// Bytes of them.
+    pub(crate) bytes: u64,
+    /// Messages that were pushed with an answer and found no room: whose, and with which.
+    pub(crate) refused: Vec<(u32, u32)>,
+    /// Pushes that were dropped, as the service was told.
+    pub(crate) dropped: u64,
     /// Peers of which a message came before the answer to the one before was made.
     pub(crate) impatient: Vec<u32>,
     pub(crate) wrong: Option<String>,
@@ -68,6 +87,10 @@ impl Book {
         if self.wrong.is_none() {
             self.wrong = Some(what());
         }
+    }
+
+    fn is_accepted(&self, peer: u32) -> bool {
+        self.seats.get(&peer).is_some_and(|seat| seat.accepted)
     }
 
     /// A message of `count` requests has come. Returns how many the peer has had before.
@@ -90,6 +113,14 @@ impl Book {
         Some(before)
     }
 
+    /// What the service asked for in this call is not done, since it panics or its error ends the
+    /// connection.
+    fn unwind(&mut self, peer: u32) {
+        if let Some(seat) = self.seats.get_mut(&peer) {
+            seat.timer_due = seat.timer_before;
+        }
+    }
+
     /// An answer to the peer is to be made later.
     fn promise(&mut self, peer: u32, deferred: Deferred, answer: Vec<u8>) {
         if let Some(seat) = self.seats.get_mut(&peer) {
@@ -104,6 +135,8 @@ impl Book {
 pub(crate) struct Service {
     pub(crate) book: Rc<RefCell<Book>>,
     pub(crate) framing: FramingKind,
+    /// Whether it sets timers.
+    pub(crate) sets_timers: bool,
 }
 
 impl Service {
@@ -119,11 +152,38 @@ impl Service {
             cause: None,
             owed: 0,
             lost: 0,
+            timer_due: None,
+            timer_before: None,
+            fired: 0,
+            cut: false,
+            reset: false,
+            closed_at: None,
         };
         if book.seats.insert(peer, seat).is_some() {
             book.complain(|| format!("peer {peer} was opened twice"));
         }
         peer
+    }
+
+    /// With some messages the connection's timer is set, and with some it is cancelled.
+    fn wind(&mut self, peer: u32, view: &mut View<'_>) {
+        let mut book = self.book.borrow_mut();
+        let Some(seat) = book.seats.get_mut(&peer).filter(|_| self.sets_timers) else { return };
+        seat.timer_before = seat.timer_due;
+        let bits =
+            mix(u64::from(peer) << 32 | u64::from(seat.handled) << 8 | u64::from(seat.fired));
+        match bits % 8 {
+            0..=2 => {
+                let after = Duration::from_millis(bits >> 8 & 0x3ff);
+                view.set_timer(after);
+                seat.timer_due = Some(sys::now() + after);
+            }
+            3 => {
+                view.cancel_timer();
+                seat.timer_due = None;
+            }
+            _ => {}
+        }
     }
 
     /// Bytes without any framing: whatever has come at once.
@@ -152,6 +212,7 @@ impl Service {
         match verb {
             Verb::Abandon => drop(reply.defer()?),
             Verb::Panic => {
+                book.unwind(peer);
                 drop(book);
                 panic_as_asked();
             }
@@ -213,6 +274,8 @@ impl Handler for Service {
         reply: &mut Reply<'_>,
     ) -> HandlerResult {
         let peer = *peer;
+        self.book.borrow_mut().bytes += message.bytes().len() as u64;
+        self.wind(peer, reply.view());
         if self.framing == FramingKind::Raw {
             return self.on_bytes(peer, &message, reply);
         }
@@ -245,8 +308,16 @@ impl Handler for Service {
                 book.promise(peer, deferred, answer_bytes(peer, sequence, 0));
             }
             Verb::Abandon => drop(reply.defer()?),
-            Verb::Error => return Err(HandlerError::new("Refused", REFUSAL)),
+            Verb::Error => {
+                if !book.is_accepted(peer) {
+                    book.unwind(peer);
+                }
+                return Err(HandlerError::new("Refused", REFUSAL));
+            }
             Verb::BadJson => {
+                if !book.is_accepted(peer) {
+                    book.unwind(peer);
+                }
                 drop(book);
                 message.json()?;
             }
@@ -255,18 +326,70 @@ impl Handler for Service {
                 reply.close();
             }
             Verb::Panic => {
+                book.unwind(peer);
                 drop(book);
                 panic_as_asked();
+            }
+            Verb::Push => {
+                let content = push_content(To::Asker(peer), u64::from(sequence), 0);
+                let push = Outgoing::binary("sim/push", content);
+                let answer = answer_bytes(peer, sequence, 0);
+                let pushed = if sequence % 2 == 0 {
+                    let pushed = reply.view().push(&push);
+                    reply.binary("sim/answer", &answer)?;
+                    pushed
+                } else {
+                    reply.binary("sim/answer", &answer)?;
+                    reply.view().push(&push)
+                };
+                match pushed {
+                    Ok(()) => {}
+                    Err(PushError::Full) => book.refused.push((peer, sequence)),
+                    Err(error) => book.complain(|| format!("peer {peer}: push: {error}")),
+                }
+            }
+            Verb::CloseNow | Verb::Reset => {
+                if let Some(seat) = book.seats.get_mut(&peer) {
+                    seat.cut = true;
+                    seat.reset = verb == Verb::Reset;
+                }
+                match verb {
+                    Verb::Reset => reply.view().reset(),
+                    _ => reply.view().close_now(),
+                }
             }
         }
         Ok(())
     }
 
+    fn on_connection_timer(&mut self, peer: &mut u32, view: &mut View<'_>) {
+        let (peer, now) = (*peer, sys::now());
+        let mut book = self.book.borrow_mut();
+        let Some(seat) = book.seats.get_mut(&peer) else {
+            return book.complain(|| format!("a timer of peer {peer}, who was never opened"));
+        };
+        seat.fired += 1;
+        let (due, closed) = (seat.timer_due.take(), seat.cause.is_some());
+        if closed || due.is_none_or(|due| now < due) {
+            book.complain(|| {
+                format!("peer {peer}: its timer, due at {due:?}, fired at {now:?}, closed {closed}")
+            });
+        }
+        drop(book);
+        self.wind(peer, view);
+    }
+
+    fn on_push_dropped(&mut self, _: &mut u32, _: &mut View<'_>, count: u64) {
+        self.book.borrow_mut().dropped += count;
+    }
+
     fn on_close(&mut self, peer: u32, _: &mut View<'_>, cause: Cause) {
+        let now = sys::now();
         let mut book = self.book.borrow_mut();
         let Some(seat) = book.seats.get_mut(&peer) else {
             return book.complain(|| format!("peer {peer} was closed and never opened"));
         };
+        seat.closed_at = Some(now);
         if seat.cause.replace(cause).is_some() {
             book.complain(|| format!("peer {peer} was closed twice"));
         }

@@ -49,9 +49,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     pub(super) fn accept_one(&mut self, listener: Key) -> bool {
         let spread = self.acceptor.spread.contains(&listener);
         let shed_idle = self.shared.engine.config.limits.shed_idle;
+        let may_shed = !self.catch_up.is_under_way();
         let (mut place, mut idle) = (self.member.reserve(spread), None);
         if place.is_none() {
-            idle = shed_idle.and_then(|idle| self.find_idle(idle));
+            idle = shed_idle.filter(|_| may_shed).and_then(|idle| self.find_idle(idle));
             if idle.is_some() {
                 // In its place, as soon as somebody is there to take it.
                 self.member.enter();

@@ -64,7 +64,6 @@ impl AddressTable {
     }
 
     /// How many addresses have connections.
-    #[cfg(myriapod_sim)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -1,4 +1,4 @@
-//! [`Audit`]: what an event loop holds at a moment, for simulations to check.
+//! [`Audit`]: what an event loop holds at a moment, for tests and simulations to check.
 
 use myriapod_sys::Interest;
 
@@ -8,7 +8,8 @@ use crate::connection::Lingering;
 use crate::handler::Handler;
 use crate::protocol::Framing;
 
-/// What an event loop holds at a moment.
+/// What an event loop holds at a moment: for tests and simulations. An operator reads
+/// [`Stats`](crate::Stats).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Audit {
@@ -42,14 +43,12 @@ pub struct Audit {
     pub longest_queue: usize,
     /// The most capacity that the buffers of all connections have had.
     pub most_lent: usize,
-    /// Bytes of all messages that were handled so far.
-    pub decoded: u64,
     /// What other threads have asked for and the loop has not looked at.
     pub unheard: usize,
 }
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
-    /// Looks at everything. Not for everyday use: it takes time for each connection.
+    /// Looks at everything, for tests and simulations: it takes time for each connection.
     #[must_use]
     pub fn audit(&self) -> Audit {
         let mut audit = Audit {
@@ -60,7 +59,6 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             ready: self.shared.ready.len(),
             addresses: self.acceptor.addresses.len(),
             most_lent: self.shared.pool.most_lent(),
-            decoded: self.shared.engine.decoded,
             unheard: self.mailbox.len(),
             ..Audit::default()
         };

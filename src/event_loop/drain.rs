@@ -159,7 +159,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
         }
         let tick = self.shared.tick;
-        let due = |deadline: &mut Tick| timer::until(tick, *deadline) == 0;
+        let late = self.catch_up.is_under_way();
+        let due = |deadline: &mut Tick| !late && timer::until(tick, *deadline) == 0;
         // Taken, since the loop may have to wait for the others after that.
         if self.drain.as_mut().and_then(|drain| drain.deadline.take_if(due)).is_some() {
             self.cut_off();

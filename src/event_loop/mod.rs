@@ -5,8 +5,8 @@
 mod accept;
 mod addresses;
 mod arrive;
-#[cfg(myriapod_sim)]
 mod audit;
+mod catch_up;
 mod close;
 mod drain;
 #[cfg(all(test, feature = "json"))]
@@ -28,8 +28,8 @@ use myriapod_sys::{self as sys, BorrowedFd, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
 use self::arrive::{Arrival, Arriving};
-#[cfg(myriapod_sim)]
 pub use self::audit::Audit;
+use self::catch_up::CatchUp;
 use self::drain::Drain;
 use self::inbox::Inbox;
 use self::memory::GiveBack;
@@ -85,14 +85,13 @@ pub struct EventLoop<H: Handler, F: Framing = DefaultFraming> {
     arrivals: Slab<Arrival>,
     /// The clock as it was read after the last wait.
     now: Time,
-    /// When the tick of this turn began.
-    tick_began: Time,
     turn: u64,
     /// What the ordinary event says: readable; nothing while the loop is being stopped.
     ordinary: Interest,
     /// An event that is not the ordinary one is being handled.
     is_dispatching: bool,
     drain: Option<Drain>,
+    catch_up: CatchUp,
     spin: Spin,
     give_back: GiveBack,
     /// Limits have changed: the entries whose timers are to be looked at, from the first up to the
@@ -157,7 +156,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
             acceptor: Acceptor::new(&limits),
-            shared: Shared::new(engine),
+            shared: Shared::new(engine, now),
             signals: None,
             signals_at: None,
             mailbox,
@@ -165,11 +164,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             member,
             arrivals: Slab::new(),
             now,
-            tick_began: now,
             turn: 0,
             ordinary: Interest::READABLE,
             is_dispatching: false,
             drain: None,
+            catch_up: CatchUp::default(),
             spin,
             give_back: GiveBack::default(),
             rearming: None,
@@ -262,8 +261,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     fn timeout_from(&self, now: Time) -> Option<Duration> {
         let accepts = !self.acceptor.listeners.is_empty() && !self.acceptor.parked;
         let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work() || accepts);
-        let rearms = self.rearming.is_some();
-        if !self.shared.ready.is_empty() || drains || rearms || self.inbox.has_work() {
+        let goes_on = self.rearming.is_some() || self.catch_up.is_under_way();
+        if !self.shared.ready.is_empty() || drains || goes_on || self.inbox.has_work() {
             return Some(Duration::ZERO);
         }
         let until = |at: Option<Tick>| at.map_or(u32::MAX, |at| timer::until(self.shared.tick, at));
@@ -277,7 +276,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if ahead == u32::MAX {
             return None;
         }
-        Some((self.tick_began + TICK * ahead).saturating_since(now))
+        Some((self.shared.tick_began + TICK * ahead).saturating_since(now))
     }
 
     /// Serves until it is stopped. Returns whether that was graceful: all that was in flight was
@@ -326,7 +325,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.selector.select(timeout)?
         };
         self.turn += 1;
-        self.read_clock();
+        let is_late = self.read_clock(timeout);
+        if is_late || self.catch_up.is_under_way() {
+            self.catch_up.note_turn(is_late, events, self.selector.end());
+        }
         self.shared.engine.stats.wakeups += 1;
         self.shared.engine.stats.events += events as u64;
 
@@ -337,7 +339,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.resume_next();
         }
         self.accept();
-        self.expire();
+        if !self.catch_up.is_under_way() {
+            self.expire();
+        }
         self.rearm_some();
         self.work_inbox();
         self.member.wake_others();
@@ -356,14 +360,18 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         Ok(Turn { events, finished })
     }
 
-    fn read_clock(&mut self) {
+    /// Reads the clock after a wait that was to take `timeout` at most. Returns whether far more time
+    /// has passed since the last turn.
+    fn read_clock(&mut self, timeout: Option<Duration>) -> bool {
         self.now = sys::now();
-        let elapsed = self.now.saturating_since(self.tick_began);
-        if elapsed >= TICK {
-            let ticks = u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
-            self.shared.tick = self.shared.tick.wrapping_add(ticks);
-            self.tick_began += TICK * ticks;
+        let elapsed = self.now.saturating_since(self.shared.tick_began);
+        if elapsed < TICK {
+            return false;
         }
+        let ticks = u32::try_from(elapsed.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
+        self.shared.tick = self.shared.tick.wrapping_add(ticks);
+        self.shared.tick_began += TICK * ticks;
+        CatchUp::is_due(ticks, timeout)
     }
 
     /// Handles an event that is not the ordinary one.

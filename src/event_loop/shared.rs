@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, BorrowedFd};
+use myriapod_sys::{self as sys, BorrowedFd, Time};
 
 use super::SHARED_RECV;
 use super::timers::Alarms;
@@ -30,8 +30,9 @@ pub(super) struct Shared<H, F> {
     pub(super) ready: VecDeque<Key>,
     /// Connections whose queues are sent at the end of the turn.
     pub(super) unsent: VecDeque<Key>,
-    /// The time of this turn.
+    /// The time of this turn, and when that tick began.
     pub(super) tick: Tick,
+    pub(super) tick_began: Time,
     /// The deadline of the connection that is worked on may have come nearer.
     pub(super) nearer: bool,
     /// The handler wants the connection that is worked on to be closed at once.
@@ -82,7 +83,7 @@ pub(super) struct Step {
 }
 
 impl<H, F> Shared<H, F> {
-    pub(super) fn new(engine: Engine<H, F>) -> Self {
+    pub(super) fn new(engine: Engine<H, F>, now: Time) -> Self {
         let pool = Pool::new(engine.config.limits.max_buffer_bytes, sys::release_pages);
         Self {
             engine,
@@ -91,6 +92,7 @@ impl<H, F> Shared<H, F> {
             ready: VecDeque::new(),
             unsent: VecDeque::new(),
             tick: 0,
+            tick_began: now,
             nearer: false,
             cut: false,
             gave_way: 0,
@@ -146,7 +148,9 @@ impl<H, F> Shared<H, F> {
     /// Sets or cancels the connection's timer.
     fn set_timer<S>(&mut self, at: &mut At<'_, S>, after: Option<Duration>) {
         self.cancel_timer(at.key, at.connection);
-        if let Some(after) = after
+        // This turn may have begun long before it was asked for.
+        let behind = || sys::now().saturating_since(self.tick_began);
+        if let Some(after) = after.map(|after| after.saturating_add(behind()))
             && let Some(alarm) = self.alarms.set(self.tick, after, Alarm::Connection(at.key))
         {
             self.timers.insert(at.key, alarm);

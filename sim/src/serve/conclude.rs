@@ -22,6 +22,7 @@ impl Scene<'_> {
         self.life.world.set_descriptor_limit(1024);
         self.deeds.calm_since = Some(self.life.world.now());
         let deadline = self.life.world.now() + PATIENCE;
+        self.set_accepting(true)?;
         self.knock()?;
         let (mut turns, mut rounds) = (0, 0);
         loop {
@@ -40,6 +41,9 @@ impl Scene<'_> {
             }
             let waits = if over { None } else { self.server.event_loop().timeout() };
             let ready = !over && self.has_ready();
+            if self.life.rng.chance(10) {
+                self.pause();
+            }
             if ready || waits == Some(Duration::ZERO) {
                 self.turn()?;
                 turns += 1;

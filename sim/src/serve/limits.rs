@@ -5,6 +5,20 @@ use myriapod::{Limits, Overflow};
 
 use super::millis;
 
+/// Others, for a server that runs: timeouts are shorter or longer, marks higher or lower. What it has
+/// decoded or begun to end by the ones before, it ends by those.
+pub(super) fn others(rng: &mut Rng, before: &Limits) -> Limits {
+    Limits {
+        max_header_len: before.max_header_len,
+        max_content_len: before.max_content_len,
+        max_buffer_bytes: before.max_buffer_bytes,
+        linger_timeout: before.linger_timeout,
+        linger_bytes: before.linger_bytes,
+        drain_timeout: before.drain_timeout,
+        ..tight(rng)
+    }
+}
+
 /// Some of them.
 pub(super) fn tight(rng: &mut Rng) -> Limits {
     let high_water = rng.len(100, 6000);

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use myriapod::sys::Signal;
-use myriapod::{Handle, HandleError, Outgoing};
+use myriapod::{ConnectionId, Error, Handle, HandleError, Outgoing};
 
+use super::limits::others;
 use super::{Scene, millis};
 use crate::peer::{Peer, Temper};
-use crate::replies::push_content;
+use crate::replies::{To, push_content};
 use crate::service::Promise;
 
 /// The place of a connection in its loop, whoever has it now: what its name says before the `v`.
-fn place_of(id: myriapod::ConnectionId) -> String {
+fn place_of(id: ConnectionId) -> String {
     let name = id.to_string();
     name.split('v').next().unwrap_or_default().to_owned()
 }
@@ -25,20 +26,20 @@ impl Scene<'_> {
         let to = self.life.rng.index(self.peers.len());
         let number = u32::try_from(to).unwrap_or_default();
         let id = self.book.borrow().seats.get(&number).map(|seat| seat.id);
-        match self.life.rng.below(20) {
+        match self.life.rng.below(26) {
             0..=7 => self.keep_promise(),
             8..=10 => {
                 if let Some(id) = id {
-                    let push = self.push(&number.to_string());
+                    let push = self.push(To::Peer(number));
                     self.tell(|handle| handle.send(id, push))?;
                 }
             }
             11 => {
-                let push = self.push("all");
+                let push = self.push(To::All);
                 self.tell(|handle| handle.broadcast_all(push))?;
             }
             12 => {
-                let push = self.push("all");
+                let push = self.push(To::All);
                 self.tell(|handle| handle.broadcast("group", push))?;
             }
             13 => {
@@ -78,9 +79,70 @@ impl Scene<'_> {
                 let limit = if self.life.rng.chance(500) { open + 3 } else { 1024 };
                 self.life.world.set_descriptor_limit(limit);
             }
+            19 => {
+                if let Some(id) = id {
+                    let push = self.push(To::AllBut(number));
+                    self.tell(|handle| handle.broadcast_except("group", id, push))?;
+                }
+            }
+            20 if self.relimits => {
+                self.limits = others(&mut self.life.rng, &self.limits);
+                self.ever.push(self.limits.clone());
+                match self.handle.set_limits(&self.limits) {
+                    Err(Error::Handle(error)) => self.tell(|_| Err(error))?,
+                    set => set.map_err(|error| error.to_string())?,
+                }
+            }
+            21 => self.set_accepting(!self.accepts)?,
+            22 => self.set_accepting(true)?,
+            23 if closes => {
+                if let Some(id) = id {
+                    self.cut(number, id)?;
+                }
+            }
+            24 => self.pause(),
             _ => self.open_doors(),
         }
         Ok(())
+    }
+
+    /// Has the server let peers in, or leave them waiting.
+    pub(super) fn set_accepting(&mut self, accepts: bool) -> Result<(), String> {
+        self.accepts = accepts;
+        self.tell(|handle| match accepts {
+            true => handle.resume_accepting(),
+            false => handle.stop_accepting(),
+        })
+    }
+
+    /// Has a connection closed at once.
+    fn cut(&mut self, number: u32, id: ConnectionId) -> Result<(), String> {
+        let is_open =
+            self.book.borrow().seats.get(&number).is_some_and(|seat| seat.cause.is_none());
+        let stays = self.peers.get(number as usize).is_some_and(|peer| !peer.ends);
+        if is_open
+            && stays
+            && self.deeds.drain_began.is_none()
+            && !self.deeds.closed.contains(&number)
+        {
+            self.cutting.push(number);
+        }
+        self.deeds.closed.push(number);
+        self.deeds.cut.push(number);
+        self.tell(|handle| handle.close_now(id))
+    }
+
+    /// The process is stopped for a while, and what is on its way arrives.
+    pub(super) fn pause(&mut self) {
+        if self.pauses == 0 {
+            return;
+        }
+        self.pauses -= 1;
+        let time = millis(&mut self.life.rng, 1000, 60_000);
+        self.life.world.pass(time);
+        if let Some(calm_since) = &mut self.deeds.calm_since {
+            *calm_since = self.life.world.now();
+        }
     }
 
     /// Closes a connection that waits for a deferred answer: the answer comes for nobody then, and
@@ -114,11 +176,11 @@ impl Scene<'_> {
 
     /// Has the server look at what it was asked for while it could not be woken.
     pub(super) fn knock(&mut self) -> Result<(), String> {
-        let push = self.push("nobody");
+        let push = self.push(To::All);
         self.tell(|handle| handle.broadcast("nobody", push))
     }
 
-    fn push(&mut self, to: &str) -> Outgoing {
+    fn push(&mut self, to: To) -> Outgoing {
         let now = self.life.world.now();
         self.deeds.first_push.get_or_insert(now);
         self.next_push += 1;

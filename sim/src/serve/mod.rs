@@ -9,15 +9,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use myriapod::protocol::Framing;
-use myriapod::sys::sim::{Closing, Faults, RemoteListener, Rng};
+use myriapod::sys::sim::{Closing, Faults, Remote, RemoteListener, Rng};
 use myriapod::sys::{Signal, Time};
-use myriapod::{Handle, Limits, Server, SocketAddr, Stats};
+use myriapod::{Cause, Error, Handle, HandleError, Limits, Server, SocketAddr, Stats};
 
 use crate::framing::FramingKind;
 use crate::oracle::{self, Deeds, Moment};
 use crate::peer::{Habits, Peer};
 use crate::run::Life;
-use crate::service::{Book, FIRST_PORT, Service};
+use crate::service::{Book, FIRST_PORT, Service, peer_at};
 
 /// Where the server listens.
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 7);
@@ -41,7 +41,10 @@ struct Scene<'a> {
     server: Server<Service, Box<dyn Framing>>,
     handle: Handle,
     book: Rc<RefCell<Book>>,
+    /// The newest limits, all that there ever were, and which are the first that may be in force.
     limits: Limits,
+    ever: Vec<Limits>,
+    in_force: usize,
     habits: Habits,
     peers: Vec<Peer>,
     /// Listeners for the connects of the server, with the peers that are behind them.
@@ -61,6 +64,19 @@ struct Scene<'a> {
     closes: bool,
     faults: Faults,
     next_push: u64,
+    /// Sockets that were given to the server and that it has not looked at, and those that it took in
+    /// its last turn.
+    given: usize,
+    adopted: usize,
+    /// Whether it is to let peers in, and whether it has heard that it is not.
+    accepts: bool,
+    is_shut: bool,
+    /// Peers that were asked to be closed at once.
+    cutting: Vec<u32>,
+    /// Whether the server's limits change now and then.
+    relimits: bool,
+    /// How often the process may be stopped for a while.
+    pauses: u32,
     /// It was asked for something and could not be woken.
     unwoken: bool,
 }
@@ -82,7 +98,10 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
             ..Default::default()
         })
         .signals(if by_signals { &[Signal::Interrupt, Signal::Terminate] } else { &[] })
-        .build_with(framing.framing(&limits), Service { book: Rc::clone(&book), framing });
+        .build_with(
+            framing.framing(&limits),
+            Service { book: Rc::clone(&book), framing, sets_timers: rng.chance(500) },
+        );
     let mut server = built.map_err(|error| error.to_string())?;
     let closes = rng.chance(300);
     let habits = Habits {
@@ -99,6 +118,8 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let base = life.world.open_descriptors() - audit.entries;
     let others = audit.entries - audit.listeners;
     let faults = Faults::random(&mut rng);
+    let relimits = rng.chance(300);
+    let pauses = if rng.chance(300) { 5 } else { 0 };
     life.world.set_faults(faults.clone());
     life.rng = rng;
     let mut scene = Scene {
@@ -106,7 +127,9 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         life,
         server,
         book,
+        ever: vec![limits.clone()],
         limits,
+        in_force: 0,
         habits,
         peers: Vec::new(),
         doors: Vec::new(),
@@ -114,7 +137,7 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         timers: Vec::new(),
         next_timer: 0,
         closings: Vec::new(),
-        deeds: Deeds::default(),
+        deeds: Deeds { hears_all: faults.delayed == 0, ..Deeds::default() },
         before: Stats::default(),
         base,
         others,
@@ -122,6 +145,13 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
         closes,
         faults,
         next_push: 0,
+        given: 0,
+        adopted: 0,
+        accepts: true,
+        is_shut: false,
+        cutting: Vec::new(),
+        relimits,
+        pauses,
         unwoken: false,
     };
     scene.play()?;
@@ -188,7 +218,27 @@ impl Scene<'_> {
         if self.life.rng.chance(150) && self.deeds.drain_began.is_none() {
             return self.invite(peer);
         }
+        if self.life.rng.chance(100) {
+            return self.bring(peer);
+        }
         peer.connect(&address_of(number), &SocketAddr::from(SERVER));
+        self.peers.push(peer);
+        Ok(())
+    }
+
+    /// The server is given the socket of a peer who is connected already.
+    fn bring(&mut self, mut peer: Peer) -> Result<(), String> {
+        let from = address_of(peer.number);
+        // Where there is no descriptor for it, nobody comes.
+        if let Ok((remote, socket)) = Remote::connected(&from, &SocketAddr::from(SERVER)) {
+            peer.remote = Some(remote);
+            self.given += 1;
+            match self.handle.adopt(socket) {
+                Err(Error::Handle(HandleError::Gone)) => self.given -= 1,
+                Err(Error::Handle(error)) => self.tell(|_| Err(error))?,
+                given => given.map_err(|error| error.to_string())?,
+            }
+        }
         self.peers.push(peer);
         Ok(())
     }
@@ -224,6 +274,9 @@ impl Scene<'_> {
         turn.map_err(|error| error.to_string())?;
         // What it could not be woken for, it sees in its next turn, whatever that is for.
         let unheard = self.server.event_loop().audit().unheard;
+        if unheard == 0 {
+            self.adopted += std::mem::take(&mut self.given);
+        }
         if std::mem::take(&mut self.unwoken) && unheard > 0 {
             return Err(format!("{unheard} things were asked for, and a turn did not look"));
         }
@@ -247,6 +300,7 @@ impl Scene<'_> {
         drop(book);
         self.before = stats;
         self.closings.extend(closings);
+        self.note_heard(audit.unheard)?;
         let mut book = self.book.borrow_mut();
         for (tag, at) in book.timers.drain(..) {
             let Some(place) = self.timers.iter().position(|(known, _)| *known == tag) else {
@@ -266,6 +320,26 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// What the server was asked for before its last turn, it has done, if it has heard of it.
+    fn note_heard(&mut self, unheard: usize) -> Result<(), String> {
+        self.adopted = 0;
+        if unheard > 0 {
+            return Ok(());
+        }
+        self.in_force = self.ever.len() - 1;
+        self.is_shut = !self.accepts;
+        let book = self.book.borrow();
+        for number in self.cutting.drain(..) {
+            let cause = book.seats.get(&number).and_then(|seat| seat.cause);
+            let mut closings = self.closings.iter();
+            let is_closed = closings.any(|closing| peer_at(&closing.peer) == number);
+            if cause.is_none() || cause == Some(Cause::Handler) && !is_closed {
+                return Err(format!("peer {number} was to be closed at once: {cause:?}"));
+            }
+        }
+        Ok(())
+    }
+
     fn moment<'a>(
         &'a self,
         stats: &'a myriapod::Stats,
@@ -275,7 +349,12 @@ impl Scene<'_> {
     ) -> Moment<'a> {
         Moment {
             limits: &self.limits,
-            max_connections: self.limits.max_connections.unwrap_or(usize::MAX),
+            ever: &self.ever,
+            in_force: self.ever.get(self.in_force..).unwrap_or_default(),
+            adopted: self.adopted,
+            given: self.given,
+            is_shut: self.is_shut,
+            asked_for: self.timers.len() + self.connects.len(),
             longest_answer: self.habits.longest_answer_at_once(),
             stats,
             audit,

@@ -1,9 +1,10 @@
 //! [`Remote`]: a peer far away, played by the test.
 
-use super::descriptor::call_number;
+use super::descriptor::{Descriptor, call_number};
 use super::end::{End, EndId, Owner, State};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Object};
 use super::net::ListeningId;
+use super::socket::Socket;
 use super::threads::{call, call_if_there};
 use crate::{Errno, SocketAddr};
 
@@ -22,6 +23,26 @@ impl Remote {
             let end = kernel.new_end(Owner::Remote, from.clone(), to.clone());
             kernel.begin_connect(end);
             Self(end)
+        })
+    }
+
+    /// One that is connected already, and the end of the program under test, which somebody else has
+    /// made for it.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` and its like.
+    pub fn connected(from: &SocketAddr, to: &SocketAddr) -> Result<(Self, Socket), Errno> {
+        call(|kernel| {
+            kernel.enter(call_number::REMOTE);
+            let far = kernel.new_end(Owner::Remote, from.clone(), to.clone());
+            let near = kernel.new_end(Owner::Descriptor, to.clone(), from.clone());
+            kernel.join(far, near);
+            let number = kernel.open(Object::Stream(near)).inspect_err(|_| {
+                kernel.drop_end(far);
+                kernel.drop_end(near);
+            })?;
+            Ok((Self(far), Socket::from(Descriptor::new(number))))
         })
     }
 
