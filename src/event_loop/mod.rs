@@ -144,10 +144,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     pub(crate) fn new(
         seed: Seed,
-        engine: impl FnOnce(Arc<Mailbox>) -> Engine<H, F>,
+        engine: impl FnOnce(Arc<Mailbox>, Handle) -> Engine<H, F>,
     ) -> sys::Result<Self> {
         let Seed { member, poller, mailbox, listeners } = seed;
-        let mut engine = engine(Arc::clone(&mailbox));
+        let mut engine = engine(Arc::clone(&mailbox), member.handle());
         let limits = engine.config.limits.clone();
         engine.set_limits(limits.clone());
         engine.handler.on_start(&member.handle());
