@@ -91,6 +91,14 @@ fn complain(error: &SystemError) {
     let _ = writeln!(std::io::stderr(), "{error}");
 }
 
+/// How much of it was sent: nothing where the socket has no room, which is no failure.
+fn try_send(socket: sys::BorrowedFd<'_>, bytes: &[u8], name: &str) -> Result<usize, SystemError> {
+    match send(socket, bytes) {
+        Err(errno) if errno.would_block() => Ok(0),
+        sent => sent.map_err(|errno| SystemError::call("send", errno, name)),
+    }
+}
+
 /// Sends what is small at once, and asks a peer that says nothing whether it is there. What cannot
 /// be set, as with Unix sockets, is done without.
 fn prepare(socket: impl sys::AsFd + Copy) {
@@ -197,7 +205,7 @@ impl Proxy {
             }
             prepare(socket);
             (side.connecting, side.waiting) = (None, None);
-        } else if ready.is_writable() {
+        } else if ready.is_writable() && !side.unsent.is_empty() {
             side.send_rest(socket)?;
         }
         if ready.is_readable() {
@@ -220,11 +228,7 @@ impl Proxy {
             Ok(0) => from.ended = true,
             Ok(count) => {
                 let piece = &self.piece[..count];
-                let sent = match send(target, piece) {
-                    Ok(sent) => sent,
-                    Err(errno) if errno.would_block() => 0,
-                    Err(errno) => return Err(SystemError::call("send", errno, &to.name)),
-                };
+                let sent = try_send(target, piece, &to.name)?;
                 if sent < count {
                     to.unsent.extend_from_slice(&piece[sent..]);
                     to.waiting = Some(Instant::now());
@@ -299,21 +303,14 @@ impl Side {
 
     /// Sends what has waited, as much of it as is taken.
     fn send_rest(&mut self, socket: sys::BorrowedFd<'_>) -> Result<(), SystemError> {
-        if self.unsent.is_empty() {
-            return Ok(());
-        }
-        match send(socket, &self.unsent) {
-            Ok(sent) if sent == self.unsent.len() => {
-                // The memory goes too: a pair that rests holds none.
-                self.unsent = Vec::new();
-                self.waiting = None;
-            }
-            Ok(sent) => {
-                self.unsent.drain(..sent);
-                self.waiting = Some(Instant::now());
-            }
-            Err(errno) if errno.would_block() => {}
-            Err(errno) => return Err(SystemError::call("send", errno, &self.name)),
+        let sent = try_send(socket, &self.unsent, &self.name)?;
+        if sent == self.unsent.len() {
+            // The memory goes too: a pair that rests holds none.
+            self.unsent = Vec::new();
+            self.waiting = None;
+        } else if sent > 0 {
+            self.unsent.drain(..sent);
+            self.waiting = Some(Instant::now());
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Limits, Overflow};
+use crate::handle::Handle;
 use crate::mailbox::Mailbox;
 use crate::protocol::ExtraHeaders;
 use crate::stats::Cause;
@@ -18,6 +19,8 @@ pub(crate) struct Desk {
     /// The further header keys of the reply that is being made.
     pub(crate) extra: ExtraHeaders,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// What the handler may ask of the server, also about other connections.
+    pub(crate) handle: Handle,
     /// Where the reply to the message that is being handled begins in the send buffer. Pushes go in
     /// front of it.
     pub(crate) start: usize,
@@ -86,12 +89,18 @@ impl Orders {
 }
 
 impl Desk {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, event_loop: u16, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        handle: Handle,
+        event_loop: u16,
+        limits: &Limits,
+    ) -> Self {
         let mut desk = Self {
             out: Vec::new(),
             event_loop,
             extra: ExtraHeaders::new(),
             mailbox,
+            handle,
             start: 0,
             orders: Orders::NONE,
             last_sequence: 0,

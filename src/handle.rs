@@ -218,7 +218,8 @@ impl Handle {
 
     /// Connects to a server. The connection is like one that was accepted: the handler is told
     /// with `on_connect`, or `on_connect_error`, and `tag` says which connect it was. After
-    /// `timeout`, which may not be zero, it is given up.
+    /// `timeout`, which may not be zero, it is given up. In a server that is stopping, every connect
+    /// fails with `ECONNABORTED`.
     ///
     /// # Errors
     ///
@@ -233,7 +234,8 @@ impl Handle {
     }
 
     /// Has the handler's `on_timer` called with `tag`, not before `after` has passed. Timers that
-    /// are due within the same 10 ms fire in any order; those of a loop that stops do not fire.
+    /// are due within the same 10 ms fire in any order. They fire during a graceful stop too, but do
+    /// not hold it up: those that are due later never fire.
     ///
     /// # Errors
     ///

@@ -59,8 +59,9 @@ pub trait Handler {
     /// # Errors
     ///
     /// What is returned becomes an error reply, in place of whatever was encoded, and the
-    /// connection goes on. On a connection that we made, no error is sent to the peer: it is told to
-    /// the log, and the connection is closed.
+    /// connection goes on, unless [`Reply::close`] was called: then that reply is its last. On a
+    /// connection that we made, no error is sent to the peer: it is told to the log, and the
+    /// connection is closed.
     fn on_message(
         &mut self,
         state: &mut Self::State,
@@ -74,7 +75,9 @@ pub trait Handler {
         self.on_open(view, peer)
     }
 
-    /// A [`connect`](crate::Handle::connect) has failed.
+    /// A [`connect`](crate::Handle::connect) has failed: with the errno of connect(2), with
+    /// `ETIMEDOUT`, or with `ECONNABORTED` since the server is stopping. To try again, set a
+    /// [`timer`](crate::Handle::timer) that grows with each failure, and not after `ECONNABORTED`.
     fn on_connect_error(&mut self, _tag: u64, _error: &myriapod_sys::SystemError) {}
 
     /// A [`timer`](crate::Handle::timer) of the loop has fired.

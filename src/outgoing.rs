@@ -3,7 +3,9 @@
 #[cfg(feature = "json")]
 mod json;
 
-use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head};
+use std::borrow::Cow;
+
+use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head, Message};
 
 /// A message whose content is ready, and whose header is written by the loop that sends it.
 ///
@@ -20,8 +22,9 @@ use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
+    byteorder: ByteOrder,
     content_type: Box<str>,
-    content_encoding: &'static str,
+    content_encoding: Cow<'static, str>,
     extra: ExtraHeaders,
     content: Vec<u8>,
 }
@@ -31,11 +34,40 @@ impl Outgoing {
     #[must_use]
     pub fn binary(content_type: &str, content: Vec<u8>) -> Self {
         Self {
+            byteorder: ByteOrder::NATIVE,
             content_type: content_type.into(),
-            content_encoding: "binary",
+            content_encoding: Cow::Borrowed("binary"),
             extra: ExtraHeaders::new(),
             content,
         }
+    }
+
+    /// A message that was received, to be passed on: its content under its own header keys, its
+    /// `byteorder` and further keys included. What [`Reply::echo`](crate::Reply::echo) is for the
+    /// peer itself, this is for somebody else. It copies the content.
+    ///
+    /// ```
+    /// use myriapod::{Handle, HandlerResult, Message, Outgoing};
+    ///
+    /// fn tell_the_room(message: &Message<'_>, handle: &Handle) -> HandlerResult {
+    ///     handle.broadcast("room", Outgoing::copy_of(message)?)?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// None for a message that was decoded: further keys that no header could hold.
+    pub fn copy_of(message: &Message<'_>) -> Result<Self, EncodeError> {
+        let mut extra = ExtraHeaders::new();
+        extra.push_raw_from(message)?;
+        Ok(Self {
+            byteorder: message.byteorder(),
+            content_type: message.content_type().into(),
+            content_encoding: Cow::Owned(message.content_encoding().to_owned()),
+            extra,
+            content: message.content().to_vec(),
+        })
     }
 
     /// Bytes of content.
@@ -51,9 +83,9 @@ impl Outgoing {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let head = Head {
-            byteorder: ByteOrder::NATIVE,
+            byteorder: self.byteorder,
             content_type: &self.content_type,
-            content_encoding: self.content_encoding,
+            content_encoding: &self.content_encoding,
             extra: &self.extra,
         };
         framing.encode(out, &head, &self.content)

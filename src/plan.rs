@@ -135,8 +135,8 @@ fn event_loop<H: Handler, F: Framing>(
     handler: H,
 ) -> Result<EventLoop<H, F>, Error> {
     let event_loop = seed.index();
-    let engine = |mailbox| Engine {
-        desk: Desk::new(mailbox, event_loop, &config.limits),
+    let engine = |mailbox, handle| Engine {
+        desk: Desk::new(mailbox, handle, event_loop, &config.limits),
         handler,
         framing,
         frame: Frame::NONE,

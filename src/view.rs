@@ -8,6 +8,7 @@ use myriapod_sys::{self as sys, AsFd, BorrowedFd, SocketAddr};
 use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
 use crate::desk::{Desk, Orders};
+use crate::handle::Handle;
 use crate::outgoing::Outgoing;
 use crate::protocol::{EncodeError, Framing};
 use crate::slab::Key;
@@ -120,6 +121,25 @@ impl View<'_> {
     #[inline]
     pub fn id(&self) -> ConnectionId {
         ConnectionId { event_loop: self.desk.event_loop, key: self.about.key }
+    }
+
+    /// A handle of the server, for what concerns other connections: groups, messages to them,
+    /// timers of the loop, connects. It is the one that
+    /// [`Handler::on_start`](crate::Handler::on_start) gets. What is asked through it is done after
+    /// the callback, and after what was asked of this view.
+    ///
+    /// ```
+    /// use myriapod::{HandlerResult, Message, Outgoing, Reply};
+    ///
+    /// fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    ///     let view = reply.view();
+    ///     view.handle().broadcast_except("room", view.id(), Outgoing::copy_of(&message)?)?;
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.desk.handle
     }
 
     /// The peer's address. Always known in [`on_open`](crate::Handler::on_open) and

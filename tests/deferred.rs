@@ -21,6 +21,7 @@ on_every_backend! {
     do_answers_from_many_threads_in_any_order_reach_their_requests,
     does_a_deferred_reply_hold_up_its_own_connection_only,
     does_a_large_deferred_reply_arrive_whole,
+    is_a_copy_of_a_message_the_message_byte_for_byte,
     is_a_dropped_answer_an_error_reply_and_a_close,
     is_an_answer_that_cannot_be_encoded_one_that_was_dropped,
     is_an_answer_to_a_connection_that_is_gone_counted,
@@ -163,6 +164,27 @@ fn does_a_large_deferred_reply_arrive_whole(backend: Backend) {
     assert!(reply.as_message().content() == content);
     assert_eq!(reply.as_message().header("request-id"), Some(7.into()));
     assert_eq!(number_of(&peer.reply()), 2);
+    drop(peer);
+    server.stop();
+}
+
+fn is_a_copy_of_a_message_the_message_byte_for_byte(backend: Backend) {
+    let copy = |message: Message<'_>, reply: &mut Reply<'_>| -> HandlerResult {
+        let deferred = reply.defer()?;
+        Ok(deferred.send(Outgoing::copy_of(&message)?)?)
+    };
+    let server = Running::start(move || builder(backend).answer(copy));
+    let mut peer = server.connect();
+    let further = br#"{"byteorder": "big", "content-type": "x/y", "content-encoding": "latin-1", "content-length": 2, "b": [1.50], "a": null}"#;
+    let mut wire = u16::try_from(further.len()).unwrap().to_be_bytes().to_vec();
+    wire.extend([&further[..], b"\xe9\0"].concat());
+    for wire in [wire, binary(b""), common::json(&serde_json::json!({ "a": [1] }))] {
+        let reply = peer.ask(&wire);
+        assert_eq!(
+            reply.as_message().bytes().escape_ascii().to_string(),
+            wire.escape_ascii().to_string()
+        );
+    }
     drop(peer);
     server.stop();
 }

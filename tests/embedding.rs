@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{
     PATIENCE, Peer, Running, assert_settled, builder, echo, number_of, numbered, on_every_backend,
 };
-use myriapod::sys::{Events, Interest, Mode, Poller, Token};
+use myriapod::sys::{AsFd, Events, Interest, Mode, Poller, SystemError, Token};
 use myriapod::{
     Backend, Cause, ConnectionId, Handler, HandlerResult, Limits, Message, Reply, Server,
     SocketAddr, View,
@@ -23,6 +23,7 @@ on_every_backend! {
     does_a_turn_with_a_zero_timeout_return_at_once,
     does_a_turn_after_a_pause_keep_its_deadlines,
     is_the_descriptor_readable_when_there_is_something_to_do,
+    does_a_descriptor_of_its_own_tell_what_the_loops_own_does,
     is_the_loop_told_that_messages_wait_in_its_buffers,
     does_an_outer_loop_serve_by_descriptor_and_timeout_alone,
     does_an_idle_server_sleep,
@@ -134,6 +135,30 @@ fn is_the_descriptor_readable_when_there_is_something_to_do(backend: Backend) {
     assert_eq!(number_of(&peer.reply()), 1);
     server.handle().shutdown().unwrap();
     assert!(outer.wait(Some(PATIENCE)), "a stop was asked for");
+}
+
+fn does_a_descriptor_of_its_own_tell_what_the_loops_own_does(backend: Backend) {
+    let mut server = builder(backend).answer(echo).unwrap();
+    let watched = match server.event_loop().descriptor() {
+        Ok(watched) => watched,
+        Err(error) => {
+            assert!(matches!(error, SystemError::Unsupported { .. }), "{error}");
+            return assert!(server.event_loop().as_fd().is_none());
+        }
+    };
+    let mut poller = Poller::new(Backend::native()).unwrap();
+    poller.add(watched.as_fd(), Token(1), Interest::READABLE, Mode::LEVEL).unwrap();
+    let mut outer = Outer(poller);
+    assert!(!outer.wait(Some(Duration::ZERO)), "nothing is to be done");
+    let mut peer = connect(&server);
+    assert!(outer.wait(Some(PATIENCE)), "somebody wants to be accepted");
+    settle(&mut server);
+    assert!(!outer.wait(Some(Duration::ZERO)));
+    peer.send(&numbered(1));
+    assert!(outer.wait(Some(PATIENCE)), "a message has come");
+    // Whatever becomes of the server, what is left of it is silent.
+    drop(server);
+    assert!(!outer.wait(Some(Duration::ZERO)));
 }
 
 fn is_the_loop_told_that_messages_wait_in_its_buffers(backend: Backend) {

@@ -9,8 +9,12 @@ use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use common::{PATIENCE, Peer, Running, Telling, builder, number_of, numbered, on_every_backend};
-use myriapod::{Backend, Cause, ConnectionId, Limits, Outgoing, Overflow};
+use common::{
+    PATIENCE, Peer, Running, Telling, binary, builder, number_of, numbered, on_every_backend,
+};
+use myriapod::{
+    Backend, Cause, ConnectionId, HandlerResult, Limits, Message, Outgoing, Overflow, Reply,
+};
 
 on_every_backend! {
     does_a_push_reach_its_connection_in_order,
@@ -30,6 +34,7 @@ on_every_backend! {
     is_the_limit_of_all_buffers_kept_by_pushes,
     do_pushes_arrive_while_an_answer_is_due,
     does_close_send_what_is_queued,
+    does_a_view_give_a_handle_for_groups,
 }
 
 struct Pushing {
@@ -519,4 +524,29 @@ fn does_close_send_what_is_queued(backend: Backend) {
     assert_eq!(got.len() as u64, stats.pushes);
     drop(peer);
     assert_eq!(pushing.server.stop().closed_for(Cause::Handler), 1);
+}
+
+/// The first message puts its sender into a group, each later one goes to the others in it.
+fn does_a_view_give_a_handle_for_groups(backend: Backend) {
+    let answer = |message: Message<'_>, reply: &mut Reply<'_>| -> HandlerResult {
+        let view = reply.view();
+        if message.content() == b"join" {
+            view.handle().join(view.id(), "room")?;
+            reply.echo(&message)?;
+        } else {
+            view.handle().broadcast_except("room", view.id(), Outgoing::copy_of(&message)?)?;
+        }
+        Ok(())
+    };
+    let server = Running::start(move || builder(backend).answer(answer));
+    let (mut one, mut other) = (server.connect(), server.connect());
+    for peer in [&mut one, &mut other] {
+        peer.ask(&binary(b"join"));
+    }
+    one.send(&numbered(7));
+    assert_eq!(number_of(&other.reply()), 7);
+    server.shutdown();
+    one.expect_end();
+    drop((one, other));
+    server.stop();
 }

@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, BorrowedFd, Interest, Signal, Signals, Time};
+use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Signal, Signals, Time};
 
 use self::accept::Acceptor;
 use self::arrive::{Arrival, Arriving};
@@ -143,10 +143,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     pub(crate) fn new(
         seed: Seed,
-        engine: impl FnOnce(Arc<Mailbox>) -> Engine<H, F>,
+        engine: impl FnOnce(Arc<Mailbox>, Handle) -> Engine<H, F>,
     ) -> sys::Result<Self> {
         let Seed { member, poller, mailbox, listeners } = seed;
-        let mut engine = engine(Arc::clone(&mailbox));
+        let mut engine = engine(Arc::clone(&mailbox), member.handle());
         let limits = engine.config.limits.clone();
         engine.set_limits(limits.clone());
         engine.handler.on_start(&member.handle());
@@ -247,12 +247,65 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// The descriptor that becomes readable when a turn has something to do, for use inside
     /// another loop; the backends `poll` and `select` have none.
+    ///
+    /// The other loop does one turn, `run_once(Some(Duration::ZERO))`, when this is readable or
+    /// [`timeout`](Self::timeout) has passed. That is all where it is told for as long as a
+    /// descriptor is readable (level-triggered: poll(2), another
+    /// [`Selector`](crate::Selector)).
+    ///
+    /// Where it is told of changes only (edge-triggered: tokio, mio), it is not told again of what a
+    /// turn has left in the kernel, such as peers in the backlog. There, **only a turn with
+    /// [`events`](Turn::events) 0 shows that nothing is left**. So with tokio's `AsyncFd`, call
+    /// `clear_ready()` after such a turn and after no other; with mio, do another turn until one
+    /// has no events. What is left in the loop's own buffers, such as messages beyond
+    /// `messages_per_event`, no descriptor tells of: then `timeout` is zero.
+    ///
+    /// It borrows the event loop. Where the other loop wants to own what it watches, give it a
+    /// [`descriptor`](Self::descriptor).
+    ///
+    /// Source: epoll(7), "Level-triggered and edge-triggered"; for tokio and mio, their
+    /// documentation of `AsyncFd` and of `Poll`.
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.selector.as_fd()
     }
 
-    /// How long from now until a turn is due even if nothing is ready; `None` for never.
+    /// An owned duplicate of [`as_fd`](Self::as_fd), for tokio's `AsyncFd`, mio's `SourceFd` and
+    /// others that keep what they watch. The event loop stays free to be run. What `as_fd` says of
+    /// loops that are told of changes only holds here too; the examples `inside_tokio` and
+    /// `inside_mio` are whole programs.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use std::time::Duration;
+    /// use myriapod::{Client, Interest, Selector, Server};
+    ///
+    /// let mut server = Server::builder().listen("127.0.0.1", 0).answer(|message, reply| {
+    ///     reply.echo(&message)?;
+    ///     Ok(())
+    /// })?;
+    /// let mut outer = Selector::new()?;
+    /// outer.register(server.event_loop().descriptor()?, Interest::READABLE, "the server")?;
+    ///
+    /// let _client = Client::connect("127.0.0.1", server.addresses()[0].port().unwrap_or(0))?;
+    /// while server.stats().accepted == 0 {
+    ///     outer.select(server.event_loop().timeout())?;
+    ///     server.event_loop().run_once(Some(Duration::ZERO))?;
+    /// }
+    /// # }
+    /// # Ok::<(), myriapod::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SystemError::Unsupported`](sys::SystemError::Unsupported) from the backends `poll` and
+    /// `select`, which have no descriptor; `EMFILE`.
+    pub fn descriptor(&self) -> sys::Result<Descriptor> {
+        self.selector.descriptor()
+    }
+
+    /// How long from now until a turn is due even if nothing is ready; `None` for never. Zero says
+    /// that something is left to do of which no descriptor tells. Ask again after each turn.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_from(sys::now())

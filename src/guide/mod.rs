@@ -19,6 +19,7 @@ pages! {
     event_loop "event_loop.md"
     backpressure "backpressure.md"
     other_work "other_work.md"
+    embedding "embedding.md"
     datagrams "datagrams.md"
     troubleshooting "troubleshooting.md"
     errors "errors.md"

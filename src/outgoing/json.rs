@@ -1,9 +1,11 @@
 //! Messages that are JSON, and further header keys, whose values are.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::Outgoing;
-use crate::protocol::{EncodeError, ExtraHeaders, Head, write_json};
+use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Head, write_json};
 
 impl Outgoing {
     /// JSON content (`text/json`, `utf-8`).
@@ -36,8 +38,9 @@ impl Outgoing {
     #[must_use]
     pub fn json_bytes(content: Vec<u8>) -> Self {
         Self {
+            byteorder: ByteOrder::NATIVE,
             content_type: Head::json().content_type.into(),
-            content_encoding: "utf-8",
+            content_encoding: Cow::Borrowed("utf-8"),
             extra: ExtraHeaders::new(),
             content,
         }
