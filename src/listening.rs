@@ -41,10 +41,10 @@ pub(crate) fn bind_all(
     let mut tries_left = PORT_TRIES;
     loop {
         tries_left -= 1;
-        match try_all(host, addresses, &options, is_shared, tries_left == 0)? {
-            Some(bound) => return Ok(bound),
-            // Another program has the port on one of the addresses: the next try gets another port.
-            None => {}
+        let is_last_try = tries_left == 0;
+        // `None`: another program has the port on one of the addresses, so another port is tried.
+        if let Some(bound) = try_all(host, addresses, &options, is_shared, is_last_try)? {
+            return Ok(bound);
         }
     }
 }

@@ -12,10 +12,12 @@ use myriapod::protocol::{
 };
 use myriapod::sys::{self, JoinHandle};
 use myriapod::{
-    Cause, Error, Handle, HandlerResult, Limits, Reply, Server, ServersStats, SocketAddr, Stats,
+    Cause, Error, Handle, HandlerResult, Limits, LogEvent, Reply, Server, ServersStats, SocketAddr,
+    Stats,
 };
 
 use crate::failure::Failure;
+use crate::terminal::tell;
 
 /// Bytes of a request; whatever is longer is refused.
 const MAX_REQUEST: usize = 8 << 10;
@@ -25,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server of metrics on a thread of its own.
 pub(crate) struct Metrics {
-    pub(crate) address: SocketAddr,
+    /// Where it listens: a name may have several addresses.
+    pub(crate) addresses: Vec<SocketAddr>,
     handle: Handle,
     thread: JoinHandle<Result<(), Error>>,
 }
@@ -34,7 +37,7 @@ impl Metrics {
     /// Serves what `of` says on `host` and `port`.
     pub(crate) fn start(host: &str, port: u16, of: Handle) -> Result<Self, Failure> {
         let host = host.to_owned();
-        let (tell, told) = mpsc::channel();
+        let (started, told) = mpsc::channel();
         let thread = sys::spawn("metrics", move || {
             let limits = Limits {
                 max_connections: Some(32),
@@ -50,24 +53,27 @@ impl Metrics {
                 drain_timeout: Duration::from_secs(1),
                 ..Limits::default()
             };
-            let builder = Server::builder().listen(&host, port).limits(limits);
+            let builder = Server::builder().listen(&host, port).limits(limits).log(|event| {
+                if matches!(event, LogEvent::NotListening { .. }) {
+                    tell(format_args!("metrics: {event}"));
+                }
+            });
             let answer =
                 move |request: Message<'_>, reply: &mut Reply<'_>| answer(&of, &request, reply);
             let mut server = match builder.build_with(Http, answer) {
                 Ok(server) => server,
                 Err(error) => {
-                    let _ = tell.send(Err(error));
+                    let _ = started.send(Err(error));
                     return Ok(());
                 }
             };
-            let started = server.addresses().first().cloned().map(|at| (at, server.handle()));
-            let _ = tell.send(Ok(started));
+            let _ = started.send(Ok((server.addresses().to_vec(), server.handle())));
             server.run().map(drop)
         })?;
         match told.recv() {
-            Ok(Ok(Some((address, handle)))) => Ok(Self { address, handle, thread }),
+            Ok(Ok((addresses, handle))) => Ok(Self { addresses, handle, thread }),
             Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(None)) | Err(_) => Err(Failure::new("the thread for metrics did not start")),
+            Err(_) => Err(Failure::new("the thread for metrics did not start")),
         }
     }
 

@@ -42,8 +42,8 @@ Listeners that a service manager hands over (LISTEN_FDS) are served too.";
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A name, an IPv4 or IPv6 address, '' for all IPv4 interfaces, or unix:PATH
-    /// [default: 127.0.0.1]
+    /// A name with all its addresses, an IPv4 or IPv6 address, '' for all IPv4
+    /// interfaces, or unix:PATH [default: 127.0.0.1]
     host: Option<String>,
     /// A port; 0 for any that is free [default: 65432]
     port: Option<u16>,
@@ -165,8 +165,8 @@ where
     };
     let addresses = servers.addresses();
     announce(given, addresses, addresses.len().saturating_sub(inherited_count))?;
-    if let Some(metrics) = &metrics {
-        tell(format_args!("metrics at http://{}/metrics", metrics.address));
+    for address in metrics.iter().flat_map(|metrics| &metrics.addresses) {
+        tell(format_args!("metrics at http://{address}/metrics"));
     }
     let graceful = servers.run();
     let stats = servers.stats();
