@@ -22,7 +22,7 @@
 //! | `portable` | [`Backend::Portable`] | `polling` |
 //!
 //! With none of them, [`ServerBuilder::build_with`] and [`answer_with`](ServerBuilder::answer_with)
-//! serve a framing that you name, and `libc` and `nix` are all that is compiled besides.
+//! serve a framing that you name, and `libc` and `nix` are the only dependencies.
 //!
 //! New to sockets? The [`guide`] walks from one blocking socket to the event loop, one step at a time.
 //!

@@ -1,6 +1,6 @@
 //! Do the shared vectors decode to what they say, however their bytes arrive?
 
-#![cfg(feature = "json")]
+#![cfg(all(feature = "json", feature = "encoding"))]
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 #[path = "common/random.rs"]
