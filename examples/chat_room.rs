@@ -4,7 +4,7 @@
 //! $ cargo run --example chat_room -- 127.0.0.1 65432
 //! listening on 127.0.0.1:65432
 //! $ echo '{"who": "lobby"}' | cargo run -- send 127.0.0.1 65432 --file - --content-type text/json
-//! {"result": ["Neo", "Trinity"]}
+//! {"result":["Neo","Trinity"]}
 //! ```
 //!
 //! Requests are `{"join": {"room": "lobby", "name": "Neo"}}`, `{"say": "Hello"}`, `"leave"` and

@@ -4,7 +4,7 @@
 //! $ cargo run --example inside_tokio -- 127.0.0.1 65432 2
 //! listening on 127.0.0.1:65432
 //! $ echo '{"wait": 500}' | cargo run -- send 127.0.0.1 65432 --file - --content-type text/json
-//! {"waited": 500}
+//! {"waited":500}
 //! ```
 //!
 //! A request to wait is answered by a task of tokio's, when tokio's clock says so; the event loop
