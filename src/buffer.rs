@@ -100,6 +100,8 @@ pub(crate) struct SendQueue {
     len: usize,
     /// Bytes of the pushed messages in the queue, sent ones of the first included.
     shared: usize,
+    /// The system did not take all of it at once.
+    pub(crate) has_waited: bool,
     /// When the last progress was made.
     pub(crate) stalled_since: Tick,
     /// Since when it has been above the high-water mark with pushes in it.
@@ -307,6 +309,7 @@ impl Pool {
             sent: 0,
             len: 0,
             shared: 0,
+            has_waited: false,
             stalled_since,
             over_since: None,
         };
