@@ -36,6 +36,7 @@ on_every_backend! {
     are_pushes_of_every_callback_sent,
     is_on_drained_called_only_where_bytes_had_to_wait,
     is_a_push_refused_when_the_conversation_is_over,
+    is_a_push_refused_once_a_close_was_asked_for,
     is_the_handler_told_of_new_pushes_that_are_dropped,
     is_the_handler_told_of_old_pushes_that_are_dropped,
 }
@@ -544,6 +545,26 @@ fn is_a_push_refused_when_the_conversation_is_over(backend: Backend) {
     drop(peer);
     let stats = play.server.stop();
     assert_eq!((stats.pushes, stats.dropped_pushes, stats.timers), (0, 0, 0), "{stats}");
+}
+
+fn is_a_push_refused_once_a_close_was_asked_for(backend: Backend) {
+    // Somebody who sends one piece after the other.
+    let play = Play::start_with(backend, Limits::default(), |handler| {
+        handler.open = |view| view.push(&outgoing(1, LARGE as usize)).err();
+        handler.drained = |view| view.push(&outgoing(1, LARGE as usize)).err();
+    });
+    let (mut peer, id) = play.connect_as();
+    play.server.wait_for("a queue", |stats| stats.short_writes == 1);
+    play.server.handle().close(id).unwrap();
+    play.server.catch_up();
+    assert_eq!(peer.reply().as_message().content().len(), LARGE as usize);
+    // It would never end.
+    assert!(peer.next().is_none(), "another piece");
+    assert_eq!(play.next(), Told::Drained);
+    assert_eq!(play.next(), Told::Pushed("closed"));
+    assert_eq!(play.next(), Told::Closed(Cause::Handler));
+    drop(peer);
+    play.server.stop();
 }
 
 /// Pushes that find a full queue; the sum of what the handler is told about those dropped.

@@ -187,7 +187,8 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             origin: at.connection.origin,
             queued: self.pool.queued(at.connection.send),
             peer: None,
-            is_open: true,
+            // Somebody who pushes the next piece whenever one is sent would never see the end.
+            is_open: !at.connection.is_deaf(),
         }
     }
 
