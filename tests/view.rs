@@ -39,6 +39,7 @@ on_every_backend! {
     is_a_push_refused_once_a_close_was_asked_for,
     is_the_handler_told_of_new_pushes_that_are_dropped,
     is_the_handler_told_of_old_pushes_that_are_dropped,
+    does_a_push_of_the_handler_s_own_run_the_overflow_clock,
 }
 
 /// What the handler was told, or saw.
@@ -620,5 +621,15 @@ fn is_the_handler_told_of_old_pushes_that_are_dropped(backend: Backend) {
     }
     assert_eq!(last, COUNT, "the newest stays");
     drop(peer);
+    play.server.stop();
+}
+
+fn does_a_push_of_the_handler_s_own_run_the_overflow_clock(backend: Backend) {
+    let overflow = Overflow::CloseAfter(Duration::from_millis(50));
+    let play = Play::start(backend, Limits { overflow, ..Limits::default() });
+    let mut peer = play.connect();
+    peer.send(&binary(format!("large:{LARGE}").as_bytes()));
+    assert_eq!(play.next(), Told::Closed(Cause::Overflow));
+    peer.wait_for_end();
     play.server.stop();
 }

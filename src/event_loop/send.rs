@@ -170,7 +170,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// A push was queued: from the one on that came above the high-water mark, the patience that the
     /// limits may have with such a connection runs. Replies alone only pause reading.
-    fn note_overflow(&mut self, connection: &Connection<H::State>) {
+    pub(super) fn note_overflow(&mut self, connection: &Connection<H::State>) {
         let over = self.pool.queued(connection.send) >= self.engine.config.limits.high_water;
         if let Some(queue) = self.pool.send_mut(connection.send)
             && over

@@ -227,6 +227,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.step(at.connection, Fact::Deferred { sequence, last });
         }
         self.send(at);
+        if orders.has(Orders::COUNTED) {
+            self.note_overflow(at.connection);
+        }
         if orders.has(Orders::CLOSE) && !orders.has(Orders::DEFERRED) {
             self.begin_close(at.connection, orders.cause);
         }
