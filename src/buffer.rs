@@ -13,6 +13,12 @@ use crate::timer::Tick;
 /// A receive buffer starts with at most this capacity, however much is announced.
 pub(crate) const FIRST_CAPACITY: usize = 64 << 10;
 
+/// Room that a receive buffer has at least where it is not known how much is missing.
+const LEAST_ROOM: usize = 1 << 10;
+
+/// A framing that asks for so few bytes more cannot say how many it needs, most likely.
+const FEW: usize = 16;
+
 /// Segments that one `sendmsg` takes.
 pub(crate) const MAX_SLICES: usize = 16;
 
@@ -100,6 +106,8 @@ pub(crate) struct SendQueue {
     len: usize,
     /// Bytes of the pushed messages in the queue, sent ones of the first included.
     shared: usize,
+    /// The system did not take all of it at once.
+    pub(crate) has_waited: bool,
     /// When the last progress was made.
     pub(crate) stalled_since: Tick,
     /// Since when it has been above the high-water mark with pushes in it.
@@ -217,7 +225,7 @@ impl Pool {
     }
 
     /// Lends a receive buffer that holds `bytes` and has room for `needed` bytes, or for as many as
-    /// a first buffer gets.
+    /// a first buffer gets; for more where it is [not known](capacity_for) how many are needed.
     pub(crate) fn lend_recv(
         &mut self,
         bytes: &[u8],
@@ -225,7 +233,10 @@ impl Pool {
         in_content: bool,
         clock: Stopwatch,
     ) -> Result<Lent, PoolFull> {
-        let capacity = needed.min(FIRST_CAPACITY).max(bytes.len());
+        let least = needed.min(FIRST_CAPACITY).max(bytes.len());
+        let roomy = capacity_for(bytes.len(), needed).min(FIRST_CAPACITY).max(least);
+        // Nobody is refused a buffer for the sake of room that may not be needed.
+        let capacity = if self.lent + roomy <= self.limit { roomy } else { least };
         let mut buffer = self.take(capacity)?;
         buffer.extend_from_slice(bytes);
         let entry = RecvBuffer { bytes: buffer, start: 0, needed, in_content, clock };
@@ -233,7 +244,7 @@ impl Pool {
     }
 
     /// Drops what is decoded from the front and makes room for what is `needed`: the capacity
-    /// doubles as bytes arrive, and its last step is exact.
+    /// doubles as bytes arrive, and its last step is exact where it is known how many are missing.
     ///
     /// There is always room for one byte afterwards.
     pub(crate) fn make_room(&mut self, handle: Lent) -> Result<(), PoolFull> {
@@ -246,9 +257,11 @@ impl Pool {
         if len < capacity {
             return Ok(());
         }
-        let wanted = buffer.needed.max(len + 1).min(capacity.max(FIRST_CAPACITY / 2) * 2);
-        let wanted = wanted.max(len + 1);
+        let most = capacity.max(FIRST_CAPACITY / 2) * 2;
+        let least = buffer.needed.min(most).max(len + 1);
+        let roomy = capacity_for(len, buffer.needed).min(most).max(least);
         let others = self.lent - capacity;
+        let wanted = if others + roomy <= self.limit { roomy } else { least };
         if others + wanted > self.limit {
             return Err(PoolFull);
         }
@@ -302,6 +315,7 @@ impl Pool {
             sent: 0,
             len: 0,
             shared: 0,
+            has_waited: false,
             stalled_since,
             over_since: None,
         };
@@ -465,6 +479,16 @@ impl Pool {
     }
 }
 
+/// The capacity to aim at for a buffer with `len` bytes, of which `needed` must be there.
+///
+/// Where a length was announced, that is `needed`. A framing that looks for a delimiter knows only
+/// that there is more to come: one receive for each byte would follow from taking that for a number.
+/// So its buffer doubles.
+fn capacity_for(len: usize, needed: usize) -> usize {
+    let is_known = needed <= len || needed - len > FEW;
+    if is_known { needed } else { len + len.max(LEAST_ROOM) }
+}
+
 fn lent(key: Key) -> Lent {
     Lent(key.index())
 }
@@ -501,6 +525,41 @@ mod tests {
         assert_eq!(capacities, [&doubling[..], &[needed]].concat(), "the last step is exact");
         pool.return_recv(handle);
         assert_eq!((pool.lent(), pool.held()), (0, 0));
+    }
+
+    #[test]
+    fn does_a_buffer_double_whose_framing_asks_for_one_byte_more() {
+        const LEN: usize = 1_000_000;
+        let mut pool = Pool::new(10 << 20, |_| 0);
+        let handle = pool.lend_recv(b"GET /", 6, false, Stopwatch::new(0, true)).unwrap();
+        let mut capacities = Vec::new();
+        while pool.recv(handle).unwrap().unread().len() < LEN {
+            pool.make_room(handle).unwrap();
+            let mut bytes = pool.take_bytes(handle);
+            capacities.push(bytes.capacity());
+            bytes.resize(bytes.capacity(), 7);
+            let len = bytes.len();
+            assert!(pool.put_bytes(handle, bytes));
+            pool.recv_mut(handle).unwrap().needed = len + 1;
+        }
+        assert!(capacities.len() <= 12, "{capacities:?}");
+        assert!(capacities[0] >= LEAST_ROOM, "{capacities:?}");
+        pool.return_recv(handle);
+        assert_eq!((pool.lent(), pool.held()), (0, 0));
+    }
+
+    #[test]
+    fn is_nobody_refused_for_room_that_may_not_be_needed() {
+        let mut pool = Pool::new(500, |_| 0);
+        let handle = pool.lend_recv(b"0123456789", 11, false, Stopwatch::new(0, true)).unwrap();
+        assert_eq!(pool.lent(), 11);
+        let mut bytes = pool.take_bytes(handle);
+        bytes.push(b'!');
+        pool.put_bytes(handle, bytes);
+        pool.recv_mut(handle).unwrap().needed = 12;
+        pool.make_room(handle).unwrap();
+        assert_eq!(pool.lent(), 12);
+        pool.return_recv(handle);
     }
 
     #[test]

@@ -237,7 +237,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         if ORDINARY && !(is_told && self.frame.len() == bytes.len()) {
             return Ok(Looked::Incomplete { needed: 0, in_content: false });
         }
-        if !ORDINARY && !is_told {
+        if !ORDINARY && (!is_told || self.is_too_long(&self.frame)) {
             match self.decode(bytes) {
                 Ok(Decoded::Message(frame)) => self.frame = frame,
                 Ok(Decoded::Incomplete { needed, in_content }) => {
@@ -268,13 +268,15 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let decoded = self.framing.decode(bytes)?;
         let limits = &self.config.limits;
         let is_too_long = match &decoded {
-            // Without any framing, a message is whatever was received.
-            Decoded::Message(frame) => {
-                frame.content_len() > limits.max_content_len && !frame.is_raw()
-            }
+            Decoded::Message(frame) => self.is_too_long(frame),
             Decoded::Incomplete { needed, .. } => *needed > limits.longest_message(),
         };
         if is_too_long { Err(ProtocolError::new(Fault::ContentTooLong)) } else { Ok(decoded) }
+    }
+
+    /// Without any framing, a message is whatever was received.
+    fn is_too_long(&self, frame: &Frame) -> bool {
+        frame.content_len() > self.config.limits.max_content_len && !frame.is_raw()
     }
 
     /// Answers with the handler's error in place of its reply.

@@ -23,7 +23,7 @@ pub(crate) struct About<'a> {
     pub(crate) queued: usize,
     /// Its peer, where that is known without asking the system.
     pub(crate) peer: Option<&'a SocketAddr>,
-    /// Whether something can be asked for still.
+    /// Whether messages can be pushed to it still.
     pub(crate) is_open: bool,
 }
 
@@ -84,7 +84,7 @@ pub enum PushError {
     /// The connection has too much to send already: with this message, more than `high_water`. It
     /// is counted (`Stats::dropped_pushes`).
     Full,
-    /// The connection is closed.
+    /// The connection is closed, or is about to be.
     Closed,
     /// It could not be encoded.
     Encode(EncodeError),
@@ -183,7 +183,8 @@ impl View<'_> {
     ///
     /// [`PushError::Full`] where it would have to wait above the high-water mark (with
     /// [`Overflow::CloseAfter`](crate::Overflow::CloseAfter) it waits all the same),
-    /// [`PushError::Closed`] in [`on_close`](crate::Handler::on_close), [`PushError::Encode`].
+    /// [`PushError::Closed`] in [`on_close`](crate::Handler::on_close), and before it where the
+    /// connection is being closed or nothing can be sent to it, [`PushError::Encode`].
     pub fn push(&mut self, message: &Outgoing) -> Result<(), PushError> {
         if !self.about.is_open {
             return Err(PushError::Closed);

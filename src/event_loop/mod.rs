@@ -149,7 +149,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let mut engine = engine(Arc::clone(&mailbox), member.handle());
         let limits = engine.config.limits.clone();
         engine.set_limits(limits.clone());
+        // For as long as this call: the loop may be run by another thread.
+        mailbox.set_owner(sys::this_thread());
         engine.handler.on_start(&member.handle());
+        mailbox.set_owner(0);
         let spin = Spin::new(engine.config.spin);
         let now = sys::now();
         let mut event_loop = Self {

@@ -106,6 +106,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             Unsent::Own(bytes) => {
                 self.engine.stats.short_writes += u64::from(first);
                 self.nearer |= first;
+                self.note_wait(queue, first);
                 self.pool.queue(queue, bytes)
             }
             Unsent::Shared(bytes) => self.pool.queue_shared(queue, bytes),
@@ -124,6 +125,14 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         }
         self.nearer |= over;
         Ok(())
+    }
+
+    /// Notes whether the system has left something of a queue. Returns whether it had before.
+    fn note_wait(&mut self, queue: Lent, waits: bool) -> bool {
+        let Some(queue) = self.pool.send_mut(queue) else { return false };
+        let had_waited = queue.has_waited;
+        queue.has_waited |= waits;
+        had_waited
     }
 
     /// Queues a message that is no reply; all that is queued for one connection in one turn is sent
@@ -161,7 +170,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// A push was queued: from the one on that came above the high-water mark, the patience that the
     /// limits may have with such a connection runs. Replies alone only pause reading.
-    fn note_overflow(&mut self, connection: &Connection<H::State>) {
+    pub(super) fn note_overflow(&mut self, connection: &Connection<H::State>) {
         let over = self.pool.queued(connection.send) >= self.engine.config.limits.high_water;
         if let Some(queue) = self.pool.send_mut(connection.send)
             && over
@@ -226,6 +235,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             }
         }
         let left = self.pool.queued(queued);
+        let had_waited = self.note_wait(queued, left > 0);
         let limits = &self.engine.config.limits;
         let (high, low) = (limits.high_water, limits.low_water);
         if left < high
@@ -236,7 +246,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         if left == 0 {
             self.pool.return_send(queued);
             at.connection.send = Lent::NONE;
-            self.call(at, "on_drained", H::on_drained);
+            if had_waited {
+                self.call(at, "on_drained", H::on_drained);
+            }
             self.nearer = true;
         }
         if at.connection.is_paused() && left <= low {

@@ -191,7 +191,8 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             origin: at.connection.origin,
             queued: self.pool.queued(at.connection.send),
             peer: None,
-            is_open: true,
+            // Somebody who pushes the next piece whenever one is sent would never see the end.
+            is_open: !at.connection.is_deaf(),
         }
     }
 
@@ -230,6 +231,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.step(at.connection, Fact::Deferred { sequence, last });
         }
         self.send(at);
+        if orders.has(Orders::COUNTED) {
+            self.note_overflow(at.connection);
+        }
         if orders.has(Orders::CLOSE) && !orders.has(Orders::DEFERRED) {
             self.begin_close(at.connection, orders.cause);
         }

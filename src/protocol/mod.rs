@@ -132,7 +132,8 @@ pub trait Framing {
 
     /// Whether `input` starts with a whole message, much like one before it, so that this can be told
     /// at little cost; `frame` is then what [`decode`](Self::decode) would find. If not, `decode` is
-    /// to be asked, as it always may be.
+    /// to be asked, as it always may be. It keeps the limits that were [set](Self::set_limits):
+    /// for a message that comes alone and in one piece (64 KiB at most), nobody else does.
     fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
         let _ = (input, frame);
         false

@@ -42,6 +42,10 @@ impl Padded {
 }
 
 impl Framing for Padded {
+    fn set_limits(&mut self, limits: DecodeLimits) {
+        self.limits = limits;
+    }
+
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
         let Some((header, rest)) = input.split_first_chunk::<{ Self::HEADER_LEN }>() else {
             return Ok(Decoded::Incomplete { needed: Self::HEADER_LEN, in_content: false });

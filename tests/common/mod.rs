@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use myriapod::protocol::{
-    Decoder, ExtraHeaders, Head, JsonHeader, Message, OwnedMessage, encode, encode_json,
+    Decoder, ExtraHeaders, Framing, Head, JsonHeader, Message, OwnedMessage, encode, encode_json,
 };
 use myriapod::{
     Backend, Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Limits, Reply, Server,
@@ -101,8 +101,8 @@ pub(crate) struct Running {
 
 impl Running {
     /// Builds a server on a thread of its own and runs it there.
-    pub(crate) fn start<H: Handler>(
-        make: impl FnOnce() -> Result<Server<H>, Error> + Send + 'static,
+    pub(crate) fn start<H: Handler, F: Framing>(
+        make: impl FnOnce() -> Result<Server<H, F>, Error> + Send + 'static,
     ) -> Self {
         let watch = Arc::new(Watch::default());
         let (tell, told) = mpsc::channel();
@@ -162,6 +162,13 @@ impl Running {
             .unwrap();
         assert!(!late.timed_out(), "in vain waited for {what}: {}", *stats);
         stats.clone()
+    }
+
+    /// The loop has done all that was asked of it so far; what it has done in all.
+    pub(crate) fn catch_up(&self) -> Stats {
+        // A busy machine may take longer than the handle waits.
+        let stats = (0..PATIENCE.as_secs()).find_map(|_| self.handle.stats().ok());
+        stats.expect("the loop answers").remove(0)
     }
 
     /// Asks for a graceful stop.

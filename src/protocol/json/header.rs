@@ -155,6 +155,15 @@ fn whole_or_incomplete(
 }
 
 impl Framing for JsonHeader {
+    fn set_limits(&mut self, limits: DecodeLimits) {
+        if limits.max_header_len < self.max_header_len {
+            // One of those that were seen may be too long now.
+            self.predictor = Predictor::default();
+        }
+        self.max_header_len = limits.max_header_len;
+        self.max_content_len = limits.content_len_in_32_bits();
+    }
+
     fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
         match self.predictor.predict(input) {
             Some((frame, content_len)) => {
