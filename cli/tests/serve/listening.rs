@@ -46,7 +46,7 @@ fn is_ipv6_served() {
     assert_eq!(Client::new(stream).ask(&search("ring")).result(), RING);
 }
 
-/// `serve NAME PORT` where NAME is ::1 and 127.0.0.1; `None` where no process may have a file of
+/// `serve NAME PORT` where NAME is `::1` and 127.0.0.1; `None` where no process may have a file of
 /// hosts to itself.
 fn on_two_addresses(dir: &TempDir, port: &str) -> Option<Command> {
     let hosts = dir.path().join("hosts");
