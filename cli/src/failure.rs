@@ -139,7 +139,7 @@ fn next_step(error: &sys::SystemError) -> Option<String> {
     Some(advice.to_owned())
 }
 
-/// Whether an address is `fe80::/10` and does not say on which interface. Without that, no call can
+/// Whether an address is of `fe80::/10` and does not say on which interface. Without that, no call can
 /// reach it. Source: RFC 4007, section 11.
 fn lacks_its_interface(address: &str) -> bool {
     let ip = address.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(ip, _)| ip);
