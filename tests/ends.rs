@@ -180,9 +180,8 @@ fn does_a_stop_wait_for_replies_of_several_upstreams(backend: Backend) {
     for (number, upstream) in [(1, 0), (2, 1), (3, 0)] {
         upstreams[upstream].send(&numbered(number));
         let at = number as usize - 1;
-        let mut answered: Vec<u32> = Vec::new();
         // Which of them was first, the order of arrival says.
-        answered.push(number_of(&peers[at].reply()));
+        let mut answered = vec![number_of(&peers[at].reply())];
         assert_eq!(answered, [number]);
         peers[at].expect_end();
     }

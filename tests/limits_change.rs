@@ -113,7 +113,7 @@ fn do_more_connections_let_those_in_that_wait(backend: Backend) {
     for more in [3, 4] {
         set(&server, &at_most(more));
         assert_eq!(number_of(&peers[more - 1].reply()) as usize, more - 1);
-        assert_eq!(server.catch_up().accepted as usize, more);
+        assert_eq!(server.catch_up().accepted, more as u64);
     }
     drop(peers);
     server.stop();
