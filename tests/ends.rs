@@ -181,7 +181,7 @@ fn does_a_stop_wait_for_replies_of_several_upstreams(backend: Backend) {
         upstreams[upstream].send(&numbered(number));
         let at = number as usize - 1;
         // Which of them was first, the order of arrival says.
-        let mut answered = vec![number_of(&peers[at].reply())];
+        let answered = vec![number_of(&peers[at].reply())];
         assert_eq!(answered, [number]);
         peers[at].expect_end();
     }
