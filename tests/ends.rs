@@ -28,6 +28,7 @@ on_every_backend! {
     is_the_end_told_when_lingering_begins,
     is_each_end_told_once,
     is_the_end_told_when_the_server_is_dropped,
+    is_a_connect_told_that_a_dropped_server_never_made,
 }
 
 /// This file does not compile where a server that does not run yet cannot go to another thread.
@@ -373,4 +374,35 @@ fn does_a_peer_that_waits_for_the_end_get_it_at_once() {
         drop(stream);
         server.stop();
     }
+}
+
+/// Tells the tags of connects that came to nothing.
+struct Failing(Sender<u64>);
+
+impl Handler for Failing {
+    type State = ();
+
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
+
+    fn on_message(
+        &mut self,
+        (): &mut (),
+        message: Message<'_>,
+        reply: &mut Reply<'_>,
+    ) -> HandlerResult {
+        echo(message, reply)
+    }
+
+    fn on_connect_error(&mut self, tag: u64, _: &myriapod::sys::SystemError) {
+        self.0.send(tag).unwrap();
+    }
+}
+
+fn is_a_connect_told_that_a_dropped_server_never_made(backend: Backend) {
+    let (tell, told) = channel();
+    let server = builder(backend).build(Failing(tell)).unwrap();
+    let address = server.addresses()[0].clone();
+    server.handle().connect(address, 7, PATIENCE).unwrap();
+    drop(server);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [7]);
 }

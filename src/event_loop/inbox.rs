@@ -311,9 +311,14 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     pub(super) fn close_mailbox(&mut self) {
         let unheard = std::mem::take(&mut self.inbox.items);
         for item in unheard.into_iter().chain(self.mailbox.close()) {
-            if let Item::Connect { address, tag, .. } = item {
-                let error = sys::SystemError::call("connect", Errno::ECONNABORTED, &address);
-                self.connect_failed(tag, &error);
+            match item {
+                Item::Connect { address, tag, .. } => {
+                    let error = sys::SystemError::call("connect", Errno::ECONNABORTED, &address);
+                    self.connect_failed(tag, &error);
+                }
+                // Its socket is closed, and had a place here.
+                Item::HandOver { .. } => self.member.release(),
+                _ => {}
             }
         }
     }

@@ -478,7 +478,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
 impl<H: Handler, F: Framing> Drop for EventLoop<H, F> {
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.close_mailbox();
+        self.stop_arriving();
         for index in 0..self.selector.end() {
             if let Some((key, Role::Connection(_))) = self.selector.at_mut(index) {
                 self.close(key, Cause::Dropped);
