@@ -26,6 +26,10 @@ const SEGMENT: usize = 16 << 10;
 /// Bytes that have not been read for as long as this, when nothing goes wrong, were overlooked.
 const OVERLOOKED: Duration = Duration::from_millis(30);
 
+/// The same while things go wrong: a turn that is late by less than this reads no more than any other
+/// does before deadlines fire.
+const OVERLOOKED_IN_TROUBLE: Duration = Duration::from_millis(300);
+
 /// What the driver of a world has done that the server may act upon.
 #[derive(Debug, Default)]
 pub(crate) struct Deeds {
@@ -362,9 +366,10 @@ pub(crate) fn at_close(
     );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.
     let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
+    let patience = if deeds.calm_since.is_some() { OVERLOOKED } else { OVERLOOKED_IN_TROUBLE };
     let overlooked = (deeds.hears_all || deeds.calm_since.is_some())
         && closing.unread > 0
-        && closing.at.saturating_since(closing.arrived_at.max(closing.received_at)) > OVERLOOKED;
+        && closing.at.saturating_since(closing.arrived_at.max(closing.received_at)) > patience;
     hold!(
         !waits || !overlooked,
         "peer {number}: closed as {cause}, and {} bytes wait to be read: {closing:?}",
@@ -418,7 +423,10 @@ pub(crate) fn at_close(
         (seat.timer_due, seat.closed_at, deeds.calm_since)
     {
         let latest = due.max(calm_since) + LATE;
-        hold!(closed_at <= latest, "peer {number}: its timer, due at {due:?}, has not fired");
+        hold!(
+            closed_at <= latest,
+            "peer {number}: its timer, due at {due:?}, has not fired: {seat:?} {closing:?} {calm_since:?}"
+        );
     }
     // Every connection is gone when the time for a stop is over.
     if let (Some(due), Some(calm_since)) = (drain_due, deeds.calm_since) {

@@ -345,6 +345,8 @@ impl Handler for Service {
                 match pushed {
                     Ok(()) => {}
                     Err(PushError::Full) => book.refused.push((peer, sequence)),
+                    // Sending has failed before: it would come for nobody.
+                    Err(PushError::Closed) => {}
                     Err(error) => book.complain(|| format!("peer {peer}: push: {error}")),
                 }
             }
