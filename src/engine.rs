@@ -105,7 +105,16 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if budget == 0 || about.queued + self.desk.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
-            match self.answer(about, own, rest) {
+            let before = self.desk.orders.has(Orders::TIMER).then_some(self.desk.orders.timer);
+            let looked = self.answer(about, own, rest);
+            if let Some(timer) = before
+                && !self.desk.orders.has(Orders::TIMER)
+            {
+                // What an earlier message asked for holds, whatever became of this one.
+                self.desk.orders.give(Orders::TIMER);
+                self.desk.orders.timer = timer;
+            }
+            match looked {
                 Looked::Answered => {}
                 Looked::Incomplete { needed, in_content } => {
                     // A framing that asks for no more than there is would be asked for ever.
