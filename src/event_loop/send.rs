@@ -142,19 +142,23 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.engine.stats.missed += 1;
             return After::Settle(Socket::MayHoldMore);
         }
-        let mut may = self.make_room_for_push(at.connection, bytes.len());
-        if !may && at.connection.is_unsent() {
-            // The socket has not been asked yet whether it takes what was queued before.
-            if let After::Close(cause) = self.flush(at) {
-                return After::Close(cause);
-            }
-            may = !at.connection.is_deaf() && self.make_room_for_push(at.connection, bytes.len());
+        // Where too much is queued, and the socket has not been asked yet whether it takes that.
+        let over = self.pool.queued(at.connection.send) + bytes.len()
+            > self.engine.config.limits.high_water;
+        if over {
+            self.flush_unsent(at);
         }
-        let is_queued = may && self.queue(at.connection, Unsent::Shared(bytes)).is_ok();
+        let was_empty = at.connection.send.is_none();
+        let may = !at.connection.is_deaf() && self.make_room_for_push(at.connection, bytes.len());
+        let mut is_queued = may && self.queue(at.connection, Unsent::Shared(bytes)).is_ok();
+        if may && !is_queued && self.flush_unsent(at) {
+            is_queued = !at.connection.is_deaf()
+                && self.queue(at.connection, Unsent::Shared(bytes)).is_ok();
+        }
         if is_queued {
             self.engine.stats.pushes += 1;
             self.note_overflow(at.connection);
-            if at.connection.list_unsent() {
+            if (was_empty || at.connection.is_unsent()) && at.connection.list_unsent() {
                 self.unsent.push_back(at.key);
             }
         }
@@ -166,6 +170,18 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             });
         }
         After::Settle(Socket::MayHoldMore)
+    }
+
+    /// Sends what was queued in this turn, before its end. Returns whether there was such. What is
+    /// left waits until the socket has room.
+    fn flush_unsent(&mut self, at: &mut At<'_, H::State>) -> bool {
+        let is_unsent = at.connection.is_unsent();
+        if is_unsent {
+            at.connection.unlist_unsent();
+            self.flush(at);
+            self.nearer = true;
+        }
+        is_unsent
     }
 
     /// A push was queued: from the one on that came above the high-water mark, the patience that the
