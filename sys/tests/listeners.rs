@@ -274,28 +274,6 @@ fn is_the_socket_file_of_a_successor_left_alone() {
 }
 
 #[test]
-fn is_a_socket_file_left_alone_by_a_forked_child() {
-    let dir = TempDir::new();
-    let address = dir.unix("parent");
-    let _listener = listen(&address);
-    let mut file = Some(SocketFile::of(&address).unwrap().unwrap());
-    // SAFETY: the child drops one value, and ends without the exit handlers of this process.
-    match unsafe { nix::unistd::fork() }.unwrap() {
-        nix::unistd::ForkResult::Child => {
-            drop(file.take());
-            // SAFETY: does not return.
-            unsafe { libc::_exit(0) }
-        }
-        nix::unistd::ForkResult::Parent { child } => {
-            nix::sys::wait::waitpid(child, None).unwrap();
-        }
-    }
-    assert!(path_of(&address).exists());
-    drop(file);
-    assert!(!path_of(&address).exists());
-}
-
-#[test]
 fn has_an_address_without_a_file_no_socket_file() {
     assert!(SocketFile::of(&v4()).unwrap().is_none());
     let name = SocketAddr::Unix(UnixAddr::Abstract(b"name".to_vec()));
