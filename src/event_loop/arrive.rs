@@ -15,6 +15,7 @@ use super::close::after;
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
 use crate::connection::{Connection, Origin, Socket};
+use crate::engine::Own;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
@@ -96,11 +97,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let Some(source) = self.selector.source(key) else { return };
         let about = About { key, source, origin, queued: 0, peer: Some(&peer), is_open: true };
         let own = match way {
-            Way::Connects(tag) => engine
-                .call(&about, "on_connect", |handler, view| handler.on_connect(tag, view, &peer)),
-            Way::Accepted(_) | Way::Adopted => {
-                engine.call(&about, "on_open", |handler, view| handler.on_open(view, &peer))
-            }
+            Way::Connects(tag) => engine.call(&about, "on_connect", |handler, view| Own {
+                state: handler.on_connect(tag, view, &peer),
+                stream: F::Stream::default(),
+            }),
+            Way::Accepted(_) | Way::Adopted => engine.call(&about, "on_open", |handler, view| {
+                Own { state: handler.on_open(view, &peer), stream: F::Stream::default() }
+            }),
         };
         let Some(own) = own else {
             engine.take_orders();
