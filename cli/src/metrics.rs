@@ -10,6 +10,7 @@ use std::time::Duration;
 use myriapod::protocol::{
     Decoded, EncodeError, Fault, Framing, Head, Mark, Message, ProtocolError, Raw,
 };
+use myriapod::proxy_protocol::Refusal;
 use myriapod::sys::{self, JoinHandle};
 use myriapod::{
     Cause, Error, Handle, HandlerResult, Limits, LogEvent, Reply, Server, ServersStats, SocketAddr,
@@ -236,6 +237,12 @@ fn exposition(all: &ServersStats) -> String {
     let closed =
         labelled("cause", &causes, &|stats, at| stats.closed.get(at).copied().unwrap_or(0));
     family("myriapod_closed_total", "counter", "Connections closed, by cause.", &closed);
+    let refusals = Refusal::ALL.map(Refusal::name);
+    let refused = labelled("cause", &refusals, &|stats, at| {
+        stats.refused_by_proxy.get(at).copied().unwrap_or(0)
+    });
+    let help = "Sockets refused for their PROXY headers, or the lack of one, by cause.";
+    family("myriapod_refused_by_proxy_total", "counter", help, &refused);
     let faults: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
     let faults =
         labelled("fault", &faults, &|stats, at| stats.faults.get(at).copied().unwrap_or(0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
-use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
+use myriapod::{Cause, Handle, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr};
 
 use crate::doctor::{self, Plan};
 use crate::failure::Failure;
@@ -31,6 +31,8 @@ Examples:
   myriapod serve localhost            all addresses of a name
   myriapod serve unix:/tmp/search     a Unix socket
   myriapod serve --threads auto       an event loop for each processor
+  myriapod serve --proxy-protocol 127.0.0.0/8,10.0.0.0/8
+                                      behind HAProxy or nginx
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far.
@@ -72,6 +74,11 @@ pub(crate) struct Args {
     /// Serve what is counted at http://HOST:PORT/metrics, for Prometheus
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<Place>,
+    /// Behind proxies in these networks, with commas between them; unix for Unix
+    /// sockets: their connections begin with a PROXY header (version 1 or 2),
+    /// and all others are refused
+    #[arg(long, value_name = "NETWORKS")]
+    proxy_protocol: Option<ProxyProtocol>,
     /// Permissions of the file of a Unix socket, in octal, such as 0660
     /// [default: what umask allows]
     #[arg(long, value_name = "MODE")]
@@ -144,6 +151,9 @@ where
         unix_mode: args.socket_mode.map(|mode| mode.0),
         ..ListenOptions::default()
     });
+    if let Some(proxies) = &args.proxy_protocol {
+        builder = builder.proxy_protocol(proxies.clone());
+    }
     let inherited_count = inherited.len();
     if let Some(host) = given {
         builder = builder.listen(host, args.port.unwrap_or(DEFAULT_PORT));

@@ -30,6 +30,7 @@ mod v1;
 mod v2;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use myriapod_sys::SocketAddr;
 
@@ -185,6 +186,34 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Refusal> {
     } else {
         Err(Refusal::Missing)
     }
+}
+
+/// The header of version 2 that a proxy would write for this client of `server`. Where the two are
+/// not of one family, the server's address is unspecified.
+///
+/// ```
+/// use myriapod::proxy_protocol::{header_for, parse};
+///
+/// let header = header_for("192.0.2.7:56324".parse()?, &"[::1]:65432".parse()?);
+/// let header = parse(&header)?.expect("it is whole");
+/// assert_eq!(header.source(), Some(&"192.0.2.7:56324".parse()?));
+/// assert_eq!(header.destination(), Some(&"0.0.0.0:65432".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn header_for(client: std::net::SocketAddr, server: &SocketAddr) -> Vec<u8> {
+    let server = match (client.is_ipv4(), server) {
+        (true, SocketAddr::V4(_)) | (false, SocketAddr::V6(_)) => server.clone(),
+        (is_ipv4, _) => {
+            let any: IpAddr =
+                if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            std::net::SocketAddr::new(any, server.port().unwrap_or(0)).into()
+        }
+    };
+    let mut out = Vec::new();
+    // Addresses of IP always fit.
+    let _fits = write_v2(&mut out, Command::Proxy, &client.into(), &server, &[]);
+    out
 }
 
 /// Whether `bytes` begin with `signature`, as far as they are there.

@@ -10,6 +10,7 @@ mod limits;
 mod listening;
 mod log;
 mod metrics;
+mod proxies;
 mod services;
 mod stopping;
 mod support;
