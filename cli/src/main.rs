@@ -10,6 +10,7 @@ mod errors;
 mod failure;
 mod interrupt;
 mod json;
+mod json_log;
 mod limits;
 mod log_writer;
 mod message_line;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::log_writer::LOG;
-use self::terminal::tell;
+use self::terminal::tell_failure;
 
 /// What a newcomer types first.
 const EXAMPLES: &str = "\
@@ -87,7 +88,7 @@ fn main() -> ExitCode {
     };
     let code = done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {
-            tell(format_args!("myriapod: {failure}"));
+            tell_failure(&failure);
         }
         ExitCode::from(failure.code)
     });

@@ -12,11 +12,12 @@ use myriapod::{Cause, Handle, LogEvent, ProxyProtocol, Server, ServersStats, Soc
 
 use crate::doctor::{self, Plan};
 use crate::failure::Failure;
+use crate::json_log;
 use crate::limits::LimitArgs;
 use crate::log_writer::LOG;
 use crate::metrics::Metrics;
 use crate::services::Service;
-use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell};
+use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
 use crate::units::{Count, Mode, Place, Threads};
 
 /// Where the tutorial's server listens.
@@ -89,11 +90,22 @@ pub(crate) struct Args {
     /// A line per connection and message on stderr
     #[arg(short, long)]
     verbose: bool,
+    /// How stderr is written: text, or json for one object a line
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = LogForm::Text,
+        hide_possible_values = true)]
+    log: LogForm,
     /// Stop when whoever started this is gone
     #[arg(long, hide = true)]
     end_with_parent: bool,
     #[command(flatten)]
     limits: LimitArgs,
+}
+
+/// How standard error is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
 }
 
 /// Serves until a signal says to stop.
@@ -102,6 +114,9 @@ pub(crate) struct Args {
 ///
 /// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.log == LogForm::Json {
+        json_log::begin();
+    }
     let limits = args.limits.to_limits()?.decode();
     match args.service {
         Service::Search | Service::Echo => serve(args, move || JsonHeader::new(limits)),
@@ -132,9 +147,9 @@ where
             LogEvent::Report => report(asked.get()),
             LogEvent::LimitLowered { asked, lowered, because } => {
                 let because = reason.as_deref().unwrap_or(because);
-                tell(format_args!("max_connections lowered from {asked} to {lowered}: {because}"));
+                tell_event(&LogEvent::LimitLowered { asked: *asked, lowered: *lowered, because });
             }
-            event if verbose || !event.is_routine() => tell(event),
+            event if verbose || !event.is_routine() => tell_event(event),
             _ => {}
         });
     let inherited = inherited(&args.listen_fd)?;
@@ -180,7 +195,7 @@ where
     }
     let graceful = servers.run();
     let stats = servers.stats();
-    tell(&stats);
+    tell_summary(&stats);
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }
@@ -217,12 +232,20 @@ fn foresee(args: &Args) -> Option<String> {
 fn report(loops: Option<&Handle>) {
     let Some(handle) = loops.cloned() else { return };
     let said = sys::spawn("report", move || match handle.stats() {
-        Ok(loops) => tell(ServersStats::from(loops)),
+        Ok(loops) => tell_summary(&ServersStats::from(loops)),
         Err(error) => tell(format_args!("no report: {error}")),
     });
     if let Err(error) = said {
         tell(format_args!("no report: {error}"));
     }
+}
+
+fn tell_event(event: &LogEvent<'_>) {
+    if json_log::is_on() { tell_line(json_log::event(event)) } else { tell(event) }
+}
+
+fn tell_summary(stats: &ServersStats) {
+    if json_log::is_on() { tell_line(json_log::summary(stats)) } else { tell(stats) }
 }
 
 /// Why a stop was not graceful.

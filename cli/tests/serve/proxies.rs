@@ -55,7 +55,7 @@ impl Proxy {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, port, dir: dir }
+        Self { child, port, dir }
     }
 
     /// HAProxy 2.6 or later, with these words for its server.
