@@ -115,6 +115,8 @@ pub enum LogEvent<'a> {
     },
     /// `SIGUSR1` came, for which signals were asked: somebody wants to know how things are.
     Report,
+    /// `SIGHUP` came, for which signals were asked: the configuration is to be read again.
+    Reload,
     /// A call failed that is not supposed to.
     Failed {
         /// Which, and why.
@@ -172,6 +174,7 @@ impl fmt::Display for LogEvent<'_> {
             }
             Self::Draining { open } => write!(f, "stopping; {open} connections are open"),
             Self::Report => f.write_str("asked for a report"),
+            Self::Reload => f.write_str("asked to read the configuration again"),
             Self::Failed { error } => write!(f, "{error}"),
         }
     }

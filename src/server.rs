@@ -189,8 +189,8 @@ impl ServerBuilder {
     }
 
     /// Stops gracefully at the first of these signals, and at once at the second. Without this, no
-    /// signal handler is installed. [`Signal::User1`] is an exception: it stops nothing, and the log
-    /// is told of it ([`LogEvent::Report`]).
+    /// signal handler is installed. [`Signal::User1`] and [`Signal::Hangup`] are exceptions: they stop
+    /// nothing, and the log is told of them ([`LogEvent::Report`], [`LogEvent::Reload`]).
     pub fn signals(mut self, signals: &[Signal]) -> Self {
         self.signals = signals.to_vec();
         self

@@ -97,6 +97,12 @@ pub(crate) struct LimitArgs {
 }
 
 impl LimitArgs {
+    /// Whether a flag is one of these.
+    pub(crate) fn is_one(name: &str) -> bool {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("limits"));
+        command.get_arguments().any(|arg| arg.get_long() == Some(name))
+    }
+
     /// Connections asked for, if any.
     pub(crate) fn max_connections(&self) -> Option<u64> {
         self.max_connections.map(|count| count.0 as u64)

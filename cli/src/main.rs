@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod columns;
+mod config_file;
 mod decode;
 mod decode_limits;
 mod doctor;
@@ -16,9 +17,11 @@ mod log_writer;
 mod message_line;
 mod metrics;
 mod ping;
+mod reload;
 mod resolve;
 mod send;
 mod serve;
+mod service_manager;
 mod services;
 mod sockets;
 mod terminal;
@@ -74,7 +77,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(args.config.as_deref()),
         Command::Send(args) => send::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Errors(args) => errors::run(&args),

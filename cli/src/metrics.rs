@@ -11,7 +11,7 @@ use myriapod::protocol::{
     Decoded, EncodeError, Fault, Framing, Head, Mark, Message, ProtocolError, Raw,
 };
 use myriapod::proxy_protocol::Refusal;
-use myriapod::sys::{self, JoinHandle};
+use myriapod::sys::{self, JoinHandle, Listener};
 use myriapod::{
     Cause, Error, Handle, HandlerResult, Limits, LogEvent, Reply, Server, ServersStats, SocketAddr,
     Stats,
@@ -19,6 +19,7 @@ use myriapod::{
 
 use crate::failure::Failure;
 use crate::terminal::tell;
+use crate::units::Place;
 
 /// Bytes of a request; whatever is longer is refused.
 const MAX_REQUEST: usize = 8 << 10;
@@ -35,9 +36,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Serves what `of` says on `host` and `port`.
-    pub(crate) fn start(host: &str, port: u16, of: Handle) -> Result<Self, Failure> {
-        let host = host.to_owned();
+    /// Serves what `of` says at these places and with this listener.
+    pub(crate) fn start(
+        place: Option<Place>,
+        listener: Option<Listener>,
+        of: Handle,
+    ) -> Result<Self, Failure> {
         let (started, told) = mpsc::channel();
         let thread = sys::spawn("metrics", move || {
             let limits = Limits {
@@ -54,7 +58,14 @@ impl Metrics {
                 drain_timeout: Duration::from_secs(1),
                 ..Limits::default()
             };
-            let builder = Server::builder().listen(&host, port).limits(limits).log(|event| {
+            let mut builder = Server::builder();
+            if let Some(Place { host, port }) = &place {
+                builder = builder.listen(host, *port);
+            }
+            if let Some(listener) = listener {
+                builder = builder.listener(listener);
+            }
+            let builder = builder.limits(limits).log(|event| {
                 if matches!(event, LogEvent::NotListening { .. }) {
                     tell(format_args!("metrics: {event}"));
                 }

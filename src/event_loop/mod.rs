@@ -468,6 +468,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.tell(&LogEvent::Report);
                 continue;
             }
+            if signal == Signal::Hangup {
+                self.tell(&LogEvent::Reload);
+                continue;
+            }
             self.member.stop_others(at_once);
             if at_once {
                 self.hurry();
