@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod columns;
+mod config_file;
 mod decode;
 mod decode_limits;
 mod doctor;
@@ -10,14 +11,17 @@ mod errors;
 mod failure;
 mod interrupt;
 mod json;
+mod json_log;
 mod limits;
 mod log_writer;
 mod message_line;
 mod metrics;
 mod ping;
+mod reload;
 mod resolve;
 mod send;
 mod serve;
+mod service_manager;
 mod services;
 mod sockets;
 mod terminal;
@@ -28,7 +32,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::log_writer::LOG;
-use self::terminal::tell;
+use self::terminal::tell_failure;
 
 /// What a newcomer types first.
 const EXAMPLES: &str = "\
@@ -73,7 +77,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(args.config.as_deref()),
         Command::Send(args) => send::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Errors(args) => errors::run(&args),
@@ -87,7 +91,7 @@ fn main() -> ExitCode {
     };
     let code = done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {
-            tell(format_args!("myriapod: {failure}"));
+            tell_failure(&failure);
         }
         ExitCode::from(failure.code)
     });

@@ -10,7 +10,8 @@ use std::time::Duration;
 use myriapod::protocol::{
     Decoded, EncodeError, Fault, Frame, Framing, Head, Input, Mark, Message, ProtocolError, Raw,
 };
-use myriapod::sys::{self, JoinHandle};
+use myriapod::proxy_protocol::Refusal;
+use myriapod::sys::{self, JoinHandle, Listener};
 use myriapod::{
     Cause, Error, Handle, HandlerResult, Limits, LogEvent, Reply, Server, ServersStats, SocketAddr,
     Stats,
@@ -18,6 +19,7 @@ use myriapod::{
 
 use crate::failure::Failure;
 use crate::terminal::tell;
+use crate::units::Place;
 
 /// Bytes of a request; whatever is longer is refused.
 const MAX_REQUEST: usize = 8 << 10;
@@ -34,9 +36,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Serves what `of` says on `host` and `port`.
-    pub(crate) fn start(host: &str, port: u16, of: Handle) -> Result<Self, Failure> {
-        let host = host.to_owned();
+    /// Serves what `of` says at these places and with this listener.
+    pub(crate) fn start(
+        place: Option<Place>,
+        listener: Option<Listener>,
+        of: Handle,
+    ) -> Result<Self, Failure> {
         let (started, told) = mpsc::channel();
         let thread = sys::spawn("metrics", move || {
             let limits = Limits {
@@ -53,7 +58,14 @@ impl Metrics {
                 drain_timeout: Duration::from_secs(1),
                 ..Limits::default()
             };
-            let builder = Server::builder().listen(&host, port).limits(limits).log(|event| {
+            let mut builder = Server::builder();
+            if let Some(Place { host, port }) = &place {
+                builder = builder.listen(host, *port);
+            }
+            if let Some(listener) = listener {
+                builder = builder.listener(listener);
+            }
+            let builder = builder.limits(limits).log(|event| {
                 if matches!(event, LogEvent::NotListening { .. }) {
                     tell(format_args!("metrics: {event}"));
                 }
@@ -249,6 +261,12 @@ fn exposition(all: &ServersStats) -> String {
     let closed =
         labelled("cause", &causes, &|stats, at| stats.closed.get(at).copied().unwrap_or(0));
     family("myriapod_closed_total", "counter", "Connections closed, by cause.", &closed);
+    let refusals = Refusal::ALL.map(Refusal::name);
+    let refused = labelled("cause", &refusals, &|stats, at| {
+        stats.refused_by_proxy.get(at).copied().unwrap_or(0)
+    });
+    let help = "Sockets refused for their PROXY headers, or the lack of one, by cause.";
+    family("myriapod_refused_by_proxy_total", "counter", help, &refused);
     let faults: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
     let faults =
         labelled("fault", &faults, &|stats, at| stats.faults.get(at).copied().unwrap_or(0));

@@ -54,6 +54,11 @@ impl Exchange {
         self.awaited
     }
 
+    /// Bytes that are no request.
+    pub(super) fn queue_bytes(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     pub(super) fn queue(&mut self, head: &Head<'_>, content: &[u8]) -> Result<(), EncodeError> {
         self.input.framing_mut().encode(&mut self.out, head, content)?;
         self.awaited += 1;

@@ -96,6 +96,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         });
         // There is nothing left that could be done for it.
         engine.take_orders();
+        engine.desk.peers.remove(&key);
         engine.tell(&LogEvent::Closed { id, cause });
     }
 

@@ -18,7 +18,7 @@ use crate::view::About;
 
 /// What a receive brought.
 #[derive(Clone, Copy)]
-enum Received {
+pub(super) enum Received {
     Bytes(usize, Socket),
     /// The peer has shut down its sending side.
     End,
@@ -29,7 +29,11 @@ enum Received {
 
 /// Receives once: the one place of the loop that does.
 #[inline(always)]
-fn receive_into(source: BorrowedFd<'_>, buffer: &mut Vec<u8>, stats: &mut Stats) -> Received {
+pub(super) fn receive_into(
+    source: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    stats: &mut Stats,
+) -> Received {
     let room = buffer.capacity() - buffer.len();
     match link::receive(source, buffer) {
         Ok(0) => Received::End,
@@ -185,12 +189,26 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// the connection's own.
     fn digest_shared(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         let mut bytes = std::mem::take(&mut self.scratch);
-        let Progress { consumed, next } = self.process(at, &mut bytes, 0);
+        self.digest_lent(at, &mut bytes);
+        self.scratch = bytes;
+    }
+
+    /// The same of bytes that came before it was a connection.
+    pub(super) fn digest_first(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
+        if at.connection.is_closing() {
+            self.engine.stats.discarded_in += bytes.len() as u64;
+        } else if !bytes.is_empty() {
+            self.digest_lent(at, bytes);
+        }
+    }
+
+    #[inline]
+    fn digest_lent(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
+        let Progress { consumed, next } = self.process(at, bytes, 0);
         self.keep_rest(at.connection, bytes.get(consumed..).unwrap_or_default(), next);
         if at.connection.is_ready() {
             self.ready.push_back(at.key);
         }
-        self.scratch = bytes;
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.

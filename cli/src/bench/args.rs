@@ -11,7 +11,7 @@ use super::message::{Content, Messages, Service};
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::doctor;
 use crate::failure::Failure;
-use crate::units::{Count, Size, Threads, Timeout};
+use crate::units::{Count, ProxyFrom, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -114,6 +114,10 @@ pub(crate) struct Args {
     /// 127.0.0.0/8 as ports make necessary]
     #[arg(long, value_name = "A,B,C-D", help_heading = SCALE)]
     pub(crate) source: Option<Sources>,
+    /// Behave as a proxy: begin each connection with a PROXY header that names
+    /// this client
+    #[arg(long, value_name = "ADDRESS[:PORT]", help_heading = SCALE)]
+    pub(crate) proxy_from: Option<ProxyFrom>,
     /// Keep each thread on a processor of its own (Linux)
     #[arg(long, help_heading = SCALE)]
     pub(crate) pin: bool,
@@ -254,6 +258,7 @@ impl Args {
                 timeout: self.timeout.0,
                 connect_timeout: self.connect_timeout.0,
                 short: self.short,
+                proxy_from: self.proxy_from.map(|client| client.0),
                 threads,
                 cpus,
             },

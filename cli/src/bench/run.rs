@@ -98,7 +98,8 @@ impl Bench {
         let mut embedded = None;
         let mut pids = args.server_pid.clone();
         if plan.embedded > 0 {
-            let servers = Embedded::start(plan.embedded, args.service, args.pin)?;
+            let servers =
+                Embedded::start(plan.embedded, args.service, args.pin, args.proxy_from.is_some())?;
             plan.job.targets =
                 servers.ports.iter().map(|&port| ("127.0.0.1".to_owned(), port)).collect();
             pids = servers.pids();

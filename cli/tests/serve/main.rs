@@ -4,12 +4,15 @@
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
 mod bad_peers;
+mod config;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod limits;
 mod listening;
 mod log;
 mod metrics;
+mod proxies;
+mod service_manager;
 mod services;
 mod stopping;
 mod support;

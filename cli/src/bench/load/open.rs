@@ -1,5 +1,6 @@
 //! Opening connections.
 
+use myriapod::proxy_protocol::header_for;
 use myriapod::sys::{self, Connecting, Errno, Interest, Mode, Socket, Token};
 
 use super::{
@@ -156,9 +157,14 @@ impl Loader {
             self.state.established_idle += u64::from(idle);
         }
         if idle {
-            return;
+            return self.send_proxy_header(slot);
         }
         self.at_work += 1;
+        self.send_proxy_header(slot);
+        let Some(place) = self.slots.get_mut(slot).filter(|place| place.state == State::Open)
+        else {
+            return;
+        };
         if let Some(socket) = &place.socket {
             // Unix sockets have no such thing.
             let _ = sys::set_nodelay(socket, true);
@@ -170,6 +176,27 @@ impl Loader {
             for _ in 0..in_flight {
                 self.free.extend(u32::try_from(slot));
             }
+        }
+    }
+
+    /// Says whom a new connection is for, where that was asked for.
+    fn send_proxy_header(&mut self, slot: usize) {
+        let Some(mut client) = self.job.proxy_from else { return };
+        let id = self.id(slot) as usize;
+        let Some(target) = self.targets.get(id % self.targets.len().max(1)) else { return };
+        let Some(socket) = self.slots.get(slot).and_then(|place| place.socket.as_ref()) else {
+            return;
+        };
+        if client.port() == 0 {
+            let own = sys::local_address(socket).ok().and_then(|address| address.port());
+            client.set_port(own.unwrap_or(0));
+        }
+        let header = header_for(client, target);
+        match socket.send(&header) {
+            // A new socket has room for it.
+            Ok(sent) if sent == header.len() => {}
+            Ok(_) => self.lose(slot, "send", Errno::EMSGSIZE.name()),
+            Err(errno) => self.lose(slot, "send", errno.name()),
         }
     }
 
