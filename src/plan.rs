@@ -155,7 +155,7 @@ fn event_loop<H: Handler, F: Framing>(
         desk: Desk::new(mailbox, handle, event_loop, &config.limits),
         handler,
         framing,
-        frame: Frame::NONE,
+        frame: Frame::new(),
         out_used: 0,
         config,
         stats: Stats::default(),

@@ -10,7 +10,7 @@ use crate::connection_id::ConnectionId;
 use crate::desk::{Desk, Orders};
 use crate::handle::Handle;
 use crate::outgoing::Outgoing;
-use crate::protocol::{EncodeError, Framing};
+use crate::protocol::{EncodeError, Writing};
 use crate::proxy_protocol::Header;
 use crate::slab::Key;
 
@@ -81,7 +81,7 @@ pub(crate) struct Peer<'a> {
 ///
 /// [`Reply::view`]: crate::Reply::view
 pub struct View<'a> {
-    pub(crate) framing: &'a mut dyn Framing,
+    pub(crate) framing: &'a mut dyn Writing,
     pub(crate) desk: &'a mut Desk,
     pub(crate) about: &'a About<'a>,
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use myriapod::protocol::{
-    Decoded, EncodeError, Fault, Framing, Head, Mark, Message, ProtocolError, Raw,
+    Decoded, EncodeError, Fault, Frame, Framing, Head, Input, Mark, Message, ProtocolError, Raw,
 };
 use myriapod::proxy_protocol::Refusal;
 use myriapod::sys::{self, JoinHandle, Listener};
@@ -101,14 +101,27 @@ impl Metrics {
 struct Http;
 
 impl Framing for Http {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        let end = input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
-        match end {
-            Some(end) => Raw.decode(input.get(..end).unwrap_or(input)),
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        (): &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let len = input.bytes.len();
+        // What was looked at may hold the first three bytes of the empty line.
+        let from = input.scanned.saturating_sub(3);
+        let unseen = input.bytes.get(from..).unwrap_or_default();
+        let end = unseen.windows(4).position(|window| window == b"\r\n\r\n");
+        let end = match end {
+            Some(at) => from + at + 4,
             // Too long: the handler says so.
-            None if input.len() >= MAX_REQUEST => Raw.decode(input),
-            None => Ok(Decoded::Incomplete { needed: input.len() + 1, in_content: false }),
-        }
+            None if len >= MAX_REQUEST => len,
+            None => return Ok(Decoded::More { scanned: len, in_content: false }),
+        };
+        frame.set(0..end, end);
+        Ok(Decoded::Message)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

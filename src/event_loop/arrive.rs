@@ -16,6 +16,7 @@ use super::receive::{Received, receive_into};
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
 use crate::connection::{Connection, Origin, Socket};
+use crate::engine::Own;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
@@ -75,7 +76,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         match self.selector.register(socket, Interest::NONE, arriving) {
             Ok(key) => {
                 let arrival = Arrival { way, peer, address, begun: Vec::new() };
-                self.enter(key, arrival, None, &[]);
+                self.enter(key, arrival, None, &mut []);
             }
             Err(error) => {
                 self.acceptor.addresses.leave(address);
@@ -95,7 +96,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// An arriving socket becomes a connection: the only place that calls `on_open` and
     /// `on_connect`. What a proxy said of it is known, and `first` is what came behind that.
-    fn enter(&mut self, key: Key, arrival: Arrival, proxy: Option<&Header<'_>>, first: &[u8]) {
+    fn enter(&mut self, key: Key, arrival: Arrival, proxy: Option<&Header<'_>>, first: &mut [u8]) {
         let Arrival { way, peer, address, .. } = arrival;
         let engine = &mut self.shared.engine;
         let id = engine.id(key);
@@ -116,11 +117,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let who = Peer { address: &peer, proxy };
         let about = About { key, source, origin, queued: 0, peer: Some(&who), is_open: true };
         let own = match way {
-            Way::Connects(tag) => engine
-                .call(&about, "on_connect", |handler, view| handler.on_connect(tag, view, &peer)),
-            Way::Accepted(_) | Way::Adopted => {
-                engine.call(&about, "on_open", |handler, view| handler.on_open(view, &peer))
-            }
+            Way::Connects(tag) => engine.call(&about, "on_connect", |handler, view| Own {
+                state: handler.on_connect(tag, view, &peer),
+                stream: F::Stream::default(),
+            }),
+            Way::Accepted(_) | Way::Adopted => engine.call(&about, "on_open", |handler, view| {
+                Own { state: handler.on_open(view, &peer), stream: F::Stream::default() }
+            }),
         };
         let Some(own) = own else {
             engine.take_orders();
@@ -202,7 +205,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         match result {
             Ok(()) => {
                 self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
-                self.enter(key, arrival, None, &[]);
+                self.enter(key, arrival, None, &mut []);
             }
             Err(errno) => self.arrival_failed(key, &arrival, errno),
         }
@@ -311,8 +314,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             };
             arrival.address = address;
         }
-        let first = bytes.get(header.len()..).unwrap_or_default();
-        self.enter(key, arrival, Some(header), first);
+        // A copy: the header borrows what stands before, and a framing may change what it reads.
+        let mut first = bytes.get(header.len()..).unwrap_or_default().to_vec();
+        self.enter(key, arrival, Some(header), &mut first);
     }
 
     fn refused_by_proxy(&mut self, peer: &SocketAddr, refusal: Refusal, received: usize) {

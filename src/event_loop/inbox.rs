@@ -285,8 +285,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 Alarm::Connection(key) => {
                     self.work(key, |shared, at| {
                         shared.cancel_timer(at.key, at.connection);
-                        shared.call(at, "on_connection_timer", |handler, own, view| {
-                            handler.on_connection_timer(own, view);
+                        shared.call(at, "on_connection_timer", |handler, state, view| {
+                            handler.on_connection_timer(state, view);
                         });
                         After::Settle(Socket::MayHoldMore)
                     });

@@ -38,7 +38,7 @@ use self::shared::{After, Shared};
 use self::spin::Spin;
 use crate::connection::{Connection, Lingering, Socket};
 use crate::crew::{Brake, Member};
-use crate::engine::Engine;
+use crate::engine::{Engine, OwnOf};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::log::LogEvent;
@@ -73,7 +73,7 @@ const PUBLISH_TICKS: u32 = 100;
 pub struct EventLoop<H: Handler, F: Framing = DefaultFraming> {
     // Before the selector: the files of Unix sockets go before their listeners.
     acceptor: Acceptor,
-    selector: Selector<Role<H::State>>,
+    selector: Selector<Role<OwnOf<H, F>>>,
     wheel: Wheel,
     shared: Shared<H, F>,
     signals: Option<Signals>,
@@ -139,7 +139,7 @@ impl<S> TimerEntries for Timers<'_, S> {
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Bytes of memory that one idle connection takes, the handler's own state included.
-    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<H::State>>::ENTRY_SIZE;
+    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<OwnOf<H, F>>>::ENTRY_SIZE;
 
     pub(crate) fn new(
         seed: Seed,

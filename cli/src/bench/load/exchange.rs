@@ -226,24 +226,24 @@ impl Loader {
         }
         if place.partial.is_empty() {
             // Taken for as long as it is read, since the replies change everything else.
-            let buffer = std::mem::take(&mut self.received);
-            self.read(slot, buffer.get(..received).unwrap_or_default(), now);
+            let mut buffer = std::mem::take(&mut self.received);
+            self.read(slot, buffer.get_mut(..received).unwrap_or_default(), now);
             self.received = buffer;
         } else {
             place.partial.extend_from_slice(self.received.get(..received).unwrap_or_default());
-            let whole = std::mem::take(&mut place.partial);
-            self.read(slot, &whole, now);
+            let mut whole = std::mem::take(&mut place.partial);
+            self.read(slot, &mut whole, now);
         }
     }
 
     /// Takes the replies out of `input`, keeps what is left of it, and sends what they make room for.
-    pub(super) fn read(&mut self, slot: usize, mut input: &[u8], now: u64) {
+    pub(super) fn read(&mut self, slot: usize, mut input: &mut [u8], now: u64) {
         let (id, timeout) = (self.id(slot), self.timeout);
         let mut freed = 0;
         while !input.is_empty() {
             match self.messages.find(input) {
                 Found::Reply(len, verdict) => {
-                    input = input.get(len..).unwrap_or_default();
+                    input = std::mem::take(&mut input).get_mut(len..).unwrap_or_default();
                     let Some(place) = self.slots.get_mut(slot) else { return };
                     place.answered = place.answered.saturating_add(1);
                     let answer = place.queue.answer(id, &self.messages, verdict, now, timeout);
