@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use myriapod::sys::sim::{Faults, Injected, Rng, World, mix};
 
 use crate::watchdog::Watch;
-use crate::{clients, serve, watch};
+use crate::{clients, proxies, serve, watch};
 
 /// What became of one seed.
 #[derive(Debug, Default)]
@@ -38,14 +38,15 @@ impl Life {
     }
 }
 
-/// Lives through the world of one seed: of ten, eight are a server's, one is a selector's and one is
-/// of clients and several event loops.
+/// Lives through the world of one seed: of twenty, fifteen are a server's, one is that of a server
+/// behind proxies, two are a selector's and two are of clients and several event loops.
 pub(crate) fn seed(seed: u64) -> Outcome {
     let mut life: Option<Life> = None;
     let under_way = Watch::new(seed);
-    let run = match seed % 10 {
-        8 => watch::run,
-        9 => clients::run,
+    let run = match seed % 20 {
+        8 | 18 => watch::run,
+        9 | 19 => clients::run,
+        14 => proxies::run,
         _ => serve::run,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {
