@@ -145,6 +145,10 @@ pub struct Stats {
     pub turned_away: u64,
     /// Peers closed at once because their address had its number of connections.
     pub refused_by_address: u64,
+    /// Messages refused with an error reply, since all buffers were full.
+    pub refused_messages: u64,
+    /// Connections whose buffers were taken away, since others needed room and all were full.
+    pub gave_way: u64,
     /// Peers accepted here and served by another event loop.
     pub handed_over: u64,
     /// Messages pushed to connections.
@@ -192,6 +196,8 @@ impl Stats {
             accept_pauses,
             turned_away,
             refused_by_address,
+            refused_messages,
+            gave_way,
             handed_over,
             pushes,
             dropped_pushes,
@@ -229,6 +235,8 @@ impl Stats {
         self.accept_pauses += accept_pauses;
         self.turned_away += turned_away;
         self.refused_by_address += refused_by_address;
+        self.refused_messages += refused_messages;
+        self.gave_way += gave_way;
         self.handed_over += handed_over;
         self.pushes += pushes;
         self.dropped_pushes += dropped_pushes;
@@ -292,6 +300,8 @@ impl fmt::Display for Stats {
             ("accept_pauses", self.accept_pauses),
             ("turned_away", self.turned_away),
             ("refused_by_address", self.refused_by_address),
+            ("refused_messages", self.refused_messages),
+            ("gave_way", self.gave_way),
             ("handed_over", self.handed_over),
             ("connected", self.connected),
             ("pushes", self.pushes),

@@ -41,6 +41,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE", help_heading = LIMITS,
         default_value_t = Size(default!(max_buffer_bytes)))]
     max_buffer_bytes: Size,
+    /// Bytes of the buffers of one IPv4 address or IPv6 /64 [default: an eighth
+    /// of all but for loopback and Unix]
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
+    max_buffer_bytes_per_address: Option<Size>,
     /// Unsent bytes above which a connection is not read
     #[arg(long, value_name = "SIZE", help_heading = LIMITS,
         default_value_t = Size(default!(high_water)))]
@@ -119,6 +123,7 @@ impl LimitArgs {
             low_water: self.low_water.0,
             overflow: self.overflow.0,
             max_buffer_bytes: self.max_buffer_bytes.0,
+            max_buffer_bytes_per_address: self.max_buffer_bytes_per_address.map(|size| size.0),
             header_timeout: self.header_timeout.0,
             content_timeout: self.content_timeout.0,
             idle_timeout: self.idle_timeout.0,
@@ -166,6 +171,7 @@ mod tests {
             "--overflow=close-after=17s",
             "--shed-idle=18s",
             "--max-buffer-bytes=8",
+            "--max-buffer-bytes-per-address=19",
             "--header-timeout=9s",
             "--content-timeout=10s",
             "--idle-timeout=11s",
@@ -187,6 +193,7 @@ mod tests {
             overflow: myriapod::Overflow::CloseAfter(seconds(17)),
             shed_idle: Some(seconds(18)),
             max_buffer_bytes: 8,
+            max_buffer_bytes_per_address: Some(19),
             header_timeout: seconds(9),
             content_timeout: seconds(10),
             idle_timeout: seconds(11),

@@ -183,6 +183,10 @@ const COUNTERS: [Series; 23] = [
         stats.accept_pauses
     }),
     ("turned_away", "Peers closed at once for want of descriptors.", |stats| stats.turned_away),
+    ("refused_messages", "Messages refused, since all buffers were full.", |stats| {
+        stats.refused_messages
+    }),
+    ("gave_way", "Connections whose buffers were taken away for others.", |stats| stats.gave_way),
     ("refused_by_address", "Peers refused by the limit of their address.", |stats| {
         stats.refused_by_address
     }),

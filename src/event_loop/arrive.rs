@@ -10,7 +10,7 @@ use myriapod_sys::{
     self as sys, Connecting, Descriptor, Errno, Interest, Socket as Handshake, SocketAddr,
 };
 
-use super::addresses::EXEMPT;
+use super::addresses::{Entered, NO_ENTRY};
 use super::close::after;
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
@@ -55,7 +55,7 @@ pub(super) enum Way {
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// A connected socket arrives, whose place in this loop is taken already.
     pub(super) fn arrive(&mut self, socket: Descriptor, peer: SocketAddr, way: Way) {
-        let Some(address) = self.acceptor.addresses.enter(&peer) else {
+        let Some(Entered { address, first }) = self.acceptor.addresses.enter(&peer) else {
             self.give_place_back();
             self.shared.engine.stats.refused_by_address += 1;
             if self.acceptor.may_log(self.shared.tick) {
@@ -64,6 +64,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             return;
         };
+        if let Some((usage, is_near)) = first {
+            self.shared.pool.open_address(address, usage, is_near);
+        }
         // The handler is told the key, and its state belongs beside it: so the entry comes first,
         // and is watched only when it is complete.
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits: None });
@@ -140,7 +143,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Ok(Connecting::Done(socket) | Connecting::InProgress(socket)) => socket,
             Err(error) => return self.connect_failed(tag, &error),
         };
-        let arrival = Arrival { way: Way::Connects(tag), peer, address: EXEMPT };
+        let arrival = Arrival { way: Way::Connects(tag), peer, address: NO_ENTRY };
         let waits = self.arrivals.insert(arrival).ok();
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         match self.selector.register(socket, Interest::WRITABLE, arriving) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use myriapod_sys::{Errno, Interest};
 
-use super::shared::{After, At, Shared, Step};
+use super::shared::{After, At, Shared, Step, of_address};
 use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::config::{Limits, Overflow};
 use crate::connection::{Connection, Decision, Lingering, Origin, Socket};
@@ -58,6 +58,24 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Decision::Linger(cause) => self.linger(key, cause),
             Decision::Close(cause) => self.close(key, cause),
+        }
+        if self.shared.pool.made_some_give_way() {
+            self.close_those_that_gave_way();
+        }
+    }
+
+    /// Others needed room, and these had to give it.
+    #[cold]
+    #[inline(never)]
+    fn close_those_that_gave_way(&mut self) {
+        let taken = self.shared.pool.take_taken();
+        self.shared.engine.stats.discarded_in += taken.received as u64;
+        self.shared.engine.stats.discarded_out += taken.unsent as u64;
+        while let Some(key) = self.shared.pool.next_that_gave_way() {
+            self.work(key, |shared, at| {
+                shared.give_way(at);
+                After::Settle(Socket::MayHoldMore)
+            });
         }
     }
 
@@ -190,7 +208,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Works within other limits from now on.
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.acceptor.set_limits(&limits);
-        self.shared.pool.set_limit(limits.max_buffer_bytes);
+        let of_address = of_address(&limits, self.member.loops());
+        self.shared.pool.set_limit(limits.max_buffer_bytes, of_address);
         if let Some(max_connections) = limits.max_connections {
             self.member.set_max_connections(max_connections);
         }

@@ -179,7 +179,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     fn digest_shared(&mut self, at: &mut At<'_, H::State>) {
         let bytes = std::mem::take(&mut self.scratch);
         let Progress { consumed, next } = self.process(at, &bytes);
-        self.keep_rest(at.connection, bytes.get(consumed..).unwrap_or_default(), next);
+        self.keep_rest(at, bytes.get(consumed..).unwrap_or_default(), next);
         if at.connection.is_ready() {
             self.ready.push_back(at.key);
         }
@@ -190,7 +190,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     fn receive_own(&mut self, at: &mut At<'_, H::State>) -> After {
         let own = at.connection.recv;
         if self.pool.make_room(own).is_err() {
-            self.begin_close(at.connection, Cause::BufferLimit);
+            self.refuse_for_buffers(at);
             return After::Settle(Socket::MayHoldMore);
         }
         let mut buffer = self.pool.take_bytes(own);
@@ -213,7 +213,8 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Moves what is left in the shared receive buffer to a buffer of the connection's own.
-    fn keep_rest(&mut self, connection: &mut Connection<H::State>, rest: &[u8], next: Next) {
+    fn keep_rest(&mut self, at: &mut At<'_, H::State>, rest: &[u8], next: Next) {
+        let (owner, connection) = (at.owner(), &mut *at.connection);
         let (needed, in_content) = match next {
             Next::Nothing => return,
             Next::Partial { needed, in_content } => (needed, in_content),
@@ -230,9 +231,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             return;
         }
         let clock = Stopwatch::new(self.tick, !connection.is_held());
-        let Ok(own) = self.pool.lend_recv(rest, needed, in_content, clock) else {
+        let Ok(own) = self.pool.lend_recv(owner, rest, needed, in_content, clock) else {
             self.engine.stats.discarded_in += rest.len() as u64;
-            return self.begin_close(connection, Cause::BufferLimit);
+            return self.refuse_for_buffers(at);
         };
         connection.recv = own;
         self.wait_for_rest(connection);
