@@ -66,6 +66,9 @@ pub(crate) struct RecvBuffer {
     loan: u32,
 }
 
+/// What a peer has left of its time at least when we read on: 50 milliseconds.
+const GRACE: u32 = 5;
+
 /// The time that a peer has taken: it runs, or stands still while it is we who do not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopwatch {
@@ -81,11 +84,15 @@ impl Stopwatch {
         if runs { Self::Running { since: now } } else { Self::Stopped { used: 0 } }
     }
 
-    /// Lets it run or stand still from now on.
-    pub(crate) fn run(&mut self, now: Tick, runs: bool) {
+    /// Lets it run or stand still from now on. `timeout` is the time that the peer has.
+    pub(crate) fn run(&mut self, now: Tick, runs: bool, timeout: u32) {
         *self = match *self {
             Self::Running { since } if !runs => Self::Stopped { used: now.wrapping_sub(since) },
-            Self::Stopped { used } if runs => Self::Running { since: now.wrapping_sub(used) },
+            Self::Stopped { used } if runs => {
+                // What has come meanwhile is read before the peer is late.
+                let used = used.min(timeout.saturating_sub(GRACE));
+                Self::Running { since: now.wrapping_sub(used) }
+            }
             same => same,
         };
     }

@@ -224,3 +224,16 @@ fn may_an_address_hold_no_more_than_its_share() {
     [first, second, other].into_iter().for_each(|handle| pool.return_recv(handle));
     assert_eq!((pool.lent(), pool.held()), (0, 0));
 }
+
+#[test]
+fn has_a_peer_some_time_left_when_we_read_on() {
+    let mut clock = Stopwatch::new(100, true);
+    clock.run(350, false, 200);
+    assert_eq!(clock.since(), None);
+    // It was late when reading paused, but nobody had looked.
+    clock.run(1_000, true, 200);
+    assert_eq!(clock.since(), Some(805));
+    clock.run(1_010, false, 200);
+    clock.run(2_000, true, 400);
+    assert_eq!(clock.since(), Some(1_795));
+}

@@ -162,7 +162,10 @@ impl<H, F> Shared<H, F> {
 
     fn run_clock<S>(&mut self, connection: &Connection<S>) {
         if let Some(buffer) = self.pool.recv_mut(connection.recv) {
-            buffer.clock.run(self.tick, !connection.is_held());
+            let limits = &self.engine.config.limits;
+            let timeout =
+                if buffer.in_content { limits.content_timeout } else { limits.header_timeout };
+            buffer.clock.run(self.tick, !connection.is_held(), timer::ticks(timeout));
         }
     }
 
