@@ -3,8 +3,17 @@
 //! An idle connection holds none. What all connections hold together is bounded, and what they
 //! give back is kept for the next one in a small reserve, and not for long.
 
+mod clock;
+mod recv;
+mod send;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use self::clock::{Stopwatch, Window};
+pub(crate) use self::recv::RecvBuffer;
+use self::send::Segment;
+pub(crate) use self::send::SendQueue;
 
 use crate::reserve::{Release, Reserve};
 use crate::shares::{AddressLimit, Candidate, Of, Owner, Shares};
@@ -50,122 +59,6 @@ impl Lent {
 /// All pooled buffers hold as much as they may together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolFull;
-
-/// The unfinished message of one connection, and whatever whole messages stand before it.
-#[derive(Debug)]
-pub(crate) struct RecvBuffer {
-    pub(crate) bytes: Vec<u8>,
-    /// Bytes at the front that are done with.
-    pub(crate) start: usize,
-    /// Unread bytes that must be there before decoding again makes sense.
-    pub(crate) needed: usize,
-    /// Whether the header of the first message is whole.
-    pub(crate) in_content: bool,
-    /// How much of the present deadline is used up.
-    pub(crate) clock: Stopwatch,
-    loan: u32,
-}
-
-/// What a peer has left of its time at least when we read on: 50 milliseconds.
-const GRACE: u32 = 5;
-
-/// The time that a peer has taken: it runs, or stands still while it is we who do not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopwatch {
-    /// It has run since then.
-    Running { since: Tick },
-    /// It stands still; so many ticks are used up.
-    Stopped { used: u32 },
-}
-
-impl Stopwatch {
-    /// One that has nothing used up.
-    pub(crate) fn new(now: Tick, runs: bool) -> Self {
-        if runs { Self::Running { since: now } } else { Self::Stopped { used: 0 } }
-    }
-
-    /// Lets it run or stand still from now on. `timeout` is the time that the peer has.
-    pub(crate) fn run(&mut self, now: Tick, runs: bool, timeout: u32) {
-        *self = match *self {
-            Self::Running { since } if !runs => Self::Stopped { used: now.wrapping_sub(since) },
-            Self::Stopped { used } if runs => {
-                // What has come meanwhile is read before the peer is late.
-                let used = used.min(timeout.saturating_sub(GRACE));
-                Self::Running { since: now.wrapping_sub(used) }
-            }
-            same => same,
-        };
-    }
-
-    /// Since when it would have run, had it never stood still; `None` while it does.
-    pub(crate) fn since(self) -> Option<Tick> {
-        match self {
-            Self::Running { since } => Some(since),
-            Self::Stopped { .. } => None,
-        }
-    }
-}
-
-impl RecvBuffer {
-    /// What has been received and not yet decoded.
-    pub(crate) fn unread(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-}
-
-/// What a connection has yet to send.
-#[derive(Debug)]
-pub(crate) struct SendQueue {
-    segments: VecDeque<Segment>,
-    /// Bytes of the first segment that are sent.
-    sent: usize,
-    /// Bytes in all that are unsent.
-    len: usize,
-    /// Bytes of the pushed messages in the queue, sent ones of the first included.
-    shared: usize,
-    /// The system did not take all of it at once.
-    pub(crate) has_waited: bool,
-    /// When the last progress was made.
-    pub(crate) stalled_since: Tick,
-    /// Since when it has been above the high-water mark with pushes in it.
-    pub(crate) over_since: Option<Tick>,
-    /// What was in it was taken away for others.
-    is_taken: bool,
-    loan: u32,
-}
-
-#[derive(Debug)]
-enum Segment {
-    /// Replies.
-    Own(Vec<u8>),
-    /// A pushed message, whose bytes other connections may be sending too.
-    Shared(Arc<[u8]>),
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl SendQueue {
-    /// Bytes that are unsent.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The unsent bytes of the first segments, in order.
-    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let mut skip = self.sent;
-        self.segments.iter().take(MAX_SLICES).map(move |segment| {
-            let bytes = segment.bytes();
-            bytes.get(std::mem::take(&mut skip)..).unwrap_or_default()
-        })
-    }
-}
 
 /// The receive and send buffers of all connections of one loop.
 #[derive(Debug)]
@@ -357,21 +250,31 @@ impl Pool {
     }
 
     /// Lends a receive buffer that holds `bytes` and has room for `needed` bytes, or for as many as
-    /// a first buffer gets; for more where it is [not known](capacity_for) how many are needed.
+    /// a first buffer gets; for more where it is [not known](capacity_for) how many are needed. The
+    /// peer's time runs from now on, or stands still.
     pub(crate) fn lend_recv(
         &mut self,
         owner: Owner,
         bytes: &[u8],
         needed: usize,
         in_content: bool,
-        clock: Stopwatch,
+        (now, runs): (Tick, bool),
     ) -> Result<Lent, PoolFull> {
         let len = bytes.len();
         let most = (2 * len).max(FIRST_CAPACITY);
         let least = needed.min(FIRST_CAPACITY).max(len);
         let roomy = capacity_for(len, needed).min(most).max(least);
-        let entry =
-            RecvBuffer { bytes: Vec::new(), start: 0, needed, in_content, clock, loan: u32::MAX };
+        let clock = Stopwatch::new(now, runs);
+        let window = Window::new(now, runs, Some(count(len)));
+        let entry = RecvBuffer {
+            bytes: Vec::new(),
+            start: 0,
+            needed,
+            in_content,
+            clock,
+            window,
+            loan: u32::MAX,
+        };
         let key = self.recv.insert(entry).map_err(|_| PoolFull)?;
         let lending = self.lend(owner, Of::Receiving(key.index()), least, roomy);
         let (Ok((loan, mut buffer)), Some(entry)) = (lending, self.recv.get_mut(key)) else {
@@ -493,6 +396,8 @@ impl Pool {
             stalled_since,
             over_since: None,
             is_taken: false,
+            given: 0,
+            window: Window::new(stalled_since, true, None),
             loan: u32::MAX,
         };
         let key = self.send.insert(queue).map_err(|_| PoolFull)?;
@@ -587,6 +492,7 @@ impl Pool {
         }
         queue.len -= sent.min(queue.len);
         queue.sent += sent;
+        queue.given += count(sent);
         let loan = queue.loan;
         let mut done = VecDeque::new();
         while let Some(first) = queue.segments.front() {
@@ -688,6 +594,10 @@ impl Pool {
 fn capacity_for(len: usize, needed: usize) -> usize {
     let is_known = needed <= len || needed - len > FEW;
     if is_known { needed } else { len + len.max(LEAST_ROOM) }
+}
+
+fn count(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn lent(key: Key) -> Lent {

@@ -60,6 +60,15 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From the whole header to the last byte of the content. Default 60 s.
     pub content_timeout: Duration,
+    /// Bytes a second at which content has to come, measured over `rate_window` and judged from its
+    /// end on. 0 switches that off. Default 512.
+    pub min_content_rate: usize,
+    /// Bytes a second that a peer has to take while something waits unsent, measured over
+    /// `rate_window`. What the system holds for it is not taken yet, where the system says how much
+    /// that is; so the first window is not judged. 0 switches that off. Default 512.
+    pub min_read_rate: usize,
+    /// The time over which both rates are measured; 0 switches both off. Default 10 s.
+    pub rate_window: Duration,
     /// Without a byte in either direction. Default 5 min.
     pub idle_timeout: Duration,
     /// Without any progress in sending what is queued. Default 30 s.
@@ -92,6 +101,9 @@ impl Default for Limits {
             max_buffer_bytes_per_address: None,
             header_timeout: Duration::from_secs(10),
             content_timeout: Duration::from_secs(60),
+            min_content_rate: 512,
+            min_read_rate: 512,
+            rate_window: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
             write_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),

@@ -27,10 +27,14 @@ pub enum Cause {
     HeaderTimeout,
     /// The content of a message did not arrive in time.
     ContentTimeout,
+    /// The content of a message came too slowly.
+    ContentRate,
     /// Nothing happened for too long.
     Idle,
     /// The peer did not read its replies.
     WriteTimeout,
+    /// The peer read its replies too slowly.
+    ReadRate,
     /// The connection needed a buffer, and all buffers together hold as much as they may.
     BufferLimit,
     /// The server stopped; what was in flight was finished.
@@ -43,7 +47,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -53,8 +57,10 @@ impl Cause {
         Self::Shed,
         Self::HeaderTimeout,
         Self::ContentTimeout,
+        Self::ContentRate,
         Self::Idle,
         Self::WriteTimeout,
+        Self::ReadRate,
         Self::BufferLimit,
         Self::Drained,
         Self::CutOff,
@@ -74,8 +80,10 @@ impl Cause {
             Self::Shed => "shed",
             Self::HeaderTimeout => "header_timeout",
             Self::ContentTimeout => "content_timeout",
+            Self::ContentRate => "content_rate",
             Self::Idle => "idle",
             Self::WriteTimeout => "write_timeout",
+            Self::ReadRate => "read_rate",
             Self::BufferLimit => "buffer_limit",
             Self::Drained => "drained",
             Self::CutOff => "cut_off",

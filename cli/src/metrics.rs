@@ -160,7 +160,7 @@ fn target(head: &[u8]) -> Option<(&str, &str)> {
 /// A count of one loop under its name.
 type Series = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const COUNTERS: [Series; 23] = [
+const COUNTERS: [Series; 25] = [
     ("accepted", "Connections accepted and served.", |stats| stats.accepted),
     ("connected", "Connections made from here.", |stats| stats.connected),
     ("messages", "Whole messages received.", |stats| stats.messages),

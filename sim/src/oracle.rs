@@ -333,6 +333,15 @@ pub(crate) fn at_close(
         Cause::Idle => {
             !waits_to_send && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
         }
+        Cause::ContentRate => {
+            has_header.is_some_and(|at| since(at) >= limits.rate_window)
+                && limits.min_content_rate > 0
+        }
+        Cause::ReadRate => {
+            stalled
+                && limits.min_read_rate > 0
+                && since(closing.stalled_from) >= 2 * limits.rate_window
+        }
         Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
         Cause::BufferLimit => {
             let received = closing.received - closing.received_after;
@@ -374,7 +383,10 @@ pub(crate) fn at_close(
         "peer {number}: closed as {cause} without lingering: {closing:?}"
     );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.
-    let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
+    let waits = matches!(
+        cause,
+        Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout | Cause::ContentRate
+    );
     let patience = if deeds.calm_since.is_some() { OVERLOOKED } else { OVERLOOKED_IN_TROUBLE };
     let overlooked = (deeds.hears_all || deeds.calm_since.is_some())
         && closing.unread > 0
@@ -506,6 +518,7 @@ pub(crate) fn at_end(
         Cause::Idle
             | Cause::HeaderTimeout
             | Cause::ContentTimeout
+            | Cause::ContentRate
             | Cause::Shed
             | Cause::Drained
             | Cause::Peer

@@ -13,8 +13,7 @@ fn unsent(pool: &Pool, handle: Lent) -> Vec<u8> {
 fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
     let mut pool = Pool::new(10 << 20, FREE, |_| 0);
     let needed = 1_000_100;
-    let handle =
-        pool.lend_recv(OWNER, b"the beginning", needed, true, Stopwatch::new(0, true)).unwrap();
+    let handle = pool.lend_recv(OWNER, b"the beginning", needed, true, (0, true)).unwrap();
     assert_eq!(pool.lent(), FIRST_CAPACITY, "an announced length alone reserves nothing");
     let mut capacities = Vec::new();
     while pool.recv(handle).unwrap().unread().len() < needed {
@@ -36,7 +35,7 @@ fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
 fn does_a_buffer_double_whose_framing_asks_for_one_byte_more() {
     const LEN: usize = 1_000_000;
     let mut pool = Pool::new(10 << 20, FREE, |_| 0);
-    let handle = pool.lend_recv(OWNER, b"GET /", 6, false, Stopwatch::new(0, true)).unwrap();
+    let handle = pool.lend_recv(OWNER, b"GET /", 6, false, (0, true)).unwrap();
     let mut capacities = Vec::new();
     while pool.recv(handle).unwrap().unread().len() < LEN {
         pool.make_room(handle).unwrap();
@@ -56,7 +55,7 @@ fn does_a_buffer_double_whose_framing_asks_for_one_byte_more() {
 #[test]
 fn is_nobody_refused_for_room_that_may_not_be_needed() {
     let mut pool = Pool::new(500, FREE, |_| 0);
-    let handle = pool.lend_recv(OWNER, b"0123456789", 11, false, Stopwatch::new(0, true)).unwrap();
+    let handle = pool.lend_recv(OWNER, b"0123456789", 11, false, (0, true)).unwrap();
     assert_eq!(pool.lent(), 11);
     let mut bytes = pool.take_bytes(handle);
     bytes.push(b'!');
@@ -70,7 +69,7 @@ fn is_nobody_refused_for_room_that_may_not_be_needed() {
 #[test]
 fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
     let mut pool = Pool::new(1 << 20, FREE, |_| 0);
-    let handle = pool.lend_recv(OWNER, b"donerest", 8, false, Stopwatch::new(0, true)).unwrap();
+    let handle = pool.lend_recv(OWNER, b"donerest", 8, false, (0, true)).unwrap();
     pool.recv_mut(handle).unwrap().start = 4;
     pool.recv_mut(handle).unwrap().needed = 20;
     pool.make_room(handle).unwrap();
@@ -86,7 +85,7 @@ fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
 #[test]
 fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
     let mut pool = Pool::new(1 << 20, FREE, |_| 0);
-    let handle = pool.lend_recv(OWNER, b"some bytes", 100, false, Stopwatch::new(0, true)).unwrap();
+    let handle = pool.lend_recv(OWNER, b"some bytes", 100, false, (0, true)).unwrap();
     let bytes = pool.take_bytes(handle);
     pool.return_recv(handle);
     assert!(!pool.put_bytes(handle, bytes), "there is no place for it any more");
@@ -110,13 +109,9 @@ fn is_a_queue_as_it_was_when_the_pool_is_full() {
 #[test]
 fn does_a_refused_buffer_cost_nothing() {
     let mut pool = Pool::new(100_000, FREE, |_| 0);
-    let handle =
-        pool.lend_recv(OWNER, &[1; 60_000], 200_000, true, Stopwatch::new(0, true)).unwrap();
+    let handle = pool.lend_recv(OWNER, &[1; 60_000], 200_000, true, (0, true)).unwrap();
     let lent = pool.lent();
-    assert_eq!(
-        pool.lend_recv(OWNER, &[1; 60_000], 60_001, true, Stopwatch::new(0, true)),
-        Err(PoolFull)
-    );
+    assert_eq!(pool.lend_recv(OWNER, &[1; 60_000], 60_001, true, (0, true)), Err(PoolFull));
     let mut bytes = pool.take_bytes(handle);
     bytes.resize(bytes.capacity(), 2);
     pool.put_bytes(handle, bytes);
@@ -129,13 +124,11 @@ fn does_a_refused_buffer_cost_nothing() {
 #[test]
 fn does_a_used_buffer_not_lead_over_the_limit() {
     let mut pool = Pool::new(100_000, FREE, |_| 0);
-    let used = pool
-        .lend_recv(OWNER, &[1; FIRST_CAPACITY], FIRST_CAPACITY, false, Stopwatch::new(0, true))
-        .unwrap();
+    let used =
+        pool.lend_recv(OWNER, &[1; FIRST_CAPACITY], FIRST_CAPACITY, false, (0, true)).unwrap();
     pool.return_recv(used);
-    let large =
-        pool.lend_recv(OWNER, &[1; 80_000], 80_000, false, Stopwatch::new(0, true)).unwrap();
-    let small = pool.lend_recv(OWNER, b"x", 2, false, Stopwatch::new(0, true)).unwrap();
+    let large = pool.lend_recv(OWNER, &[1; 80_000], 80_000, false, (0, true)).unwrap();
+    let small = pool.lend_recv(OWNER, b"x", 2, false, (0, true)).unwrap();
     assert!(pool.lent() <= 100_000, "{} bytes", pool.lent());
     pool.return_recv(large);
     pool.return_recv(small);
@@ -146,7 +139,7 @@ fn owner(connection: u64, address: u32) -> Owner {
 }
 
 fn hold(pool: &mut Pool, owner: Owner, bytes: usize) -> Result<Lent, PoolFull> {
-    pool.lend_recv(owner, &vec![7; bytes], bytes, true, Stopwatch::new(0, true))
+    pool.lend_recv(owner, &vec![7; bytes], bytes, true, (0, true))
 }
 
 fn who_gave_way(pool: &mut Pool) -> Vec<u64> {

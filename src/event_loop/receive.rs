@@ -6,7 +6,7 @@ use myriapod_sys::BorrowedFd;
 
 use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
-use crate::buffer::{Lent, Stopwatch};
+use crate::buffer::Lent;
 use crate::connection::{Connection, Fact, Lingering, Socket};
 use crate::engine::{Next, Progress};
 use crate::handler::Handler;
@@ -230,8 +230,8 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.engine.stats.discarded_in += rest.len() as u64;
             return;
         }
-        let clock = Stopwatch::new(self.tick, !connection.is_held());
-        let Ok(own) = self.pool.lend_recv(owner, rest, needed, in_content, clock) else {
+        let runs = (self.tick, !connection.is_held());
+        let Ok(own) = self.pool.lend_recv(owner, rest, needed, in_content, runs) else {
             self.engine.stats.discarded_in += rest.len() as u64;
             return self.refuse_for_buffers(at);
         };
@@ -255,7 +255,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.engine.stats.discarded_in += (len - start - consumed) as u64;
             return;
         }
-        let clock = Stopwatch::new(self.tick, !at.connection.is_held());
+        let runs = !at.connection.is_held();
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
         (buffer.needed, buffer.in_content) = match next {
@@ -267,7 +267,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         };
         // A new message, or a new part of it, has a deadline of its own.
         if consumed > 0 || buffer.in_content != was_in_content {
-            buffer.clock = clock;
+            buffer.begin(self.tick, runs);
         }
         self.wait_for_rest(at.connection);
         if at.connection.is_ready() {

@@ -165,7 +165,8 @@ impl<H, F> Shared<H, F> {
             let limits = &self.engine.config.limits;
             let timeout =
                 if buffer.in_content { limits.content_timeout } else { limits.header_timeout };
-            buffer.clock.run(self.tick, !connection.is_held(), timer::ticks(timeout));
+            let (timeout, window) = (timer::ticks(timeout), timer::ticks(limits.rate_window));
+            buffer.run_clocks(self.tick, !connection.is_held(), timeout, window);
         }
     }
 
