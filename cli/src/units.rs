@@ -38,7 +38,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// Bytes a second, as [`Size`]; 0 for no limit.
+/// Bytes, or bytes a second, as [`Size`]; 0 for no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate(pub(crate) usize);
 
