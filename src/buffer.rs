@@ -3,16 +3,34 @@
 //! An idle connection holds none. What all connections hold together is bounded, and what they
 //! give back is kept for the next one in a small reserve, and not for long.
 
+mod clock;
+mod recv;
+mod send;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use self::clock::{Stopwatch, Window};
+pub(crate) use self::recv::RecvBuffer;
+use self::send::Segment;
+pub(crate) use self::send::SendQueue;
+
 use crate::protocol::Missing;
 use crate::reserve::{Release, Reserve};
+use crate::shares::{AddressLimit, Candidate, Of, Owner, Shares};
 use crate::slab::{Key, Slab};
 use crate::timer::Tick;
+use crate::usage::Usage;
 
-/// A receive buffer starts with at most this capacity, however much is announced.
-pub(crate) const FIRST_CAPACITY: usize = 64 << 10;
+/// A receive buffer has room for this or for twice what has come, whichever is more, however much is
+/// announced.
+pub(crate) const FIRST_CAPACITY: usize = 4 << 10;
+
+/// So much is lent for each buffer also where the pool is full, up to a second limit.
+const FLOOR: usize = FIRST_CAPACITY;
+
+/// The second limit is by this part of the first above it.
+const RESERVED_PART: usize = 8;
 
 /// Room that a receive buffer has at least where it is not known how much is missing.
 const LEAST_ROOM: usize = 1 << 10;
@@ -43,109 +61,6 @@ impl Lent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolFull;
 
-/// The unfinished message of one connection, and whatever whole messages stand before it.
-#[derive(Debug)]
-pub(crate) struct RecvBuffer {
-    pub(crate) bytes: Vec<u8>,
-    /// Bytes at the front that are done with.
-    pub(crate) start: usize,
-    /// What the first unread message waits for.
-    pub(crate) missing: Missing,
-    /// How much of the present deadline is used up.
-    pub(crate) clock: Stopwatch,
-}
-
-/// The time that a peer has taken: it runs, or stands still while it is we who do not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopwatch {
-    /// It has run since then.
-    Running { since: Tick },
-    /// It stands still; so many ticks are used up.
-    Stopped { used: u32 },
-}
-
-impl Stopwatch {
-    /// One that has nothing used up.
-    pub(crate) fn new(now: Tick, runs: bool) -> Self {
-        if runs { Self::Running { since: now } } else { Self::Stopped { used: 0 } }
-    }
-
-    /// Lets it run or stand still from now on.
-    pub(crate) fn run(&mut self, now: Tick, runs: bool) {
-        *self = match *self {
-            Self::Running { since } if !runs => Self::Stopped { used: now.wrapping_sub(since) },
-            Self::Stopped { used } if runs => Self::Running { since: now.wrapping_sub(used) },
-            same => same,
-        };
-    }
-
-    /// Since when it would have run, had it never stood still; `None` while it does.
-    pub(crate) fn since(self) -> Option<Tick> {
-        match self {
-            Self::Running { since } => Some(since),
-            Self::Stopped { .. } => None,
-        }
-    }
-}
-
-impl RecvBuffer {
-    /// What has been received and not yet decoded.
-    pub(crate) fn unread(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-}
-
-/// What a connection has yet to send.
-#[derive(Debug)]
-pub(crate) struct SendQueue {
-    segments: VecDeque<Segment>,
-    /// Bytes of the first segment that are sent.
-    sent: usize,
-    /// Bytes in all that are unsent.
-    len: usize,
-    /// Bytes of the pushed messages in the queue, sent ones of the first included.
-    shared: usize,
-    /// The system did not take all of it at once.
-    pub(crate) has_waited: bool,
-    /// When the last progress was made.
-    pub(crate) stalled_since: Tick,
-    /// Since when it has been above the high-water mark with pushes in it.
-    pub(crate) over_since: Option<Tick>,
-}
-
-#[derive(Debug)]
-enum Segment {
-    /// Replies.
-    Own(Vec<u8>),
-    /// A pushed message, whose bytes other connections may be sending too.
-    Shared(Arc<[u8]>),
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl SendQueue {
-    /// Bytes that are unsent.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The unsent bytes of the first segments, in order.
-    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let mut skip = self.sent;
-        self.segments.iter().take(MAX_SLICES).map(move |segment| {
-            let bytes = segment.bytes();
-            bytes.get(std::mem::take(&mut skip)..).unwrap_or_default()
-        })
-    }
-}
-
 /// The receive and send buffers of all connections of one loop.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -159,10 +74,23 @@ pub(crate) struct Pool {
     limit: usize,
     /// Set where memory may have become spare.
     spare: bool,
+    /// Who holds how much.
+    shares: Shares,
+    /// Connections whose buffers were taken away for others. They are to be closed.
+    gave_way: Vec<Key>,
+    /// Received and unsent bytes that went with them.
+    taken: Taken,
+}
+
+/// Bytes that were taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) received: usize,
+    pub(crate) unsent: usize,
 }
 
 impl Pool {
-    pub(crate) fn new(limit: usize, release: Release) -> Self {
+    pub(crate) fn new(limit: usize, of_address: AddressLimit, release: Release) -> Self {
         let reserve = Reserve::new(release);
         Self {
             recv: Slab::new(),
@@ -172,12 +100,42 @@ impl Pool {
             most_lent: 0,
             limit,
             spare: false,
+            shares: Shares::new(of_address),
+            gave_way: Vec::new(),
+            taken: Taken::default(),
         }
     }
 
-    /// Another limit from now on. What is lent out stays so, also above it.
-    pub(crate) fn set_limit(&mut self, limit: usize) {
+    /// Other limits from now on. What is lent out stays so, also above them.
+    pub(crate) fn set_limit(&mut self, limit: usize, of_address: AddressLimit) {
         self.limit = limit;
+        self.shares.set_limit(of_address);
+    }
+
+    /// An address has its first connection in this loop; `is_near` for one on this machine.
+    pub(crate) fn open_address(&mut self, address: u32, usage: Arc<Usage>, is_near: bool) {
+        self.shares.open(address, usage, is_near);
+    }
+
+    /// The next connection whose buffers were taken away for others.
+    pub(crate) fn next_that_gave_way(&mut self) -> Option<Key> {
+        self.gave_way.pop()
+    }
+
+    /// Whether there is such a connection.
+    #[inline]
+    pub(crate) fn made_some_give_way(&self) -> bool {
+        !self.gave_way.is_empty()
+    }
+
+    /// What was taken away since this was last asked.
+    pub(crate) fn take_taken(&mut self) -> Taken {
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Whether what was in a send queue was taken away.
+    pub(crate) fn is_taken(&self, queue: Lent) -> bool {
+        self.send(queue).is_some_and(|queue| queue.is_taken)
     }
 
     /// The most capacity that all buffers together have had.
@@ -186,9 +144,78 @@ impl Pool {
     }
 
     /// Counts `bytes` as lent out, besides what is.
-    fn note_lent(&mut self, bytes: usize) {
+    fn note_lent(&mut self, loan: u32, bytes: usize) {
         self.lent += bytes;
         self.most_lent = self.most_lent.max(self.lent);
+        self.shares.grow(loan, bytes);
+    }
+
+    /// Counts `bytes` as not lent out any more.
+    fn note_returned(&mut self, loan: u32, bytes: usize) {
+        self.lent -= bytes;
+        self.shares.shrink(loan, bytes);
+    }
+
+    /// Whether a loan may grow by so many bytes as things are.
+    fn fits(&self, loan: u32, more: usize) -> bool {
+        let Some((owner, held)) = self.shares.loan(loan) else { return false };
+        let wanted = self.lent.saturating_add(more);
+        let is_floor = held.saturating_add(more) <= FLOOR;
+        let fits = wanted <= self.limit
+            || is_floor && wanted <= self.limit.saturating_add(self.limit / RESERVED_PART);
+        fits && self.shares.may_hold(owner.address, more)
+    }
+
+    /// Sees that a loan may grow by so many bytes. Where there is no room, others give way: the
+    /// address that holds most, and of its buffers the oldest. Refuses the one that would have to
+    /// give way itself.
+    fn make_way(&mut self, loan: u32, more: usize) -> Result<(), PoolFull> {
+        if self.fits(loan, more) { Ok(()) } else { self.have_others_give_way(loan, more) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn have_others_give_way(&mut self, loan: u32, more: usize) -> Result<(), PoolFull> {
+        let (owner, held) = self.shares.loan(loan).ok_or(PoolFull)?;
+        if held.saturating_add(more) > self.limit.min(self.shares.most(owner.address)) {
+            // Nobody gives way for what does not fit into an empty pool.
+            return Err(PoolFull);
+        }
+        while !self.fits(loan, more) {
+            let wanted = self.shares.held(owner.address).saturating_add(more);
+            let largest = self.shares.largest().filter(|largest| {
+                self.shares.may_hold(owner.address, more) && self.shares.held(*largest) >= wanted
+            });
+            let first = self.shares.oldest(largest.unwrap_or(owner.address)).ok_or(PoolFull)?;
+            if first.owner.connection == owner.connection {
+                return Err(PoolFull);
+            }
+            self.take_away(first);
+        }
+        Ok(())
+    }
+
+    /// Takes away what a buffer holds. The buffer itself stays lent until its connection is closed.
+    fn take_away(&mut self, from: Candidate) {
+        match from.of {
+            Of::Receiving(at) => {
+                let Some((_, buffer)) = self.recv.at_mut(at) else { return };
+                self.taken.received += buffer.unread().len();
+                let bytes = std::mem::take(&mut buffer.bytes);
+                buffer.start = 0;
+                self.put(from.loan, bytes);
+            }
+            Of::Sending(at) => {
+                let Some((_, queue)) = self.send.at_mut(at) else { return };
+                self.taken.unsent += queue.len;
+                queue.is_taken = true;
+                (queue.len, queue.sent, queue.shared) = (0, 0, 0);
+                let segments = std::mem::take(&mut queue.segments);
+                self.put_segments(from.loan, segments);
+            }
+        }
+        self.shares.unlist(from.loan);
+        self.gave_way.push(from.owner.connection);
     }
 
     /// Capacity in bytes of all buffers that connections hold.
@@ -224,22 +251,50 @@ impl Pool {
     }
 
     /// Lends a receive buffer that holds `bytes` and has room for what is `missing`, or for as many as
-    /// a first buffer gets; for more where it is [not known](capacity_for) how many are needed.
+    /// a first buffer gets; for more where it is [not known](capacity_for) how many are needed. The
+    /// peer's time runs from now on, or stands still.
     pub(crate) fn lend_recv(
         &mut self,
+        owner: Owner,
         bytes: &[u8],
         missing: Missing,
-        clock: Stopwatch,
+        (now, runs): (Tick, bool),
     ) -> Result<Lent, PoolFull> {
-        let needed = missing.needed;
-        let least = needed.min(FIRST_CAPACITY).max(bytes.len());
-        let roomy = capacity_for(bytes.len(), needed).min(FIRST_CAPACITY).max(least);
-        // Nobody is refused a buffer for the sake of room that may not be needed.
-        let capacity = if self.lent + roomy <= self.limit { roomy } else { least };
-        let mut buffer = self.take(capacity)?;
+        let (len, needed) = (bytes.len(), missing.needed);
+        let most = (2 * len).max(FIRST_CAPACITY);
+        let least = needed.min(FIRST_CAPACITY).max(len);
+        let roomy = capacity_for(len, needed).min(most).max(least);
+        let clock = Stopwatch::new(now, runs);
+        let window = Window::new(now, runs, Some(count(len)));
+        let entry =
+            RecvBuffer { bytes: Vec::new(), start: 0, missing, clock, window, loan: u32::MAX };
+        let key = self.recv.insert(entry).map_err(|_| PoolFull)?;
+        let lending = self.lend(owner, Of::Receiving(key.index()), least, roomy);
+        let (Ok((loan, mut buffer)), Some(entry)) = (lending, self.recv.get_mut(key)) else {
+            self.recv.remove(key);
+            return Err(PoolFull);
+        };
         buffer.extend_from_slice(bytes);
-        let entry = RecvBuffer { bytes: buffer, start: 0, missing, clock };
-        self.recv.insert(entry).map(lent).map_err(|_| PoolFull)
+        (entry.bytes, entry.loan) = (buffer, loan);
+        Ok(lent(key))
+    }
+
+    /// A new loan, with an empty buffer of at least `least`.
+    fn lend(
+        &mut self,
+        owner: Owner,
+        of: Of,
+        least: usize,
+        roomy: usize,
+    ) -> Result<(u32, Vec<u8>), PoolFull> {
+        let loan = self.shares.lend(owner, of).ok_or(PoolFull)?;
+        match self.take(loan, least, roomy) {
+            Ok(buffer) => Ok((loan, buffer)),
+            Err(full) => {
+                self.shares.end(loan);
+                Err(full)
+            }
+        }
     }
 
     /// Drops what is decoded from the front and makes room for what is `needed`: the capacity
@@ -259,17 +314,21 @@ impl Pool {
         let most = capacity.max(FIRST_CAPACITY / 2) * 2;
         let least = buffer.missing.needed.min(most).max(len + 1);
         let roomy = capacity_for(len, buffer.missing.needed).min(most).max(least);
-        let others = self.lent - capacity;
-        let wanted = if others + roomy <= self.limit { roomy } else { least };
-        if others + wanted > self.limit {
-            return Err(PoolFull);
-        }
+        let loan = buffer.loan;
+        let wanted = if self.fits(loan, roomy - capacity) {
+            roomy
+        } else {
+            self.make_way(loan, least - capacity)?;
+            least
+        };
+        let spare = self.limit.saturating_sub(self.lent - capacity);
         // A buffer that is kept is cheaper than a new one; what is too large to be kept grows where it
         // is, if it can.
-        let mut larger = self.reserve.take(wanted, self.limit.saturating_sub(others));
+        let mut larger = self.reserve.take(wanted, spare.min(2 * wanted));
         if larger.capacity() == 0 && Reserve::keeps(wanted) {
             larger.reserve_exact(wanted);
         }
+        let Some((_, buffer)) = self.recv.at_mut(handle.0) else { return Ok(()) };
         if larger.capacity() == 0 {
             buffer.bytes.reserve_exact(wanted - len);
         } else {
@@ -278,7 +337,7 @@ impl Pool {
             self.spare = true;
         }
         let grown = buffer.bytes.capacity() - capacity;
-        self.note_lent(grown);
+        self.note_lent(loan, grown);
         Ok(())
     }
 
@@ -290,12 +349,16 @@ impl Pool {
     /// Puts back what [`take_bytes`](Self::take_bytes) took; its capacity must not have changed.
     /// Returns whether there still is a buffer to put it into; the pool has it back in any case.
     pub(crate) fn put_bytes(&mut self, handle: Lent, bytes: Vec<u8>) -> bool {
-        let Some(buffer) = self.recv_mut(handle) else {
-            self.put(bytes);
-            return false;
-        };
-        buffer.bytes = bytes;
-        true
+        match self.recv_mut(handle) {
+            Some(buffer) => {
+                buffer.bytes = bytes;
+                true
+            }
+            None => {
+                self.keep(bytes);
+                false
+            }
+        }
     }
 
     /// Takes a receive buffer back.
@@ -303,12 +366,20 @@ impl Pool {
         if let Some(key) = self.recv.at_mut(handle.0).map(|(key, _)| key)
             && let Some(buffer) = self.recv.remove(key)
         {
-            self.put(buffer.bytes);
+            // Its bytes may be elsewhere just now.
+            let charged = self.shares.loan(buffer.loan).map_or(0, |(_, bytes)| bytes);
+            self.note_returned(buffer.loan, charged);
+            self.shares.end(buffer.loan);
+            self.keep(buffer.bytes);
         }
     }
 
     /// Lends an empty send queue.
-    pub(crate) fn lend_send(&mut self, stalled_since: Tick) -> Result<Lent, PoolFull> {
+    pub(crate) fn lend_send(
+        &mut self,
+        owner: Owner,
+        stalled_since: Tick,
+    ) -> Result<Lent, PoolFull> {
         let queue = SendQueue {
             segments: VecDeque::new(),
             sent: 0,
@@ -317,8 +388,23 @@ impl Pool {
             has_waited: false,
             stalled_since,
             over_since: None,
+            is_taken: false,
+            given: 0,
+            window: Window::new(stalled_since, true, None),
+            loan: u32::MAX,
         };
-        self.send.insert(queue).map(lent).map_err(|_| PoolFull)
+        let key = self.send.insert(queue).map_err(|_| PoolFull)?;
+        let loan = self.shares.lend(owner, Of::Sending(key.index()));
+        match (loan, self.send.get_mut(key)) {
+            (Some(loan), Some(queue)) => {
+                queue.loan = loan;
+                Ok(lent(key))
+            }
+            _ => {
+                self.send.remove(key);
+                Err(PoolFull)
+            }
+        }
     }
 
     /// Appends a copy of `bytes` to a send queue: all of them or, where there is no room, none.
@@ -329,14 +415,15 @@ impl Pool {
             _ => 0,
         };
         let (now, later) = bytes.split_at(room.min(bytes.len()));
+        let loan = queue.loan;
         let segment = match later.len() {
             0 => None,
             // Behind a push: were that a large one each time, replies and pushes in turn would take
             // a hundred times the memory that they need.
             len if matches!(queue.segments.back(), Some(Segment::Shared(_))) => {
-                Some(self.take_new(len)?)
+                Some(self.take_new(loan, len)?)
             }
-            len => Some(self.take(len.max(SEGMENT_CAPACITY))?),
+            len => Some(self.take(loan, len, len.max(SEGMENT_CAPACITY))?),
         };
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
         if let Some(Segment::Own(last)) = queue.segments.back_mut() {
@@ -352,14 +439,17 @@ impl Pool {
 
     /// Appends a pushed message to a send queue. Each queue counts the bytes, though they are shared.
     pub(crate) fn queue_shared(&mut self, to: Lent, bytes: &Arc<[u8]>) -> Result<(), PoolFull> {
-        if self.lent + bytes.len() > self.limit {
+        let Some(queue) = self.send(to) else { return Ok(()) };
+        let loan = queue.loan;
+        // Nobody gives way to a push.
+        if !self.fits(loan, bytes.len()) {
             return Err(PoolFull);
         }
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
         queue.len += bytes.len();
         queue.shared += bytes.len();
         queue.segments.push_back(Segment::Shared(Arc::clone(bytes)));
-        self.note_lent(bytes.len());
+        self.note_lent(loan, bytes.len());
         Ok(())
     }
 
@@ -382,7 +472,8 @@ impl Pool {
         let len = queue.segments.remove(at)?.bytes().len();
         queue.len -= len;
         queue.shared -= len;
-        self.lent -= len;
+        let loan = queue.loan;
+        self.note_returned(loan, len);
         Some(len)
     }
 
@@ -394,65 +485,73 @@ impl Pool {
         }
         queue.len -= sent.min(queue.len);
         queue.sent += sent;
-        let mut done = Vec::new();
+        queue.given += count(sent);
+        let loan = queue.loan;
+        let mut done = VecDeque::new();
         while let Some(first) = queue.segments.front() {
             let len = first.bytes().len();
             if queue.sent < len {
                 break;
             }
             queue.sent -= len;
-            match queue.segments.pop_front() {
-                Some(Segment::Own(bytes)) => done.push(bytes),
-                Some(Segment::Shared(bytes)) => {
-                    queue.shared -= bytes.len();
-                    self.lent -= bytes.len();
-                }
-                None => {}
+            if let Some(Segment::Shared(bytes)) = queue.segments.front() {
+                queue.shared -= bytes.len();
             }
+            done.extend(queue.segments.pop_front());
         }
-        for bytes in done {
-            self.put(bytes);
-        }
+        self.put_segments(loan, done);
     }
 
     /// Takes a send queue back, with whatever it still holds; returns how many bytes that was.
     pub(crate) fn return_send(&mut self, handle: Lent) -> usize {
         let Some(key) = self.send.at_mut(handle.0).map(|(key, _)| key) else { return 0 };
         let Some(queue) = self.send.remove(key) else { return 0 };
+        self.put_segments(queue.loan, queue.segments);
+        self.shares.end(queue.loan);
         self.spare = true;
-        for segment in queue.segments {
-            match segment {
-                Segment::Own(bytes) => self.put(bytes),
-                Segment::Shared(bytes) => self.lent -= bytes.len(),
-            }
-        }
         queue.len
     }
 
-    /// An empty buffer of at least `capacity`, from the reserve or new.
-    fn take(&mut self, capacity: usize) -> Result<Vec<u8>, PoolFull> {
-        if self.lent + capacity > self.limit {
-            return Err(PoolFull);
+    fn put_segments(&mut self, loan: u32, segments: VecDeque<Segment>) {
+        for segment in segments {
+            match segment {
+                Segment::Own(bytes) => self.put(loan, bytes),
+                Segment::Shared(bytes) => self.note_returned(loan, bytes.len()),
+            }
         }
-        let mut buffer = self.reserve.take(capacity, self.limit.saturating_sub(self.lent));
+    }
+
+    /// An empty buffer for a loan, from the reserve or new: of `roomy` bytes where there is room for
+    /// them, and else of `least`.
+    fn take(&mut self, loan: u32, least: usize, roomy: usize) -> Result<Vec<u8>, PoolFull> {
+        let capacity = if self.fits(loan, roomy) {
+            roomy
+        } else {
+            self.make_way(loan, least)?;
+            least
+        };
+        let spare = self.limit.saturating_sub(self.lent);
+        let mut buffer = self.reserve.take(capacity, spare.min(2 * capacity));
         buffer.reserve_exact(capacity);
-        self.note_lent(buffer.capacity());
+        self.note_lent(loan, buffer.capacity());
         Ok(buffer)
     }
 
-    /// An empty buffer of `capacity`, not from the reserve.
-    fn take_new(&mut self, capacity: usize) -> Result<Vec<u8>, PoolFull> {
-        if self.lent + capacity > self.limit {
-            return Err(PoolFull);
-        }
+    /// An empty buffer of `capacity` for a loan, not from the reserve.
+    fn take_new(&mut self, loan: u32, capacity: usize) -> Result<Vec<u8>, PoolFull> {
+        self.make_way(loan, capacity)?;
         let mut buffer = Vec::new();
         buffer.reserve_exact(capacity);
-        self.note_lent(buffer.capacity());
+        self.note_lent(loan, buffer.capacity());
         Ok(buffer)
     }
 
-    fn put(&mut self, buffer: Vec<u8>) {
-        self.lent -= buffer.capacity();
+    fn put(&mut self, loan: u32, buffer: Vec<u8>) {
+        self.note_returned(loan, buffer.capacity());
+        self.keep(buffer);
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
         self.reserve.put(buffer);
         self.spare = true;
     }
@@ -469,12 +568,14 @@ impl Pool {
         if self.reserve.is_empty() {
             self.recv.drop_spare_segment();
             self.send.drop_spare_segment();
+            self.shares.drop_spare_segment();
         } else {
             self.reserve.give_back();
         }
         self.spare = !self.reserve.is_empty()
             || self.recv.has_spare_segment()
-            || self.send.has_spare_segment();
+            || self.send.has_spare_segment()
+            || self.shares.has_spare_segment();
     }
 }
 
@@ -488,6 +589,10 @@ fn capacity_for(len: usize, needed: usize) -> usize {
     if is_known { needed } else { len + len.max(LEAST_ROOM) }
 }
 
+fn count(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 fn lent(key: Key) -> Lent {
     Lent(key.index())
 }
@@ -496,155 +601,4 @@ fn lent(key: Key) -> Lent {
 mod history;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unsent(pool: &Pool, handle: Lent) -> Vec<u8> {
-        pool.send(handle).unwrap().slices().flatten().copied().collect()
-    }
-
-    #[test]
-    fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
-        let mut pool = Pool::new(10 << 20, |_| 0);
-        let needed = 1_000_100;
-        let handle = pool
-            .lend_recv(b"the beginning", Missing::new(needed, true), Stopwatch::new(0, true))
-            .unwrap();
-        assert_eq!(pool.lent(), FIRST_CAPACITY, "an announced length alone reserves nothing");
-        let mut capacities = Vec::new();
-        while pool.recv(handle).unwrap().unread().len() < needed {
-            pool.make_room(handle).unwrap();
-            let mut bytes = pool.take_bytes(handle);
-            capacities.push(bytes.capacity());
-            bytes.extend(vec![7; bytes.capacity() - bytes.len()]);
-            assert!(pool.put_bytes(handle, bytes));
-            assert_eq!(pool.lent(), *capacities.last().unwrap());
-        }
-        let kib = |kib: usize| kib << 10;
-        let doubling = [kib(64), kib(128), kib(256), kib(512)];
-        assert_eq!(capacities, [&doubling[..], &[needed]].concat(), "the last step is exact");
-        pool.return_recv(handle);
-        assert_eq!((pool.lent(), pool.held()), (0, 0));
-    }
-
-    #[test]
-    fn does_a_buffer_double_whose_framing_asks_for_one_byte_more() {
-        const LEN: usize = 1_000_000;
-        let mut pool = Pool::new(10 << 20, |_| 0);
-        let handle =
-            pool.lend_recv(b"GET /", Missing::new(6, false), Stopwatch::new(0, true)).unwrap();
-        let mut capacities = Vec::new();
-        while pool.recv(handle).unwrap().unread().len() < LEN {
-            pool.make_room(handle).unwrap();
-            let mut bytes = pool.take_bytes(handle);
-            capacities.push(bytes.capacity());
-            bytes.resize(bytes.capacity(), 7);
-            let len = bytes.len();
-            assert!(pool.put_bytes(handle, bytes));
-            pool.recv_mut(handle).unwrap().missing.needed = len + 1;
-        }
-        assert!(capacities.len() <= 12, "{capacities:?}");
-        assert!(capacities[0] >= LEAST_ROOM, "{capacities:?}");
-        pool.return_recv(handle);
-        assert_eq!((pool.lent(), pool.held()), (0, 0));
-    }
-
-    #[test]
-    fn is_nobody_refused_for_room_that_may_not_be_needed() {
-        let mut pool = Pool::new(500, |_| 0);
-        let handle = pool
-            .lend_recv(b"0123456789", Missing::new(11, false), Stopwatch::new(0, true))
-            .unwrap();
-        assert_eq!(pool.lent(), 11);
-        let mut bytes = pool.take_bytes(handle);
-        bytes.push(b'!');
-        pool.put_bytes(handle, bytes);
-        pool.recv_mut(handle).unwrap().missing.needed = 12;
-        pool.make_room(handle).unwrap();
-        assert_eq!(pool.lent(), 12);
-        pool.return_recv(handle);
-    }
-
-    #[test]
-    fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
-        let mut pool = Pool::new(1 << 20, |_| 0);
-        let handle =
-            pool.lend_recv(b"donerest", Missing::new(8, false), Stopwatch::new(0, true)).unwrap();
-        pool.recv_mut(handle).unwrap().start = 4;
-        pool.recv_mut(handle).unwrap().missing.needed = 20;
-        pool.make_room(handle).unwrap();
-        assert_eq!(pool.recv(handle).unwrap().unread(), b"rest");
-        let mut bytes = pool.take_bytes(handle);
-        assert!(bytes.capacity() > bytes.len(), "there is room for a byte at least");
-        bytes.push(b'!');
-        pool.put_bytes(handle, bytes);
-        assert_eq!(pool.recv(handle).unwrap().unread(), b"rest!");
-        pool.return_recv(handle);
-    }
-
-    #[test]
-    fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
-        let mut pool = Pool::new(1 << 20, |_| 0);
-        let handle = pool
-            .lend_recv(b"some bytes", Missing::new(100, false), Stopwatch::new(0, true))
-            .unwrap();
-        let bytes = pool.take_bytes(handle);
-        pool.return_recv(handle);
-        assert!(!pool.put_bytes(handle, bytes), "there is no place for it any more");
-        assert_eq!((pool.lent(), pool.held()), (0, 0));
-    }
-
-    #[test]
-    fn is_a_queue_as_it_was_when_the_pool_is_full() {
-        let mut pool = Pool::new(50_000, |_| 0);
-        let handle = pool.lend_send(0).unwrap();
-        pool.queue(handle, b"first").unwrap();
-        let lent = pool.lent();
-        // A part of it would fit behind the first.
-        assert_eq!(pool.queue(handle, &[7; 60_000]), Err(PoolFull));
-        assert_eq!((unsent(&pool, handle), pool.lent()), (b"first".to_vec(), lent));
-        assert_eq!(pool.send(handle).unwrap().len(), 5);
-        assert_eq!(pool.return_send(handle), 5);
-        assert_eq!((pool.lent(), pool.held()), (0, 0));
-    }
-
-    #[test]
-    fn does_a_refused_buffer_cost_nothing() {
-        let mut pool = Pool::new(100_000, |_| 0);
-        let handle = pool
-            .lend_recv(&[1; 60_000], Missing::new(200_000, true), Stopwatch::new(0, true))
-            .unwrap();
-        let lent = pool.lent();
-        assert_eq!(
-            pool.lend_recv(&[1; 60_000], Missing::new(60_001, true), Stopwatch::new(0, true)),
-            Err(PoolFull)
-        );
-        let mut bytes = pool.take_bytes(handle);
-        bytes.resize(bytes.capacity(), 2);
-        pool.put_bytes(handle, bytes);
-        assert_eq!(pool.make_room(handle), Err(PoolFull));
-        assert_eq!((pool.lent(), pool.held()), (lent, 1));
-        pool.return_recv(handle);
-        assert_eq!((pool.lent(), pool.held()), (0, 0));
-    }
-
-    #[test]
-    fn does_a_used_buffer_not_lead_over_the_limit() {
-        let mut pool = Pool::new(100_000, |_| 0);
-        let used = pool
-            .lend_recv(
-                &[1; FIRST_CAPACITY],
-                Missing::new(FIRST_CAPACITY, false),
-                Stopwatch::new(0, true),
-            )
-            .unwrap();
-        pool.return_recv(used);
-        let large = pool
-            .lend_recv(&[1; 80_000], Missing::new(80_000, false), Stopwatch::new(0, true))
-            .unwrap();
-        let small = pool.lend_recv(b"x", Missing::new(2, false), Stopwatch::new(0, true)).unwrap();
-        assert!(pool.lent() <= 100_000, "{} bytes", pool.lent());
-        pool.return_recv(large);
-        pool.return_recv(small);
-    }
-}
+mod tests;

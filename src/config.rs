@@ -46,16 +46,32 @@ pub struct Limits {
     /// What happens to a message that is pushed to a connection above its high-water mark. Replies
     /// pause reading instead, and are never dropped. Default: the new message is dropped.
     pub overflow: Overflow,
-    /// Capacity of all pooled buffers together, in bytes. A connection that would need more is
-    /// closed. Default 256 MiB.
+    /// Capacity of all pooled buffers together, in bytes. Where it is used up, others give way to a
+    /// connection that needs more: those of the address that holds most, the oldest first. Who would
+    /// have to give way to itself is refused. Either is closed, with an error reply where that is
+    /// possible. Beyond this, and up to an eighth more, each buffer may have 4 KiB. Default 256 MiB.
     pub max_buffer_bytes: usize,
     /// From accepting a socket to its whole PROXY header, where one is required; it holds for those
     /// that arrive from then on. Default 10 s.
     pub arrival_timeout: Duration,
+    /// How much of that the connections of one IPv4 address or one IPv6 /64 network may hold, all
+    /// event loops together. `None`, the default: an eighth, or two messages of the largest size if
+    /// that is more, and no limit for loopback addresses and Unix sockets; a number that is set holds
+    /// for all.
+    pub max_buffer_bytes_per_address: Option<usize>,
     /// From the first byte of a message to its whole header. Default 10 s.
     pub header_timeout: Duration,
     /// From the whole header to the last byte of the content. Default 60 s.
     pub content_timeout: Duration,
+    /// Bytes a second at which content has to come, measured over `rate_window` and judged from its
+    /// end on. 0 switches that off. Default 512.
+    pub min_content_rate: usize,
+    /// Bytes a second that a peer has to take while something waits unsent, measured over
+    /// `rate_window`. What the system holds for it is not taken yet, where the system says how much
+    /// that is; so the first window is not judged. 0 switches that off. Default 512.
+    pub min_read_rate: usize,
+    /// The time over which both rates are measured; 0 switches both off. Default 10 s.
+    pub rate_window: Duration,
     /// Without a byte in either direction. Default 5 min.
     pub idle_timeout: Duration,
     /// Without any progress in sending what is queued. Default 30 s.
@@ -86,8 +102,12 @@ impl Default for Limits {
             overflow: Overflow::DropNewest,
             max_buffer_bytes: 256 << 20,
             arrival_timeout: Duration::from_secs(10),
+            max_buffer_bytes_per_address: None,
             header_timeout: Duration::from_secs(10),
             content_timeout: Duration::from_secs(60),
+            min_content_rate: 512,
+            min_read_rate: 512,
+            rate_window: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(300),
             write_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(2),
@@ -115,6 +135,9 @@ pub enum Overflow {
 /// Connections from one address where nothing else is set.
 pub(crate) const DEFAULT_PER_ADDRESS: usize = 1024;
 
+/// The part of all buffers that one address may hold where nothing else is set.
+const ADDRESS_PART: usize = 8;
+
 impl Limits {
     /// The largest value that `max_header_len` may have.
     pub const HEADER_LEN_CEILING: usize = u16::MAX as usize;
@@ -137,6 +160,7 @@ impl Limits {
             ("high_water", self.high_water),
             ("low_water", self.low_water),
             ("max_buffer_bytes", self.max_buffer_bytes),
+            ("max_buffer_bytes_per_address", self.max_buffer_bytes_per_address.unwrap_or(1)),
             ("linger_bytes", self.linger_bytes as usize),
             ("accept_batch", self.accept_batch),
         ];
@@ -161,6 +185,9 @@ impl Limits {
         if self.max_buffer_bytes < message {
             return Err(ConfigError::BuffersTooSmall { buffers: self.max_buffer_bytes, message });
         }
+        if let Some(buffers) = self.max_buffer_bytes_per_address.filter(|set| *set < message) {
+            return Err(ConfigError::AddressShareTooSmall { buffers, message });
+        }
         Ok(())
     }
 
@@ -175,6 +202,15 @@ impl Limits {
             error => error,
         })?;
         Ok(share)
+    }
+
+    /// What the peers of one address may hold of the buffers of all `loops`, where these are the
+    /// limits of one of them: an address of this machine, and another.
+    pub(crate) fn buffer_bytes_per_address(&self, loops: usize) -> (usize, usize) {
+        let part = self.max_buffer_bytes.saturating_mul(loops) / ADDRESS_PART;
+        let default = part.max(2 * self.longest_message());
+        let set = self.max_buffer_bytes_per_address;
+        (set.unwrap_or(usize::MAX), set.unwrap_or(default))
     }
 
     /// Bytes of the longest message: prefix, header and content. A padded header has 64 bytes.
@@ -234,6 +270,13 @@ pub enum ConfigError {
         /// Bytes of the largest message: prefix, header and content.
         message: usize,
     },
+    /// An address' share of all buffers could not hold one message of the largest size.
+    AddressShareTooSmall {
+        /// `max_buffer_bytes_per_address`.
+        buffers: usize,
+        /// Bytes of the largest message: prefix, header and content.
+        message: usize,
+    },
     /// Several event loops were asked for, and one handler was given.
     OneHandler {
         /// How many event loops.
@@ -263,6 +306,11 @@ impl fmt::Display for ConfigError {
             Self::BuffersTooSmall { buffers, message } => write!(
                 f,
                 "max_buffer_bytes ({buffers}) must be at least {message}: \
+                 one message of the largest size has to fit"
+            ),
+            Self::AddressShareTooSmall { buffers, message } => write!(
+                f,
+                "max_buffer_bytes_per_address ({buffers}) must be at least {message}: \
                  one message of the largest size has to fit"
             ),
             Self::ShareTooSmall { buffers, threads, message } => write!(

@@ -15,6 +15,7 @@ use crate::handle_error::HandleError;
 use crate::mailbox::{Item, Mailbox};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use crate::sync::pause;
+use crate::usage::Usages;
 
 /// How long to wait before a loop that could not be woken is tried again.
 const WAKE_PAUSE: Duration = Duration::from_millis(10);
@@ -38,6 +39,8 @@ struct Crew {
     starved: AtomicBool,
     /// A loop cannot go on, so that the others need not wait for it.
     broken: AtomicBool,
+    /// What the peers of each address have.
+    usages: Arc<Usages>,
 }
 
 /// The connections of one loop, those on their way to it included.
@@ -73,6 +76,7 @@ pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Ve
         wanted: AtomicBool::new(false),
         starved: AtomicBool::new(false),
         broken: AtomicBool::new(false),
+        usages: Arc::new(Usages::new()),
     });
     let indices = (0..count).filter_map(|nth| u16::try_from(nth).ok());
     let member = |index| Member {
@@ -110,9 +114,19 @@ impl Member {
         Brake(Arc::clone(&self.crew))
     }
 
+    /// How many loops the server was built with.
+    pub(crate) fn loops(&self) -> usize {
+        self.crew.places.len()
+    }
+
+    /// What the peers of each address have in all loops.
+    pub(crate) fn usages(&self) -> Arc<Usages> {
+        Arc::clone(&self.crew.usages)
+    }
+
     /// Whether there is no other loop.
     fn is_alone(&self) -> bool {
-        self.crew.places.len() == 1
+        self.loops() == 1
     }
 
     /// How many connections all loops may have together.

@@ -87,10 +87,12 @@ mod reserve;
 mod selector;
 mod server;
 mod servers;
+mod shares;
 pub mod slab;
 mod stats;
 mod sync;
 pub mod timer;
+mod usage;
 mod view;
 
 #[cfg(doctest)]

@@ -28,10 +28,14 @@ pub enum Cause {
     HeaderTimeout,
     /// The content of a message did not arrive in time.
     ContentTimeout,
+    /// The content of a message came too slowly.
+    ContentRate,
     /// Nothing happened for too long.
     Idle,
     /// The peer did not read its replies.
     WriteTimeout,
+    /// The peer read its replies too slowly.
+    ReadRate,
     /// The connection needed a buffer, and all buffers together hold as much as they may.
     BufferLimit,
     /// The server stopped; what was in flight was finished.
@@ -44,7 +48,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -54,8 +58,10 @@ impl Cause {
         Self::Shed,
         Self::HeaderTimeout,
         Self::ContentTimeout,
+        Self::ContentRate,
         Self::Idle,
         Self::WriteTimeout,
+        Self::ReadRate,
         Self::BufferLimit,
         Self::Drained,
         Self::CutOff,
@@ -75,8 +81,10 @@ impl Cause {
             Self::Shed => "shed",
             Self::HeaderTimeout => "header_timeout",
             Self::ContentTimeout => "content_timeout",
+            Self::ContentRate => "content_rate",
             Self::Idle => "idle",
             Self::WriteTimeout => "write_timeout",
+            Self::ReadRate => "read_rate",
             Self::BufferLimit => "buffer_limit",
             Self::Drained => "drained",
             Self::CutOff => "cut_off",
@@ -149,6 +157,10 @@ pub struct Stats {
     /// Sockets closed before they became connections since a PROXY header was required, by
     /// [`Refusal`] in the order of [`Refusal::ALL`].
     pub refused_by_proxy: [u64; Refusal::ALL.len()],
+    /// Messages refused with an error reply, since all buffers were full.
+    pub refused_messages: u64,
+    /// Connections whose buffers were taken away, since others needed room and all were full.
+    pub gave_way: u64,
     /// Peers accepted here and served by another event loop.
     pub handed_over: u64,
     /// Messages pushed to connections.
@@ -197,6 +209,8 @@ impl Stats {
             turned_away,
             refused_by_address,
             refused_by_proxy,
+            refused_messages,
+            gave_way,
             handed_over,
             pushes,
             dropped_pushes,
@@ -237,6 +251,8 @@ impl Stats {
         self.accept_pauses += accept_pauses;
         self.turned_away += turned_away;
         self.refused_by_address += refused_by_address;
+        self.refused_messages += refused_messages;
+        self.gave_way += gave_way;
         self.handed_over += handed_over;
         self.pushes += pushes;
         self.dropped_pushes += dropped_pushes;
@@ -317,6 +333,8 @@ impl fmt::Display for Stats {
             ("accept_pauses", self.accept_pauses),
             ("turned_away", self.turned_away),
             ("refused_by_address", self.refused_by_address),
+            ("refused_messages", self.refused_messages),
+            ("gave_way", self.gave_way),
             ("handed_over", self.handed_over),
             ("connected", self.connected),
             ("pushes", self.pushes),

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{
-    Peer, Random, Running, assert_settled, binary, builder, echo, in_own_process, numbered,
-    on_every_backend,
+    Peer, Random, Running, assert_settled, binary, builder, echo, error_kind, in_own_process,
+    numbered, on_every_backend,
 };
 use myriapod::{
     Backend, Cause, ConnectionId, Handler, HandlerResult, Limits, Message, Reply, SocketAddr, View,
@@ -29,8 +29,10 @@ on_every_backend! {
     is_a_large_reply_delivered_in_short_writes,
     is_a_large_reply_delivered_before_its_connection_closes,
     does_a_peer_that_leaves_with_replies_unread_free_them,
-    does_a_receive_over_the_limit_of_all_buffers_close_only_that_connection,
-    does_a_buffer_that_cannot_grow_close_only_its_connection,
+    does_the_oldest_give_way_when_all_buffers_are_full,
+    is_the_oldest_refused_where_it_needs_more,
+    are_messages_answered_beside_many_that_never_end,
+    does_an_announced_length_cost_no_more_than_has_come,
     does_a_reply_over_the_limit_of_all_buffers_close_only_that_connection,
     does_a_reply_over_the_limit_to_a_message_in_pieces_leak_nothing,
     does_a_busy_peer_not_delay_another_ones_request,
@@ -304,46 +306,87 @@ fn tight() -> Limits {
     Limits { max_content_len: 200_000, max_buffer_bytes: 250_000, ..Limits::default() }
 }
 
-fn does_a_receive_over_the_limit_of_all_buffers_close_only_that_connection(backend: Backend) {
+fn does_the_oldest_give_way_when_all_buffers_are_full(backend: Backend) {
     let server = Running::echo(backend, tight());
     let large = binary(&vec![5; 200_000]);
-    for round in 1..=5 {
-        let mut first = server.connect();
-        let mut second = server.connect();
-        let (start, rest) = large.split_at(180_000);
+    for round in 1..=3 {
+        let (mut first, mut second) = (server.connect(), server.connect());
+        let (start, rest) = large.split_at(120_000);
         first.send(start);
-        server.wait_for("the first to hold its part", |stats| stats.pool_bytes >= 180_000);
-        second.send(start);
-        second.expect_end();
+        server.wait_for("the first to hold its part", |stats| stats.pool_bytes >= 120_000);
+        second.send(&large);
+        assert_eq!(second.reply().as_message().content().len(), 200_000);
+        assert_eq!(error_kind(&first.reply()), "BufferLimit");
+        // What comes for it still is read and dropped.
         first.send(rest);
-        assert_eq!(first.reply().as_message().content().len(), 200_000);
+        first.expect_end();
         drop((first, second));
         let stats = server.wait_for("the close", |stats| stats.open == 0);
         assert_eq!(stats.closed_for(Cause::BufferLimit), round);
+        assert_eq!((stats.gave_way, stats.refused_messages), (round, round));
         assert_eq!((stats.pool_bytes, stats.pool_buffers), (0, 0));
     }
     server.stop();
 }
 
-fn does_a_buffer_that_cannot_grow_close_only_its_connection(backend: Backend) {
+fn is_the_oldest_refused_where_it_needs_more(backend: Backend) {
     let server = Running::echo(backend, tight());
     let large = binary(&vec![5; 200_000]);
     for round in 1..=3 {
         let (mut first, mut second) = (server.connect(), server.connect());
         first.send(&large[..100_000]);
         server.wait_for("the first part", |stats| stats.pool_bytes >= 100_000);
-        // There is room for its first buffer, and not for the next size.
         second.send(&large[..60_000]);
         server.wait_for("the second part", |stats| stats.pool_buffers == 2);
-        second.send(&large[60_000..130_000]);
-        second.expect_end();
-        first.send(&large[100_000..]);
-        assert_eq!(first.reply().as_message().content().len(), 200_000);
+        first.send(&large[100_000..190_000]);
+        assert_eq!(error_kind(&first.reply()), "BufferLimit");
+        first.expect_end();
+        second.send(&large[60_000..]);
+        assert_eq!(second.reply().as_message().content().len(), 200_000);
         drop((first, second));
         let stats = server.wait_for("the close", |stats| stats.open == 0);
         assert_eq!(stats.closed_for(Cause::BufferLimit), round);
+        assert_eq!((stats.gave_way, stats.refused_messages), (0, round));
         assert_eq!((stats.pool_bytes, stats.pool_buffers), (0, 0));
     }
+    server.stop();
+}
+
+fn are_messages_answered_beside_many_that_never_end(backend: Backend) {
+    // Each of those has announced 1 MiB, sent 40 kB, and stopped.
+    let limits = Limits { max_buffer_bytes: 4 << 20, ..Limits::default() };
+    let server = Running::echo(backend, limits);
+    let (whole, large) = (binary(&vec![5; 1 << 20]), binary(&vec![6; 300_000]));
+    let mut honest = server.connect();
+    let mut unfinished = Vec::new();
+    for number in 0..200 {
+        let mut peer = server.connect();
+        peer.send(&whole[..40_000]);
+        unfinished.push(peer);
+        if number % 20 == 19 {
+            // In two pieces, so that it needs a buffer.
+            honest.send(&large[..100]);
+            honest.send(&large[100..]);
+            assert_eq!(honest.reply().as_message().bytes(), large);
+        }
+    }
+    let stats = server.catch_up();
+    assert!(stats.gave_way > 50, "{stats}");
+    assert!(stats.pool_bytes <= 4 << 20, "{stats}");
+    drop((honest, unfinished));
+    server.stop();
+}
+
+fn does_an_announced_length_cost_no_more_than_has_come(backend: Backend) {
+    let server = Running::echo(backend, Limits::default());
+    let whole = binary(&vec![5; 1 << 20]);
+    let mut peers: Vec<_> = (0..50).map(|_| server.connect()).collect();
+    for peer in &mut peers {
+        peer.send(&whole[..120]);
+    }
+    let stats = server.wait_for("their beginnings", |stats| stats.pool_buffers == 50);
+    assert!(stats.pool_bytes <= 50 * 4096, "{stats:?}");
+    drop(peers);
     server.stop();
 }
 

@@ -107,7 +107,9 @@ impl Peer {
                 self.decoder.feed(&piece[..count]);
                 while let Some(message) = self.decoder.next_message().unwrap() {
                     if message.header("status").is_some() {
-                        assert!(self.faulty && self.due.is_empty(), "only behind all echoes");
+                        let is_full = message.header("error") == Some("BufferLimit".into());
+                        let is_last = self.faulty && self.due.is_empty();
+                        assert!(is_full || is_last, "only behind all echoes");
                         continue;
                     }
                     let (number, len) = self.due.pop_front().expect("a reply for each request");
@@ -269,8 +271,8 @@ impl<H: Handler> Storm<H> {
         assert_settled(&stats);
         assert_eq!(stats.bytes_in, self.seen.request_bytes.get() + stats.discarded_in, "{stats}");
         let faults = stats.faults.iter().sum::<u64>();
-        assert_eq!(stats.replies, stats.messages + faults);
-        let errors = faults * error_reply_len();
+        assert_eq!(stats.replies, stats.messages + faults + stats.refused_messages);
+        let errors = faults * error_reply_len() + stats.refused_messages * full_reply_len();
         let encoded = self.seen.reply_bytes.get() + errors;
         assert_eq!(stats.bytes_out + stats.discarded_out, encoded, "{stats}");
         stats
@@ -284,6 +286,15 @@ fn error_reply_len() -> u64 {
     let error = framing.find(GARBAGE).unwrap_err();
     let mut wire = Vec::new();
     framing.error_reply(&mut wire, error.kind().name(), &error.to_string()).unwrap();
+    wire.len() as u64
+}
+
+/// The length of the reply to a message for which there is no room.
+fn full_reply_len() -> u64 {
+    use myriapod::protocol::{Framing, JsonHeader};
+    let mut wire = Vec::new();
+    let text = "the buffers of all connections are full; try again later";
+    JsonHeader::default().error_reply(&mut wire, "BufferLimit", text).unwrap();
     wire.len() as u64
 }
 

@@ -34,6 +34,8 @@ on_every_backend! {
     does_a_connection_idle_after_a_long_message_time_out,
     does_a_connection_idle_after_slow_reading_time_out,
     does_a_connection_idle_after_many_messages_time_out,
+    does_content_that_comes_too_slowly_end_its_connection,
+    does_a_peer_that_reads_too_slowly_end,
     does_a_peer_that_does_not_read_time_out,
     does_a_peer_that_does_not_read_the_last_reply_time_out,
     does_a_deadline_stand_still_while_we_pause,
@@ -55,6 +57,7 @@ fn off() -> Limits {
         content_timeout: Duration::ZERO,
         idle_timeout: Duration::ZERO,
         write_timeout: Duration::ZERO,
+        rate_window: Duration::ZERO,
         ..Limits::default()
     }
 }
@@ -225,6 +228,7 @@ fn does_a_connection_idle_after_a_long_message_time_out(backend: Backend) {
             header_timeout: timeout,
             content_timeout: timeout,
             write_timeout: timeout,
+            rate_window: Duration::ZERO,
             ..Limits::default()
         };
         let server = Running::echo(backend, limits);
@@ -290,6 +294,40 @@ fn does_a_connection_idle_after_many_messages_time_out(backend: Backend) {
     peer.wait_for_end();
     let stats = server.wait_for("the close", |stats| stats.open == 0);
     assert_all_closed_for(&stats, Cause::Idle, 1);
+    server.stop();
+}
+
+fn does_content_that_comes_too_slowly_end_its_connection(backend: Backend) {
+    let limits = Limits { min_content_rate: 1 << 20, rate_window: SHORT, ..off() };
+    let server = Running::echo(backend, limits);
+    let began = Instant::now();
+    let mut peer = server.connect();
+    let message = common::binary(&vec![1; 200_000]);
+    // Enough for the rate, were it measured from the message's beginning.
+    peer.send(&message[..150_000]);
+    let stats = server.wait_for("the close", |stats| stats.accepted == 1 && stats.open == 0);
+    assert!(began.elapsed() >= SHORT);
+    assert_all_closed_for(&stats, Cause::ContentRate, 1);
+    peer.wait_for_end();
+    server.stop();
+}
+
+fn does_a_peer_that_reads_too_slowly_end(backend: Backend) {
+    let limits = Limits { min_read_rate: 1 << 20, rate_window: SHORT, ..off() };
+    let server = Running::start(move || {
+        builder(backend)
+            .limits(limits)
+            .answer(|_, reply| Ok(reply.binary("test/large", &vec![1; 16 << 20])?))
+    });
+    let began = Instant::now();
+    let mut peer = server.connect();
+    peer.send(&numbered(1));
+    let stats = server.wait_for("the close", |stats| stats.accepted == 1 && stats.open == 0);
+    // What the system held when the first window began is not known, so that is not judged.
+    assert!(began.elapsed() >= SHORT * 2);
+    assert_all_closed_for(&stats, Cause::ReadRate, 1);
+    assert!(stats.discarded_out > 0);
+    peer.wait_for_end();
     server.stop();
 }
 

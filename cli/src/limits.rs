@@ -3,7 +3,7 @@
 use myriapod::Limits;
 
 use crate::failure::Failure;
-use crate::units::{Count, OverflowPolicy, Size, Timeout};
+use crate::units::{Count, OverflowPolicy, Rate, Size, Timeout};
 
 const LIMITS: &str = "Limits (sizes in bytes, also as 64KiB or 1MiB)";
 const TIMEOUTS: &str = "Timeouts (such as 250ms, 30s or 5m; 0 for none)";
@@ -41,6 +41,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE", help_heading = LIMITS,
         default_value_t = Size(default!(max_buffer_bytes)))]
     max_buffer_bytes: Size,
+    /// Bytes of the buffers of one IPv4 address or IPv6 /64 [default: an eighth
+    /// of all but for loopback and Unix]
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
+    max_buffer_bytes_per_address: Option<Size>,
     /// Unsent bytes above which a connection is not read
     #[arg(long, value_name = "SIZE", help_heading = LIMITS,
         default_value_t = Size(default!(high_water)))]
@@ -78,6 +82,18 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
         default_value_t = Timeout(default!(content_timeout)))]
     content_timeout: Timeout,
+    /// Bytes a second at which content has to come; 0 for none
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Rate(default!(min_content_rate)))]
+    min_content_rate: Rate,
+    /// Bytes a second that have to be read while some wait; 0 for none
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
+        default_value_t = Rate(default!(min_read_rate)))]
+    min_read_rate: Rate,
+    /// Over which both are measured
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(rate_window)))]
+    rate_window: Timeout,
     /// Without any message
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
         default_value_t = Timeout(default!(idle_timeout)))]
@@ -130,8 +146,12 @@ impl LimitArgs {
             overflow: self.overflow.0,
             max_buffer_bytes: self.max_buffer_bytes.0,
             arrival_timeout: self.arrival_timeout.0,
+            max_buffer_bytes_per_address: self.max_buffer_bytes_per_address.map(|size| size.0),
             header_timeout: self.header_timeout.0,
             content_timeout: self.content_timeout.0,
+            min_content_rate: self.min_content_rate.0,
+            min_read_rate: self.min_read_rate.0,
+            rate_window: self.rate_window.0,
             idle_timeout: self.idle_timeout.0,
             write_timeout: self.write_timeout.0,
             linger_timeout: self.linger_timeout.0,
@@ -178,8 +198,12 @@ mod tests {
             "--shed-idle=18s",
             "--max-buffer-bytes=8",
             "--arrival-timeout=19s",
+            "--max-buffer-bytes-per-address=19",
             "--header-timeout=9s",
             "--content-timeout=10s",
+            "--min-content-rate=20",
+            "--min-read-rate=21",
+            "--rate-window=22s",
             "--idle-timeout=11s",
             "--write-timeout=12s",
             "--linger-timeout=13s",
@@ -200,8 +224,12 @@ mod tests {
             shed_idle: Some(seconds(18)),
             max_buffer_bytes: 8,
             arrival_timeout: seconds(19),
+            max_buffer_bytes_per_address: Some(19),
             header_timeout: seconds(9),
             content_timeout: seconds(10),
+            min_content_rate: 20,
+            min_read_rate: 21,
+            rate_window: seconds(22),
             idle_timeout: seconds(11),
             write_timeout: seconds(12),
             linger_timeout: seconds(13),

@@ -185,7 +185,7 @@ fn target(head: &[u8]) -> Option<(&str, &str)> {
 /// A count of one loop under its name.
 type Series = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const COUNTERS: [Series; 23] = [
+const COUNTERS: [Series; 25] = [
     ("accepted", "Connections accepted and served.", |stats| stats.accepted),
     ("connected", "Connections made from here.", |stats| stats.connected),
     ("messages", "Whole messages received.", |stats| stats.messages),
@@ -208,6 +208,10 @@ const COUNTERS: [Series; 23] = [
         stats.accept_pauses
     }),
     ("turned_away", "Peers closed at once for want of descriptors.", |stats| stats.turned_away),
+    ("refused_messages", "Messages refused, since all buffers were full.", |stats| {
+        stats.refused_messages
+    }),
+    ("gave_way", "Connections whose buffers were taken away for others.", |stats| stats.gave_way),
     ("refused_by_address", "Peers refused by the limit of their address.", |stats| {
         stats.refused_by_address
     }),

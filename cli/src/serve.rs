@@ -23,7 +23,7 @@ use crate::reload::Reload;
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
 use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
-use crate::units::{Count, Mode, Place, Threads};
+use crate::units::{Count, Mode, Place, Rate, Size, Threads};
 
 /// Where the tutorial's server listens.
 pub(crate) const DEFAULT_HOST: &str = "127.0.0.1";
@@ -96,6 +96,18 @@ pub(crate) struct Args {
     /// [default: what umask allows]
     #[arg(long, value_name = "MODE")]
     socket_mode: Option<Mode>,
+    /// Bytes that the kernel may hold for a connection before it has sent them;
+    /// 0 for as many as it likes
+    #[arg(long, value_name = "SIZE", default_value_t = Rate(256 << 10))]
+    kernel_unsent: Rate,
+    /// Bytes that it may hold until they are read (SO_RCVBUF) [default: it
+    /// decides]
+    #[arg(long, value_name = "SIZE")]
+    kernel_receive_buffer: Option<Size>,
+    /// Bytes that it may hold until they have arrived (SO_SNDBUF) [default: it
+    /// decides]
+    #[arg(long, value_name = "SIZE")]
+    kernel_send_buffer: Option<Size>,
     /// Serve an inherited listening socket; may be repeated
     #[arg(long, value_name = "N")]
     listen_fd: Vec<i32>,
@@ -201,6 +213,9 @@ where
     }
     builder = builder.listen_options(ListenOptions {
         unix_mode: args.socket_mode.map(|mode| mode.0),
+        max_unsent: u32::try_from(args.kernel_unsent.0).ok().filter(|bytes| *bytes > 0),
+        receive_buffer: args.kernel_receive_buffer.map(|size| size.0),
+        send_buffer: args.kernel_send_buffer.map(|size| size.0),
         ..ListenOptions::default()
     });
     if let Some(proxies) = &args.proxy_protocol {

@@ -6,7 +6,7 @@ use std::fmt;
 use myriapod::protocol::{Padded, write_json};
 use myriapod::{Handler, HandlerResult, Message, Reply, SocketAddr, View};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
@@ -53,6 +53,10 @@ fn padded(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     Ok(())
 }
 
+/// Of a request with more bytes than this, lists and objects are checked, and not shown: one of a
+/// mebibyte would take a hundred times as long to answer as all others.
+const LONG: usize = 16 << 10;
+
 /// Answers a request of `text/json`, and shows the first bytes of any other. A JSON content of
 /// another form than an object is `ContentMismatch`.
 #[inline(never)]
@@ -73,6 +77,9 @@ fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     };
     let request = match request {
         Some(request) => request,
+        None if message.content().len() > LONG => {
+            message.json_borrowed::<LongRequest<'_>>(&mut converted)?.0
+        }
         None => message.json_borrowed(&mut converted)?,
     };
     let answer = match &request.action {
@@ -122,16 +129,23 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A value that is shown to the peer: text as it is, anything else as its JSON text.
+/// A request of more than [`LONG`] bytes.
+struct LongRequest<'a>(Request<'a>);
+
+/// A value that is shown to the peer: text as it is, anything else as its JSON text, if it is not
+/// part of a [`LongRequest`].
 enum Shown<'a> {
     Text(Cow<'a, str>),
     Json(Value),
+    /// What stands for a list or an object.
+    Long(&'static str),
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
+            Self::Long(text) => f.write_str(text),
             Self::Json(value) => {
                 let mut json = Vec::new();
                 write_json(&mut json, value).map_err(|_| fmt::Error)?;
@@ -174,31 +188,92 @@ impl Serialize for Sentence<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Request<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+        deserializer.deserialize_map(Members { is_long: false })
+    }
+}
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Request<'de>;
+impl<'de: 'a, 'a> Deserialize<'de> for LongRequest<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members { is_long: true }).map(Self)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+struct Members {
+    is_long: bool,
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request<'de>, A::Error> {
-                let mut action = Shown::Json(Value::Null);
-                let mut value = Shown::Json(Value::Null);
-                while let Some(key) = map.next_key::<Key>()? {
-                    match key {
-                        Key::Action => action = map.next_value()?,
-                        Key::Value => value = map.next_value()?,
-                        // As a value: what is skipped would be checked less strictly.
-                        Key::Other => drop(map.next_value::<Value>()?),
-                    }
+impl<'de> Visitor<'de> for Members {
+    type Value = Request<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request<'de>, A::Error> {
+        let mut action = Shown::Json(Value::Null);
+        let mut value = Shown::Json(Value::Null);
+        let anything = Anything { is_long: self.is_long };
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::Action => action = map.next_value_seed(anything)?,
+                Key::Value => value = map.next_value_seed(anything)?,
+                Key::Other => {
+                    map.next_value::<Checked>()?;
                 }
-                Ok(Request { action, value })
             }
         }
+        Ok(Request { action, value })
+    }
+}
 
-        deserializer.deserialize_map(Members)
+/// A value of which nothing is kept. Everything in it is checked, also what `IgnoredAny` passes over.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        while seq.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }
 
@@ -232,55 +307,67 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Anything;
+/// Any value, to be shown.
+#[derive(Clone, Copy)]
+struct Anything {
+    is_long: bool,
+}
 
-        impl<'de> Visitor<'de> for Anything {
-            type Value = Shown<'de>;
+impl<'de> DeserializeSeed<'de> for Anything {
+    type Value = Shown<'de>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON value")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shown<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Shown<'de>, E> {
-                Ok(Shown::Text(Cow::Borrowed(text)))
-            }
+impl<'de> Visitor<'de> for Anything {
+    type Value = Shown<'de>;
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Shown<'de>, E> {
-                Ok(Shown::Text(Cow::Owned(text.to_owned())))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
 
-            fn visit_unit<E: de::Error>(self) -> Result<Shown<'de>, E> {
-                Ok(Shown::Json(Value::Null))
-            }
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Shown<'de>, E> {
+        Ok(Shown::Text(Cow::Borrowed(text)))
+    }
 
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Shown<'de>, E> {
-                Ok(Shown::Json(value.into()))
-            }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Shown<'de>, E> {
+        Ok(Shown::Text(Cow::Owned(text.to_owned())))
+    }
 
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Shown<'de>, E> {
-                Ok(Shown::Json(value.into()))
-            }
+    fn visit_unit<E: de::Error>(self) -> Result<Shown<'de>, E> {
+        Ok(Shown::Json(Value::Null))
+    }
 
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Shown<'de>, E> {
-                Ok(Shown::Json(value.into()))
-            }
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Shown<'de>, E> {
+        Ok(Shown::Json(value.into()))
+    }
 
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Shown<'de>, E> {
-                Ok(Shown::Json(value.into()))
-            }
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Shown<'de>, E> {
+        Ok(Shown::Json(value.into()))
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Shown<'de>, A::Error> {
-                Value::deserialize(SeqAccessDeserializer::new(seq)).map(Shown::Json)
-            }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Shown<'de>, E> {
+        Ok(Shown::Json(value.into()))
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Shown<'de>, A::Error> {
-                Value::deserialize(MapAccessDeserializer::new(map)).map(Shown::Json)
-            }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Shown<'de>, E> {
+        Ok(Shown::Json(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Shown<'de>, A::Error> {
+        if self.is_long {
+            return Checked.visit_seq(seq).map(|Checked| Shown::Long("[…]"));
         }
+        Value::deserialize(SeqAccessDeserializer::new(seq)).map(Shown::Json)
+    }
 
-        deserializer.deserialize_any(Anything)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Shown<'de>, A::Error> {
+        if self.is_long {
+            return Checked.visit_map(map).map(|Checked| Shown::Long("{…}"));
+        }
+        Value::deserialize(MapAccessDeserializer::new(map)).map(Shown::Json)
     }
 }
 
@@ -313,6 +400,29 @@ mod tests {
         ];
         for text in others {
             assert!(Request::predicted(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn are_long_requests_checked_as_short_ones_and_not_shown() {
+        let good = r#"{"a": [1e15, "x", {"b": null}], "action": "search", "value": [1, [2]]}"#;
+        let LongRequest(request) = serde_json::from_str(good).unwrap();
+        assert_eq!(shown(&request), ("search".to_owned(), "[…]".to_owned()));
+        let LongRequest(request) = serde_json::from_str(r#"{"action": {"a": 1}}"#).unwrap();
+        assert_eq!(shown(&request), ("{…}".to_owned(), "null".to_owned()));
+        let nested = format!("{{\"value\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+        let bad = [
+            r#"{"value": [1e999]}"#,
+            r#"{"value": ["\ud800"]}"#,
+            r#"{"other": [1,]}"#,
+            r#"{"value": {"a" 1}}"#,
+            "[1]",
+            &nested,
+        ];
+        for text in bad {
+            let short = serde_json::from_str::<Request<'_>>(text).err().unwrap().to_string();
+            let long = serde_json::from_str::<LongRequest<'_>>(text).err().unwrap().to_string();
+            assert_eq!(short, long, "{text}");
         }
     }
 }

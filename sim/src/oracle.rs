@@ -160,7 +160,7 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
     pushes(moment)?;
     // Limits hold.
     hold!(
-        stats.pool_bytes <= limits.max_buffer_bytes as u64,
+        stats.pool_bytes <= most_lent(limits),
         "{} bytes in buffers, and {} are allowed",
         stats.pool_bytes,
         limits.max_buffer_bytes
@@ -204,6 +204,11 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
         audit.alarms
     );
     Ok(())
+}
+
+/// As much as may be in buffers: a little for each is lent beyond the limit, up to a second one.
+fn most_lent(limits: &Limits) -> u64 {
+    (limits.max_buffer_bytes + limits.max_buffer_bytes / 8) as u64
 }
 
 /// What is pushed with an answer comes before it, or the service knows that it was dropped; and so
@@ -328,15 +333,28 @@ pub(crate) fn at_close(
         Cause::Idle => {
             !waits_to_send && unfinished.is_none() && since(quiet_since) >= limits.idle_timeout
         }
+        Cause::ContentRate => {
+            has_header.is_some_and(|at| since(at) >= limits.rate_window)
+                && limits.min_content_rate > 0
+        }
+        Cause::ReadRate => {
+            stalled
+                && limits.min_read_rate > 0
+                && since(closing.stalled_from) >= 2 * limits.rate_window
+        }
         Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
         Cause::BufferLimit => {
             let received = closing.received - closing.received_after;
             let incoming = peer.buffer_needed(seat.handled, received);
             let outgoing = stalled.then_some(moment.longest_queue().max(SEGMENT) as u64);
             let most_lent = moment.audit.most_lent as u64;
-            incoming
-                .max(outgoing)
-                .is_some_and(|needed| most_lent + needed > limits.max_buffer_bytes as u64)
+            // Who gives way does so for what another needs.
+            let message = limits.max_header_len + limits.max_content_len + 2;
+            let others = 2 * message.max(moment.longest_queue()).max(SEGMENT);
+            let others = (moment.stats.gave_way > 0).then_some(others as u64);
+            let limit = limits.max_buffer_bytes_per_address.unwrap_or(usize::MAX);
+            let limit = limit.min(limits.max_buffer_bytes) as u64;
+            incoming.max(outgoing).max(others).is_some_and(|needed| most_lent + needed > limit)
         }
         Cause::Drained => deeds.drain_began.is_some(),
         Cause::CutOff => cut_off,
@@ -365,7 +383,10 @@ pub(crate) fn at_close(
         "peer {number}: closed as {cause} without lingering: {closing:?}"
     );
     // When nothing delays events, whoever waits for bytes is not late for those that are there.
-    let waits = matches!(cause, Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout);
+    let waits = matches!(
+        cause,
+        Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout | Cause::ContentRate
+    );
     let patience = if deeds.calm_since.is_some() { OVERLOOKED } else { OVERLOOKED_IN_TROUBLE };
     let overlooked = (deeds.hears_all || deeds.calm_since.is_some())
         && closing.unread > 0
@@ -497,6 +518,7 @@ pub(crate) fn at_end(
         Cause::Idle
             | Cause::HeaderTimeout
             | Cause::ContentTimeout
+            | Cause::ContentRate
             | Cause::Shed
             | Cause::Drained
             | Cause::Peer

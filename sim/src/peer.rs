@@ -372,6 +372,8 @@ impl Peer {
             self.replies.next(number, self.owed.front().map(|(_, answer)| answer))?
         {
             match came {
+                // Its connection ends with that.
+                Came::Refused => return Ok(()),
                 Came::Answer => {
                     let Some((asked, _)) = self.owed.pop_front() else { continue };
                     let is_pushed = self.history.get(asked as usize).is_some_and(|to| to.is_pushed);

@@ -11,6 +11,9 @@ use crate::request::Answer;
 const PUSH_START: u8 = 0x02;
 const PUSH_END: u8 = 0x03;
 
+/// What a padded peer is told for whose message there is no room.
+const NO_ROOM: &[u8] = b"Error: the buffers of all connections are full; try again later";
+
 /// To whom a push goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum To {
@@ -64,6 +67,8 @@ pub(crate) enum Came {
     Push { is_to_all: bool, number: u64 },
     /// A push that came with the answer to the request of this number.
     PushBefore(u32),
+    /// All buffers are full: nothing comes after that.
+    Refused,
 }
 
 impl Replies {
@@ -107,6 +112,9 @@ impl Replies {
                 Ok(Some(message)) if message.content_type() == "sim/push" => {
                     read_push(message.content(), peer).map(Some)
                 }
+                Ok(Some(message)) if message.error_kind().as_deref() == Some("BufferLimit") => {
+                    Ok(Some(Came::Refused))
+                }
                 Ok(Some(message)) => answers(&message, peer, owed).map(|()| Some(Came::Answer)),
                 Ok(None) => Ok(None),
                 Err(error) => Err(format!("peer {peer}: no message: {error}")),
@@ -124,6 +132,9 @@ impl Replies {
                     }
                     (_, Some(Answer::Bytes { content, .. })) => {
                         let len = content.len().min(rest.len());
+                        if content.get(..len) != rest.get(..len) && is_refusal(rest) {
+                            return Ok((rest.len() >= NO_ROOM.len()).then_some(Came::Refused));
+                        }
                         if content.get(..len) != rest.get(..len) {
                             let (came, owed) = (show(rest), show(content));
                             return Err(format!("peer {peer}: {came} in place of {owed}"));
@@ -133,6 +144,9 @@ impl Replies {
                         }
                         (len, Came::Answer)
                     }
+                    (_, _) if is_refusal(rest) => {
+                        return Ok((rest.len() >= NO_ROOM.len()).then_some(Came::Refused));
+                    }
                     (_, _) => return Err(format!("peer {peer}: nobody asked for {}", show(rest))),
                 };
                 *start += whole;
@@ -140,6 +154,12 @@ impl Replies {
             }
         }
     }
+}
+
+/// Whether this is, or begins, the reply to a message for which there is no room.
+fn is_refusal(rest: &[u8]) -> bool {
+    let len = rest.len().min(NO_ROOM.len());
+    rest.get(..len) == NO_ROOM.get(..len)
 }
 
 fn show(bytes: &[u8]) -> String {

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::tests::{FREE, OWNER};
 use super::*;
 
 /// What is lent at most, so that it is refused now and then.
@@ -120,7 +121,7 @@ struct History {
 
 impl History {
     fn new() -> Self {
-        let pool = Pool::new(LIMIT, |_| 0);
+        let pool = Pool::new(LIMIT, FREE, |_| 0);
         Self { pool, source: Source::default(), receiving: Vec::new(), sending: Vec::new() }
     }
 
@@ -147,7 +148,7 @@ impl History {
             Step::LendRecv { bytes, more } => {
                 let bytes = self.source.bytes(bytes);
                 let needed = bytes.len() + more;
-                match pool.lend_recv(&bytes, Missing::new(needed, false), Stopwatch::new(0, true)) {
+                match pool.lend_recv(OWNER, &bytes, Missing::new(needed, false), (0, true)) {
                     Ok(handle) => self.receiving.push((handle, bytes)),
                     Err(PoolFull) => {
                         let least = needed.min(FIRST_CAPACITY).max(bytes.len());
@@ -182,7 +183,7 @@ impl History {
             }
             Step::ReturnRecv(_) => pool.return_recv(self.receiving.swap_remove(at).0),
             Step::LendSend => {
-                let queue = pool.lend_send(0).expect("queues themselves are not counted");
+                let queue = pool.lend_send(OWNER, 0).expect("queues themselves are not counted");
                 self.sending.push((queue, ModelQueue::default()));
             }
             Step::Queue(_, len) => {
@@ -191,8 +192,7 @@ impl History {
                 if pool.queue(*handle, &bytes).is_ok() {
                     model.messages.push_back((bytes, false));
                 } else {
-                    let most = len.max(SEGMENT_CAPACITY);
-                    prop_assert!(pool.lent() + most > LIMIT, "refused though there is room");
+                    prop_assert!(pool.lent() + len > LIMIT, "refused though there is room");
                 }
             }
             Step::Push(_, len) => {
@@ -255,7 +255,8 @@ impl History {
                 .sum::<usize>();
         }
         prop_assert_eq!(self.pool.lent(), lent);
-        prop_assert!(lent <= LIMIT, "{} bytes are lent", lent);
+        prop_assert!(lent <= LIMIT + LIMIT / RESERVED_PART, "{} bytes are lent", lent);
+        prop_assert_eq!(self.pool.shares.held(OWNER.address), lent);
         prop_assert_eq!(self.pool.held(), self.receiving.len() + self.sending.len());
         Ok(())
     }

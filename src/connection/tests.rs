@@ -70,9 +70,10 @@ impl Connection<()> {
 
 /// A buffer that is lent.
 fn some() -> Lent {
-    let mut pool = crate::buffer::Pool::new(1 << 20, |_| 0);
-    let clock = crate::buffer::Stopwatch::new(0, true);
-    pool.lend_recv(b"x", crate::protocol::Missing::new(2, false), clock).unwrap()
+    let free = crate::shares::AddressLimit { near: usize::MAX, others: usize::MAX };
+    let mut pool = crate::buffer::Pool::new(1 << 20, free, |_| 0);
+    let owner = crate::shares::Owner { connection: crate::slab::Key::from_bits(1), address: 0 };
+    pool.lend_recv(owner, b"x", crate::protocol::Missing::new(2, false), (0, true)).unwrap()
 }
 
 const DEFERRED: Fact = Fact::Deferred { sequence: 9, last: true };

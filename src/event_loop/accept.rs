@@ -1,5 +1,7 @@
 //! When to accept, how many at once, and what to do when the system has no room for more.
 
+use std::sync::Arc;
+
 use myriapod_sys::{self as sys, Errno, Interest, SocketFile, SpareDescriptor};
 
 use super::addresses::AddressTable;
@@ -13,6 +15,7 @@ use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::{self, Tick};
+use crate::usage::Usages;
 
 /// How long accepting pauses at most when descriptors or memory run out: 100 milliseconds.
 pub(crate) const PAUSE_TICKS: u32 = 10;
@@ -238,7 +241,7 @@ pub(crate) fn classify(errno: Errno) -> AcceptError {
 }
 
 impl Acceptor {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, usages: Arc<Usages>) -> Self {
         Self {
             listeners: Vec::new(),
             spread: Vec::new(),
@@ -254,7 +257,7 @@ impl Acceptor {
             next_look: 0,
             last_line: None,
             last_turn_away: None,
-            addresses: AddressTable::new(limits.max_connections_per_address),
+            addresses: AddressTable::new(limits.max_connections_per_address, usages),
             proxies: Proxies::default(),
         }
     }
@@ -324,7 +327,7 @@ mod tests {
     #[test]
     fn does_the_batch_grow_in_a_ramp_and_fall_in_a_trickle() {
         let limits = Limits { accept_batch: 16, ..Limits::default() };
-        let mut acceptor = Acceptor::new(&limits);
+        let mut acceptor = Acceptor::new(&limits, Arc::new(Usages::new()));
         let mut ramp = Vec::new();
         for turn in 1..=6 {
             ramp.push(acceptor.batch(turn));

@@ -10,7 +10,7 @@ use myriapod_sys::{
     self as sys, Connecting, Descriptor, Errno, Interest, Socket as Handshake, SocketAddr,
 };
 
-use super::addresses::EXEMPT;
+use super::addresses::{Entered, NO_ENTRY};
 use super::close::after;
 use super::receive::{Received, receive_into};
 use super::shared::After;
@@ -66,7 +66,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             let is_trusted = proxies.trusts(&peer);
             return self.arrive_by_proxy(socket, peer, way, is_trusted);
         }
-        let Some(address) = self.acceptor.addresses.enter(&peer) else {
+        let Some(address) = self.enter_address(&peer) else {
             self.give_place_back();
             return self.refused_by_address(&peer);
         };
@@ -84,6 +84,15 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.tell(&LogEvent::Failed { error: &error });
             }
         }
+    }
+
+    /// Counts a connection of the peer's address; `None` where it has as many as it may.
+    fn enter_address(&mut self, peer: &SocketAddr) -> Option<u32> {
+        let Entered { address, first } = self.acceptor.addresses.enter(peer)?;
+        if let Some((usage, is_near)) = first {
+            self.shared.pool.open_address(address, usage, is_near);
+        }
+        Some(address)
     }
 
     fn refused_by_address(&mut self, peer: &SocketAddr) {
@@ -167,7 +176,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Err(error) => return self.connect_failed(tag, &error),
         };
         let way = Way::Connects(tag);
-        let arrival = Arrival { way, peer, address: EXEMPT, begun: Vec::new() };
+        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new() };
         let waits = self.arrivals.insert(arrival).ok();
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         match self.selector.register(socket, Interest::WRITABLE, arriving) {
@@ -246,7 +255,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.give_place_back();
             return self.refused_by_proxy(&peer, Refusal::Untrusted, 0);
         }
-        let arrival = Arrival { way, peer, address: EXEMPT, begun: Vec::new() };
+        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new() };
         let waits = self.arrivals.insert(arrival).ok();
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         match self.selector.register(socket, Interest::NONE, arriving) {
@@ -307,9 +316,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             arrival.peer = source.clone();
         }
         if header.command() == Command::Proxy {
-            let Some(address) = self.acceptor.addresses.enter(&arrival.peer) else {
+            let Some(address) = self.enter_address(&arrival.peer) else {
                 self.shared.engine.stats.discarded_in += bytes.len() as u64;
-                self.turn_away(key, EXEMPT);
+                self.turn_away(key, NO_ENTRY);
                 return self.refused_by_address(&arrival.peer);
             };
             arrival.address = address;

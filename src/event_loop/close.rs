@@ -3,9 +3,9 @@
 use std::mem;
 use std::time::Duration;
 
-use myriapod_sys::{Errno, Interest};
+use myriapod_sys::{self as sys, Errno, Interest};
 
-use super::shared::{After, At, Shared, Step};
+use super::shared::{After, At, Shared, Step, of_address};
 use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::config::{Limits, Overflow};
 use crate::connection::{Connection, Decision, Lingering, Origin, Socket};
@@ -59,6 +59,24 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Decision::Linger(cause) => self.linger(key, cause),
             Decision::Close(cause) => self.close(key, cause),
+        }
+        if self.shared.pool.made_some_give_way() {
+            self.close_those_that_gave_way();
+        }
+    }
+
+    /// Others needed room, and these had to give it.
+    #[cold]
+    #[inline(never)]
+    fn close_those_that_gave_way(&mut self) {
+        let taken = self.shared.pool.take_taken();
+        self.shared.engine.stats.discarded_in += taken.received as u64;
+        self.shared.engine.stats.discarded_out += taken.unsent as u64;
+        while let Some(key) = self.shared.pool.next_that_gave_way() {
+            self.work(key, |shared, at| {
+                shared.give_way(at);
+                After::Settle(Socket::MayHoldMore)
+            });
         }
     }
 
@@ -192,7 +210,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Works within other limits from now on.
     pub(super) fn set_limits(&mut self, limits: Limits) {
         self.acceptor.set_limits(&limits);
-        self.shared.pool.set_limit(limits.max_buffer_bytes);
+        let of_address = of_address(&limits, self.member.loops());
+        self.shared.pool.set_limit(limits.max_buffer_bytes, of_address);
         if let Some(max_connections) = limits.max_connections {
             self.member.set_max_connections(max_connections);
         }
@@ -228,6 +247,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             let mut entries = Timers(&mut self.selector);
             let now = self.shared.tick;
             let Some(index) = self.wheel.expire(&mut entries, now, &mut budget) else { return };
+            self.judge_rates(index);
             match self.selector.at_mut(index) {
                 Some((key, Role::Connection(connection))) => {
                     let Some((due, cause)) = self.shared.deadline(connection) else { continue };
@@ -244,6 +264,37 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             budget = budget.saturating_sub(CLOSE_COST);
         }
     }
+}
+
+impl<H: Handler, F: Framing> EventLoop<H, F> {
+    /// Where bytes have come, or gone, at the least rate that the limits ask for, the next time for
+    /// that begins.
+    fn judge_rates(&mut self, index: u32) {
+        let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) else { return };
+        let (receiving, sending) = (connection.recv, connection.send);
+        let now = self.shared.tick;
+        let limits = &self.shared.engine.config.limits;
+        let window = timer::ticks(limits.rate_window);
+        let least = |rate| least_bytes(rate, limits.rate_window);
+        let (content, read) = (least(limits.min_content_rate), least(limits.min_read_rate));
+        if let Some(buffer) = self.shared.pool.recv_mut(receiving) {
+            buffer.judge(now, window, content);
+        }
+        if let Some(queue) = self.shared.pool.send_mut(sending)
+            && queue.is_window_over(now, window)
+        {
+            // Where the system does not say, what it has taken counts as taken by the peer.
+            let sizes = self.selector.source(key).map(sys::queue_sizes);
+            let in_system = sizes.and_then(Result::ok).map_or(0, |(_, unsent)| unsent);
+            queue.judge(now, in_system, read);
+        }
+    }
+}
+
+/// Bytes that go in a time at a rate of so many a second.
+fn least_bytes(rate: usize, time: Duration) -> i64 {
+    let bytes = rate as u128 * time.as_millis() / 1000;
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 impl<H, F> Shared<H, F> {
@@ -282,7 +333,15 @@ impl<H, F> Shared<H, F> {
                 .map(|due| (due, Cause::Overflow)),
             Overflow::DropNewest | Overflow::DropOldest => None,
         };
-        let running = write.into_iter().chain(message).chain(over);
+        let content = receiving
+            .filter(|_| !connection.is_ready() && limits.min_content_rate > 0)
+            .and_then(|buffer| after(buffer.window_since()?, limits.rate_window))
+            .map(|due| (due, Cause::ContentRate));
+        let read = sending
+            .filter(|_| limits.min_read_rate > 0)
+            .and_then(|queue| after(queue.window_since()?, limits.rate_window))
+            .map(|due| (due, Cause::ReadRate));
+        let running = write.into_iter().chain(message).chain(over).chain(content).chain(read);
         let soonest = running.min_by_key(|(due, _)| timer::until(self.tick, *due));
         if soonest.is_none() && connection.is_waiting() {
             return None;

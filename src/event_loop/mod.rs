@@ -158,8 +158,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let mut event_loop = Self {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
-            acceptor: Acceptor::new(&limits),
-            shared: Shared::new(engine, now),
+            acceptor: Acceptor::new(&limits, member.usages()),
+            shared: Shared::new(engine, member.loops(), now),
             signals: None,
             signals_at: None,
             mailbox,

@@ -6,7 +6,7 @@ use myriapod_sys::BorrowedFd;
 
 use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
-use crate::buffer::{Lent, Stopwatch};
+use crate::buffer::Lent;
 use crate::connection::{Connection, Fact, Lingering, Socket};
 use crate::engine::{Next, OwnOf, Progress};
 use crate::handler::Handler;
@@ -205,7 +205,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     #[inline]
     fn digest_lent(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
         let Progress { consumed, next } = self.process(at, bytes, 0);
-        self.keep_rest(at.connection, bytes.get(consumed..).unwrap_or_default(), next);
+        self.keep_rest(at, bytes.get(consumed..).unwrap_or_default(), next);
         if at.connection.is_ready() {
             self.ready.push_back(at.key);
         }
@@ -215,7 +215,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     fn receive_own(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
         let own = at.connection.recv;
         if self.pool.make_room(own).is_err() {
-            self.begin_close(at.connection, Cause::BufferLimit);
+            self.refuse_for_buffers(at);
             return After::Settle(Socket::MayHoldMore);
         }
         let mut buffer = self.pool.take_bytes(own);
@@ -238,7 +238,8 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Moves what is left in the shared receive buffer to a buffer of the connection's own.
-    fn keep_rest(&mut self, connection: &mut Connection<OwnOf<H, F>>, rest: &[u8], next: Next) {
+    fn keep_rest(&mut self, at: &mut At<'_, OwnOf<H, F>>, rest: &[u8], next: Next) {
+        let (owner, connection) = (at.owner(), &mut *at.connection);
         let missing = match next {
             Next::Nothing => return,
             Next::Partial(missing) => missing,
@@ -254,10 +255,10 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.engine.stats.discarded_in += rest.len() as u64;
             return;
         }
-        let clock = Stopwatch::new(self.tick, !connection.is_held());
-        let Ok(own) = self.pool.lend_recv(rest, missing, clock) else {
+        let runs = (self.tick, !connection.is_held());
+        let Ok(own) = self.pool.lend_recv(owner, rest, missing, runs) else {
             self.engine.stats.discarded_in += rest.len() as u64;
-            return self.begin_close(connection, Cause::BufferLimit);
+            return self.refuse_for_buffers(at);
         };
         connection.recv = own;
         self.wait_for_rest(connection);
@@ -282,7 +283,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             self.engine.stats.discarded_in += (len - start - consumed) as u64;
             return;
         }
-        let clock = Stopwatch::new(self.tick, !at.connection.is_held());
+        let runs = !at.connection.is_held();
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
         buffer.missing = match next {
@@ -294,7 +295,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         };
         // A new message, or a new part of it, has a deadline of its own.
         if consumed > 0 || buffer.missing.in_content != before.in_content {
-            buffer.clock = clock;
+            buffer.begin(self.tick, runs);
         }
         self.wait_for_rest(at.connection);
         if at.connection.is_ready() {

@@ -82,7 +82,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         self.engine.stats.bytes_out += sent as u64;
         let out = std::mem::take(&mut self.engine.desk.out);
         let rest = out.get(sent..).unwrap_or_default();
-        if self.queue(at.connection, Unsent::Own(rest)) == Err(PoolFull) {
+        if self.queue(at, Unsent::Own(rest)) == Err(PoolFull) {
             // Half a reply must not be followed by another: nothing more is sent.
             self.engine.stats.discarded_out += rest.len() as u64;
             self.stop_sending(at);
@@ -93,14 +93,12 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Appends to the connection's queue, and pauses reading above the high-water mark.
-    fn queue(
-        &mut self,
-        connection: &mut Connection<OwnOf<H, F>>,
-        unsent: Unsent<'_>,
-    ) -> Result<(), PoolFull> {
+    fn queue(&mut self, at: &mut At<'_, OwnOf<H, F>>, unsent: Unsent<'_>) -> Result<(), PoolFull> {
+        let owner = at.owner();
+        let connection = &mut *at.connection;
         let first = connection.send.is_none();
         if first {
-            connection.send = self.pool.lend_send(self.tick)?;
+            connection.send = self.pool.lend_send(owner, self.tick)?;
         }
         let queue = connection.send;
         let appended = match unsent {
@@ -151,10 +149,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         }
         let was_empty = at.connection.send.is_none();
         let may = !at.connection.is_deaf() && self.make_room_for_push(at.connection, bytes.len());
-        let mut is_queued = may && self.queue(at.connection, Unsent::Shared(bytes)).is_ok();
+        let mut is_queued = may && self.queue(at, Unsent::Shared(bytes)).is_ok();
         if may && !is_queued && self.flush_unsent(at) {
-            is_queued = !at.connection.is_deaf()
-                && self.queue(at.connection, Unsent::Shared(bytes)).is_ok();
+            is_queued = !at.connection.is_deaf() && self.queue(at, Unsent::Shared(bytes)).is_ok();
         }
         if is_queued {
             self.engine.stats.pushes += 1;
@@ -277,7 +274,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// The peer takes no more replies. What it sent before is still read and handled, since a
     /// message may want no reply.
-    fn stop_sending(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn stop_sending(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         // Where the system lacked something and the peer is there still, it must not wait for an
         // answer: the end makes it go. Where it is gone, this fails, and receiving says so.
         let _told = link::finish(at.source);

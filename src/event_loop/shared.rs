@@ -8,16 +8,21 @@ use myriapod_sys::{self as sys, BorrowedFd, Time};
 use super::SHARED_RECV;
 use super::timers::Alarms;
 use crate::buffer::{Lent, Pool};
-use crate::connection::{Connection, Decision, Fact, Socket};
+use crate::config::Limits;
+use crate::connection::{Connection, Decision, Fact, Origin, Socket};
 use crate::desk::Orders;
 use crate::engine::{Engine, OwnOf};
 use crate::handler::Handler;
 use crate::link;
 use crate::protocol::Framing;
+use crate::shares::{AddressLimit, Owner};
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::{self, Tick};
 use crate::view::{About, View};
+
+/// What a peer is told whose message finds no room.
+const NO_ROOM: &str = "the buffers of all connections are full; try again later";
 
 /// What all connections of a loop work with. It knows neither the selector nor the wheel: what is to
 /// be done there, it says ([`Step`]).
@@ -56,11 +61,25 @@ pub(super) enum Alarm {
     Connection(Key),
 }
 
+/// What the peers of one address may have of the buffers of all loops together, where this loop has
+/// its share of them.
+pub(super) fn of_address(limits: &Limits, loops: usize) -> AddressLimit {
+    let (near, others) = limits.buffer_bytes_per_address(loops);
+    AddressLimit { near, others }
+}
+
 /// One connection, borrowed apart from the rest of the loop: its name, its socket, what is kept.
 pub(super) struct At<'a, S> {
     pub(super) key: Key,
     pub(super) source: BorrowedFd<'a>,
     pub(super) connection: &'a mut Connection<S>,
+}
+
+impl<S> At<'_, S> {
+    /// Whose the buffers of this connection are.
+    pub(super) fn owner(&self) -> Owner {
+        Owner { connection: self.key, address: self.connection.address }
+    }
 }
 
 /// What is known of a connection after some work on it.
@@ -83,8 +102,10 @@ pub(super) struct Step {
 }
 
 impl<H, F> Shared<H, F> {
-    pub(super) fn new(engine: Engine<H, F>, now: Time) -> Self {
-        let pool = Pool::new(engine.config.limits.max_buffer_bytes, sys::release_pages);
+    pub(super) fn new(engine: Engine<H, F>, loops: usize, now: Time) -> Self {
+        let limits = &engine.config.limits;
+        let of_address = of_address(limits, loops);
+        let pool = Pool::new(limits.max_buffer_bytes, of_address, sys::release_pages);
         Self {
             engine,
             pool,
@@ -141,7 +162,14 @@ impl<H, F> Shared<H, F> {
 
     fn run_clock<S>(&mut self, connection: &Connection<S>) {
         if let Some(buffer) = self.pool.recv_mut(connection.recv) {
-            buffer.clock.run(self.tick, !connection.is_held());
+            let limits = &self.engine.config.limits;
+            let timeout = if buffer.missing.in_content {
+                limits.content_timeout
+            } else {
+                limits.header_timeout
+            };
+            let (timeout, window) = (timer::ticks(timeout), timer::ticks(limits.rate_window));
+            buffer.run_clocks(self.tick, !connection.is_held(), timeout, window);
         }
     }
 
@@ -237,5 +265,33 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         if orders.has(Orders::CLOSE) && !orders.has(Orders::DEFERRED) {
             self.begin_close(at.connection, orders.cause);
         }
+    }
+
+    /// There is no room for what the peer sends: it gets an error reply, and its connection is
+    /// closed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse_for_buffers(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+        // An answer that is owed would be taken for this one.
+        let tells = !at.connection.is_waiting()
+            && !at.connection.is_deaf()
+            && at.connection.origin != Origin::CONNECTED;
+        self.begin_close(at.connection, Cause::BufferLimit);
+        if tells {
+            self.engine.stats.refused_messages += 1;
+            self.engine.error_reply("BufferLimit", NO_ROOM);
+            self.obey(at);
+        }
+    }
+
+    /// What the connection's buffers held was taken away for others.
+    pub(super) fn give_way(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+        self.engine.stats.gave_way += 1;
+        if self.pool.is_taken(at.connection.send) {
+            // Half a reply must not be followed by another: nothing more is sent.
+            self.stop_sending(at);
+            return self.begin_close(at.connection, Cause::BufferLimit);
+        }
+        self.refuse_for_buffers(at);
     }
 }

@@ -24,6 +24,18 @@ pub struct ListenOptions {
     /// BSDs hand it down to accepted sockets; elsewhere call [`set_nodelay`](crate::set_nodelay)
     /// on those. Default: on.
     pub nodelay: bool,
+    /// `SO_RCVBUF`: bytes that the kernel may hold for each accepted connection until they are read.
+    /// Smaller ones bound its memory, and the throughput over long distances. Default, `None`: the
+    /// kernel tunes it.
+    pub receive_buffer: Option<usize>,
+    /// `SO_SNDBUF`: bytes that it may hold until the peer has acknowledged them. Default, `None`: the
+    /// kernel tunes it.
+    pub send_buffer: Option<usize>,
+    /// `TCP_NOTSENT_LOWAT`: bytes that it may hold before it has sent them, which a peer that does
+    /// not read makes as many as the tuned send buffer takes, some megabytes. It costs no
+    /// throughput, since what is on its way counts apart. Linux and Apple's systems; others ignore
+    /// it. Default: 256 KiB; `None` for no bound.
+    pub max_unsent: Option<u32>,
     /// Remove the file of a Unix socket that nobody answers on, rather than fail. Only a file that
     /// is a socket is ever removed. Default: on.
     pub remove_stale_unix: bool,
@@ -41,6 +53,9 @@ impl Default for ListenOptions {
             reuse_port: false,
             v6_only: None,
             nodelay: true,
+            receive_buffer: None,
+            send_buffer: None,
+            max_unsent: Some(256 << 10),
             remove_stale_unix: true,
             unix_mode: None,
         }

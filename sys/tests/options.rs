@@ -5,10 +5,10 @@ mod support;
 use std::time::Duration;
 
 use myriapod_sys::{
-    Errno, Keepalive, Shutdown, Socket, SystemError, TcpState, nodelay, queue_sizes,
-    recv_buffer_size, reuse_address, reuse_port, send_buffer_size, set_keepalive, set_linger,
-    set_nodelay, set_recv_buffer_size, set_reuse_address, set_reuse_port, set_send_buffer_size,
-    set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
+    Errno, Keepalive, ListenOptions, Listener, Shutdown, Socket, SystemError, TcpState, nodelay,
+    queue_sizes, recv_buffer_size, reuse_address, reuse_port, send_buffer_size, set_keepalive,
+    set_linger, set_nodelay, set_recv_buffer_size, set_reuse_address, set_reuse_port,
+    set_send_buffer_size, set_tcp_user_timeout, set_v6_only, tcp_info, v6_only,
 };
 use nix::sys::socket::{getsockopt, sockopt};
 use support::{accept_one, connect, listen, tcp_pair, v4, v6, wait_readable};
@@ -147,6 +147,46 @@ fn do_queue_sizes_count_what_was_not_read() {
     let chunk = vec![0; 1 << 16];
     while ours.send(&chunk).is_ok() {}
     assert!(queue_sizes(&ours).unwrap().1 > 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn does_a_bound_on_what_is_unsent_hold_for_accepted_sockets() {
+    // All that the kernel takes while nobody reads.
+    let held = |max_unsent| {
+        let options = ListenOptions { max_unsent, ..ListenOptions::default() };
+        let listener = Listener::bind(&v4(), &options).unwrap();
+        let _client = connect(&listener.local_address().unwrap()).unwrap();
+        let (server, _) = accept_one(&listener);
+        let piece = vec![0; 64 << 10];
+        // What is on its way makes room for a moment: it is full when it stays so.
+        let (mut held, mut quiet) = (0, 0);
+        while quiet < 200 {
+            match server.send(&piece) {
+                Ok(sent) => (held, quiet) = (held + sent, 0),
+                Err(_) => quiet += 1,
+            }
+            std::thread::yield_now();
+        }
+        held
+    };
+    let (bounded, free) = (held(Some(64 << 10)), held(None));
+    assert!(bounded < free, "{bounded} bytes, and {free} without a bound");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn do_listeners_hand_down_the_sizes_of_buffers() {
+    let options = ListenOptions {
+        receive_buffer: Some(30_000),
+        send_buffer: Some(40_000),
+        ..ListenOptions::default()
+    };
+    let listener = Listener::bind(&v4(), &options).unwrap();
+    let _client = connect(&listener.local_address().unwrap()).unwrap();
+    let (server, _) = accept_one(&listener);
+    assert_eq!(recv_buffer_size(&server), Ok(60_000));
+    assert_eq!(send_buffer_size(&server), Ok(80_000));
 }
 
 #[cfg(target_os = "linux")]

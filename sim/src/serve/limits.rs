@@ -12,6 +12,7 @@ pub(super) fn others(rng: &mut Rng, before: &Limits) -> Limits {
         max_header_len: before.max_header_len,
         max_content_len: before.max_content_len,
         max_buffer_bytes: before.max_buffer_bytes,
+        max_buffer_bytes_per_address: before.max_buffer_bytes_per_address,
         linger_timeout: before.linger_timeout,
         linger_bytes: before.linger_bytes,
         drain_timeout: before.drain_timeout,
@@ -31,6 +32,7 @@ pub(super) fn tight(rng: &mut Rng) -> Limits {
         _ => Overflow::CloseAfter(millis(rng, 50, 1000)),
     };
     let some = rng.below(4);
+    let scarce = message + rng.len(0, 30_000);
     Limits {
         max_header_len,
         max_content_len,
@@ -41,10 +43,14 @@ pub(super) fn tight(rng: &mut Rng) -> Limits {
         high_water,
         low_water: rng.len(1, high_water - 1),
         overflow,
-        max_buffer_bytes: if rng.chance(200) { message + rng.len(0, 70_000) } else { 8 << 20 },
+        max_buffer_bytes: if rng.chance(300) { scarce } else { 8 << 20 },
+        max_buffer_bytes_per_address: rng.chance(100).then_some(message + scarce / 2),
         arrival_timeout: millis(rng, 50, 2000),
         header_timeout: millis(rng, 50, 2000),
         content_timeout: millis(rng, 50, 2000),
+        min_content_rate: if some > 1 { rng.len(1, 20_000) } else { 0 },
+        min_read_rate: if some > 1 { rng.len(1, 20_000) } else { 0 },
+        rate_window: millis(rng, 50, 1500),
         idle_timeout: millis(rng, 100, 3000),
         write_timeout: millis(rng, 50, 2000),
         linger_timeout: millis(rng, 20, 500),

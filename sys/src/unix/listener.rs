@@ -96,6 +96,20 @@ impl Listener {
             if options.nodelay {
                 options::set_nodelay(&socket, true)?;
             }
+            if let Some(bytes) = options.max_unsent {
+                match options::set_max_unsent(&socket, bytes) {
+                    Err(SystemError::Unsupported { .. }) => {}
+                    set => set?,
+                }
+            }
+        }
+        // Accepted sockets inherit both. The peer is told the window when it connects, so it has to
+        // be known before.
+        if let Some(bytes) = options.receive_buffer {
+            options::set_recv_buffer_size(&socket, bytes)?;
+        }
+        if let Some(bytes) = options.send_buffer {
+            options::set_send_buffer_size(&socket, bytes)?;
         }
         if let (SocketAddr::V6(_), Some(only)) = (address, options.v6_only) {
             options::set_v6_only(&socket, only)?;

@@ -145,6 +145,41 @@ pub fn nodelay(fd: impl AsFd) -> Result<bool> {
     get(fd.as_fd(), sockopt::TcpNoDelay, "getsockopt TCP_NODELAY")
 }
 
+/// `TCP_NOTSENT_LOWAT`: how many bytes the kernel may hold that it has not sent yet. Beyond that it
+/// takes no more, whatever the size of the send buffer is, which the kernel tunes by what is sent and
+/// not acknowledged. Set on a listener, accepted sockets inherit it.
+///
+/// # Errors
+///
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] on systems other than Linux and Apple's.
+///
+/// Source: tcp(7); "networking: TCP_NOTSENT_LOWAT", `Documentation/networking/ip-sysctl.rst` of Linux.
+pub(super) fn set_max_unsent(fd: impl AsFd, bytes: u32) -> Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        // The kernels read an int.
+        let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
+        // SAFETY: the call reads `len` bytes of `value`, which is ours and lives as long.
+        let result = unsafe {
+            libc::setsockopt(
+                raw(fd.as_fd()),
+                libc::IPPROTO_TCP,
+                libc::TCP_NOTSENT_LOWAT,
+                (&raw const value).cast(),
+                len,
+            )
+        };
+        super::socket::check(result)
+            .map_err(|errno| SystemError::call("setsockopt TCP_NOTSENT_LOWAT", errno, ""))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    {
+        let _ = (fd, bytes);
+        unsupported("TCP_NOTSENT_LOWAT")
+    }
+}
+
 /// `SO_LINGER`: what closing does with data that is not sent yet. `None` sends it in the
 /// background; a zero duration drops it and resets the connection; any other blocks the close for
 /// so long at most. Whole seconds, rounded up.

@@ -1,0 +1,52 @@
+//! [`RecvBuffer`]: an unfinished message, and the time that its peer has taken.
+
+use super::clock::{Stopwatch, Window};
+use super::count;
+use crate::protocol::Missing;
+use crate::timer::Tick;
+
+/// The unfinished message of one connection, and whatever whole messages stand before it.
+#[derive(Debug)]
+pub(crate) struct RecvBuffer {
+    pub(crate) bytes: Vec<u8>,
+    /// Bytes at the front that are done with.
+    pub(crate) start: usize,
+    /// What the first unread message waits for.
+    pub(crate) missing: Missing,
+    /// How much of the present deadline is used up.
+    pub(crate) clock: Stopwatch,
+    /// In which content has to come at a least rate.
+    pub(super) window: Window,
+    pub(super) loan: u32,
+}
+
+impl RecvBuffer {
+    /// What has been received and not yet decoded.
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    /// A message, or its content, begins now: its time runs from here on, or stands still.
+    pub(crate) fn begin(&mut self, now: Tick, runs: bool) {
+        self.clock = Stopwatch::new(now, runs);
+        self.window = Window::new(now, runs, Some(count(self.unread().len())));
+    }
+
+    /// Its time runs or stands still from now on. The peer has `timeout` for it.
+    pub(crate) fn run_clocks(&mut self, now: Tick, runs: bool, timeout: u32, window: u32) {
+        self.clock.run(now, runs, timeout);
+        self.window.clock.run(now, runs, window);
+    }
+
+    /// Begins the next window where this one is over and `least` bytes came in it.
+    pub(crate) fn judge(&mut self, now: Tick, ticks: u32, least: i64) {
+        if self.missing.in_content && self.window.is_over(now, ticks) {
+            self.window.judge(now, count(self.unread().len()), least);
+        }
+    }
+
+    /// Since when the window of its content runs; `None` while it stands still.
+    pub(crate) fn window_since(&self) -> Option<Tick> {
+        self.window.clock.since().filter(|_| self.missing.in_content)
+    }
+}

@@ -1,0 +1,82 @@
+//! [`SendQueue`]: what a connection has yet to send.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::clock::Window;
+use super::{MAX_SLICES, count};
+use crate::timer::Tick;
+
+/// What a connection has yet to send.
+#[derive(Debug)]
+pub(crate) struct SendQueue {
+    pub(super) segments: VecDeque<Segment>,
+    /// Bytes of the first segment that are sent.
+    pub(super) sent: usize,
+    /// Bytes in all that are unsent.
+    pub(super) len: usize,
+    /// Bytes of the pushed messages in the queue, sent ones of the first included.
+    pub(super) shared: usize,
+    /// The system did not take all of it at once.
+    pub(crate) has_waited: bool,
+    /// When the last progress was made.
+    pub(crate) stalled_since: Tick,
+    /// Since when it has been above the high-water mark with pushes in it.
+    pub(crate) over_since: Option<Tick>,
+    /// What was in it was taken away for others.
+    pub(super) is_taken: bool,
+    /// Bytes that the system has taken, and the window in which the peer has to take some.
+    pub(super) given: i64,
+    pub(super) window: Window,
+    pub(super) loan: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Segment {
+    /// Replies.
+    Own(Vec<u8>),
+    /// A pushed message, whose bytes other connections may be sending too.
+    Shared(Arc<[u8]>),
+}
+
+impl Segment {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl SendQueue {
+    /// Bytes that are unsent.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Since when its window runs.
+    pub(crate) fn window_since(&self) -> Option<Tick> {
+        self.window.clock.since()
+    }
+
+    /// Whether its window is over.
+    pub(crate) fn is_window_over(&self, now: Tick, ticks: u32) -> bool {
+        self.window.is_over(now, ticks)
+    }
+
+    /// Its window is over, and the system holds so many bytes that the peer has not: the next one
+    /// begins where the peer took `least` bytes in it. What the system held when the first one
+    /// began, nobody asked.
+    pub(crate) fn judge(&mut self, now: Tick, in_system: usize, least: i64) {
+        self.window.judge(now, self.given - count(in_system), least);
+    }
+
+    /// The unsent bytes of the first segments, in order.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skip = self.sent;
+        self.segments.iter().take(MAX_SLICES).map(move |segment| {
+            let bytes = segment.bytes();
+            bytes.get(std::mem::take(&mut skip)..).unwrap_or_default()
+        })
+    }
+}
