@@ -115,10 +115,10 @@ impl Framing for Http {
         let unseen = input.bytes.get(from..).unwrap_or_default();
         let end = unseen.windows(4).position(|window| window == b"\r\n\r\n");
         let end = match end {
-            Some(at) => from + at + 4,
-            // Too long: the handler says so.
-            None if len >= MAX_REQUEST => len,
-            None => return Ok(Decoded::More { scanned: len, in_content: false }),
+            Some(at) if from + at + 4 <= MAX_REQUEST => from + at + 4,
+            // Too long: the handler says so. It gets no more than the limit of a content.
+            _ if len >= MAX_REQUEST => MAX_REQUEST,
+            _ => return Ok(Decoded::More { scanned: len, in_content: false }),
         };
         frame.set(0..end, end);
         Ok(Decoded::Message)

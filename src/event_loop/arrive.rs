@@ -256,9 +256,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return self.refused_by_proxy(&peer, Refusal::Untrusted, 0);
         }
         let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new() };
-        let waits = self.arrivals.insert(arrival).ok();
-        let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
-        match self.selector.register(socket, Interest::NONE, arriving) {
+        let Ok(waits) = self.arrivals.insert(arrival) else {
+            self.give_place_back();
+            self.shared.engine.stats.turned_away += 1;
+            return;
+        };
+        let arriving = Arriving { timer: TimerLinks::UNARMED, waits: Some(waits) };
+        match self.selector.register(socket, Interest::NONE, Role::Arriving(arriving)) {
             Ok(key) => {
                 let timeout = self.shared.engine.config.limits.arrival_timeout;
                 if let Some(due) = after(self.shared.tick, timeout) {
@@ -268,7 +272,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 self.read_header(key);
             }
             Err(error) => {
-                waits.and_then(|waits| self.arrivals.remove(waits));
+                self.arrivals.remove(waits);
                 self.give_place_back();
                 self.tell(&LogEvent::Failed { error: &error });
             }
