@@ -1,17 +1,12 @@
 //! The `myriapod` command.
 
 mod bench;
-mod check;
 mod columns;
 mod decode;
 mod decode_limits;
 mod doctor;
 mod errors;
-mod failure;
-mod interrupt;
-mod json;
 mod limits;
-mod log_writer;
 mod message_line;
 mod metrics;
 mod ping;
@@ -20,12 +15,12 @@ mod send;
 mod serve;
 mod services;
 mod sockets;
-mod terminal;
-mod units;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use myriapod_check as check;
+use myriapod_command::{failure, interrupt, json, log_writer, terminal, units};
 
 use self::log_writer::LOG;
 use self::terminal::tell;
