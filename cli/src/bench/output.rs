@@ -1,7 +1,7 @@
 //! [`Output`]: where a result goes, opened before there is one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Seek as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
@@ -9,11 +9,13 @@ use crate::terminal::standard_output;
 
 /// A file that keeps what it holds until something else is written, or standard output.
 #[derive(Debug)]
-pub(crate) struct Output {
-    /// `None` for standard output.
-    file: Option<(File, PathBuf)>,
-    /// It was not there before, so it goes again if nothing is written.
-    fresh: bool,
+pub(crate) enum Output {
+    Stdout,
+    /// It was there before.
+    Kept(File, PathBuf),
+    /// It can be made, and is once there is something to write: an empty one would pass for a
+    /// result.
+    New(PathBuf),
 }
 
 impl Output {
@@ -21,55 +23,52 @@ impl Output {
     ///
     /// A file that cannot be written.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let new = OpenOptions::new().write(true).create_new(true).open(path);
-        let fresh = new.is_ok();
-        let opened = match new {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                OpenOptions::new().write(true).open(path)
+        let failed = |error: &_| Failure::io("open", path.display(), error);
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(_) => {
+                std::fs::remove_file(path).map_err(|error| failed(&error))?;
+                Ok(Self::New(path.to_owned()))
             }
-            opened => opened,
-        };
-        let file = opened.map_err(|error| Failure::io("open", path.display(), &error))?;
-        Ok(Self { file: Some((file, path.to_owned())), fresh })
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let file = OpenOptions::new().write(true).open(path);
+                Ok(Self::Kept(file.map_err(|error| failed(&error))?, path.to_owned()))
+            }
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// The same, with `-` for standard output.
     pub(crate) fn open_or_stdout(path: &Path) -> Result<Self, Failure> {
-        if path == Path::new("-") {
-            return Ok(Self { file: None, fresh: false });
-        }
-        Self::open(path)
+        if path == Path::new("-") { Ok(Self::Stdout) } else { Self::open(path) }
     }
 
     pub(crate) const fn is_stdout(&self) -> bool {
-        self.file.is_none()
+        matches!(self, Self::Stdout)
     }
 
     /// # Errors
     ///
     /// Those of writing.
-    pub(crate) fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.fresh = false;
-        let Some((file, path)) = &mut self.file else {
-            let mut stdout = standard_output();
-            let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-            return written.map_err(|error| Failure::output(&error));
+    pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Failure> {
+        let (written, path) = match self {
+            Self::Stdout => {
+                let mut stdout = standard_output();
+                let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+                return written.map_err(|error| Failure::output(&error));
+            }
+            Self::New(path) => (std::fs::write(&path, bytes), path),
+            Self::Kept(file, path) => (replace(file, bytes), path),
         };
-        let written = file.write_all(bytes).and_then(|()| {
-            // What was longer before ends here; a device has no length.
-            let end = file.stream_position()?;
-            let is_file = file.metadata()?.is_file();
-            if is_file { file.set_len(end) } else { Ok(()) }
-        });
         written.map_err(|error| Failure::io("write", path.display(), &error))
     }
 }
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let (true, Some((_, path))) = (self.fresh, &self.file) {
-            // An empty file would pass for a result.
-            let _ = std::fs::remove_file(path);
-        }
+/// Writes a file anew.
+fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    // What was longer before ends here; a pipe or a device has no length.
+    match file.metadata()?.is_file() {
+        true => file.set_len(bytes.len() as u64),
+        false => Ok(()),
     }
 }

@@ -200,6 +200,52 @@ fn is_what_waited_before_it_was_sent_blamed_on_who_was_late() {
 }
 
 #[test]
+fn do_no_two_warnings_say_that_each_of_two_was_late() {
+    // Bench was 0.4 ms late with 2 % of the messages, and the server stalled for 50 ms.
+    let mut ran = good();
+    ran.latencies.service.clear();
+    ran.latencies.response.clear();
+    ran.latencies.service.saturating_record_n(100_000, 20_000);
+    ran.latencies.response.saturating_record_n(1_000_000, 19_900);
+    ran.latencies.response.saturating_record_n(50_000_000, 100);
+    ran.latencies.delay.saturating_record_n(1000, 980);
+    ran.latencies.delay.saturating_record_n(400_000, 20);
+    let report = reported("rate 10000", &ran);
+    assert_eq!(warned(&report, "the server stalled or fell behind"), 1, "{:?}", report.warnings);
+    assert_eq!(warned(&report, "bench itself"), 0, "{:?}", report.warnings);
+    // Bench was 60 ms late: what could not be sent says nothing about the server then.
+    ran.latencies.delay.saturating_record(60_000_000);
+    ran.closed.messages.unsent = 7;
+    let report = reported("rate 10000", &ran);
+    assert_eq!(warned(&report, "says nothing about the server"), 1, "{:?}", report.warnings);
+    assert_eq!(warned(&report, "the server did not keep up"), 0, "{:?}", report.warnings);
+    assert_eq!(warned(&report, "7 messages were due and never sent"), 1, "{:?}", report.warnings);
+}
+
+#[test]
+fn is_an_interrupted_run_called_that() {
+    let mut ran = good();
+    ran.interrupted = Some(crate::observer::Interruption { status: 143 });
+    ran.ramped.established = 3;
+    let report = reported("min_rate 1000000", &ran);
+    assert_eq!((report.exit_status, report.exit_reason.as_str()), (143, "interrupted"));
+    ran.closed.messages.wrong = 2;
+    assert_eq!(reported("", &ran).exit_reason, "interrupted; bad replies: 2 wrong");
+}
+
+#[test]
+fn is_a_connection_that_a_storm_leaves_behind_a_fault() {
+    let mut ran = good();
+    let storm = crate::report::Storm { connections: 50, served: 50, ..Default::default() };
+    ran.storms = vec![storm];
+    assert_eq!(reported("", &ran).exit_status, 0);
+    ran.storms.push(crate::report::Storm { served: 47, ..storm });
+    let report = reported("", &ran);
+    assert_eq!(report.exit_status, 1);
+    assert_eq!(report.exit_reason, "3 connections were not served again after a storm");
+}
+
+#[test]
 fn is_the_lowest_percentile_named_that_has_too_few_answers() {
     let table = [
         (5, "5 answers are few for p90 and"),
