@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
@@ -13,8 +14,9 @@ use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 use crate::doctor::{self, Plan};
 use crate::failure::Failure;
 use crate::limits::LimitArgs;
+use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
-use crate::metrics::Metrics;
+use crate::metrics;
 use crate::services::Service;
 use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell};
 use crate::units::{Count, Mode, Place, Threads};
@@ -72,6 +74,9 @@ pub(crate) struct Args {
     /// Serve what is counted at http://HOST:PORT/metrics, for Prometheus
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<Place>,
+    /// Serve a page with moving charts of it: HOST:PORT, or a port of 127.0.0.1
+    #[arg(long, value_name = "HOST:PORT")]
+    live: Option<LivePlace>,
     /// Permissions of the file of a Unix socket, in octal, such as 0660
     /// [default: what umask allows]
     #[arg(long, value_name = "MODE")]
@@ -160,7 +165,16 @@ where
     LOG.begin();
     let _ = loops.set(servers.handle());
     let metrics = match &args.metrics {
-        Some(Place { host, port }) => Some(Metrics::start(host, *port, servers.handle())?),
+        Some(Place { host, port }) => Some(metrics::serve(host, *port, servers.handle())?),
+        None => None,
+    };
+    let live = match &args.live {
+        Some(place) => {
+            let service = args.service.to_possible_value();
+            let service = service.as_ref().map_or("", |service| service.get_name());
+            let title = format!("serve {}, {service}", place_of(servers.addresses()));
+            Some(live::watch(place, title, servers.handle())?)
+        }
         None => None,
     };
     let addresses = servers.addresses();
@@ -174,7 +188,15 @@ where
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }
+    if let Some(live) = live {
+        live.end("the server has ended")?;
+    }
     if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
+}
+
+/// Where it listens, for a title.
+fn place_of(addresses: &[SocketAddr]) -> String {
+    addresses.first().map_or_else(String::new, ToString::to_string)
 }
 
 /// Says beforehand that fewer connections will be reached than descriptors allow. Where descriptors

@@ -8,7 +8,8 @@ use myriapod_load::{Content, Options, Service};
 
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::failure::Failure;
-use crate::units::{Count, Size, Threads, Timeout};
+use crate::live::LivePlace;
+use crate::units::{Count, Place, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -136,6 +137,13 @@ pub(crate) struct Args {
     /// Write it as a page that needs nothing else
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) html: Option<PathBuf>,
+    /// Serve what is counted at http://HOST:PORT/metrics while it runs (OpenMetrics)
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare", help_heading = RESULTS)]
+    pub(crate) metrics: Option<Place>,
+    /// Serve a page with moving charts while it runs: HOST:PORT, or a port of
+    /// 127.0.0.1
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare", help_heading = RESULTS)]
+    pub(crate) live: Option<LivePlace>,
     /// Status 3 if the 99th percentile of response times is above: 500us, 2ms
     #[arg(long, value_name = "TIME", help_heading = RESULTS)]
     pub(crate) max_p99: Option<Latency>,

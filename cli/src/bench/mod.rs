@@ -2,6 +2,7 @@
 
 mod args;
 mod compare;
+mod metrics;
 mod output;
 mod stop;
 mod table;
@@ -56,8 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let stop = Stop::catch()?;
     // Whoever reads standard error, or does not, holds nothing up.
     LOG.begin();
-    let mut watch = Watch::new(stop);
+    let mut watch = Watch::new(args, stop)?;
     let report = measure(plan, &mut watch).map_err(|error| failed(&error))?;
+    let ended = watch.end(&report);
     LOG.end();
     // Each is tried whatever becomes of the others.
     let table = table::table(&report);
@@ -66,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         json.map(|json| json.write(&report.to_json())),
         html.map(|html| html.write(page::page(&report).as_bytes())),
         Some(if to_stdout { tell_table(&table) } else { print(&table) }),
+        Some(ended),
     ];
     written.into_iter().flatten().collect::<Result<(), Failure>>()?;
     Ok(ExitCode::from(report.exit_status))

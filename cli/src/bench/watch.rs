@@ -4,26 +4,54 @@ use std::io::{self, IsTerminal as _};
 
 use myriapod_load::report::Phase;
 use myriapod_load::text::{count, duration};
-use myriapod_load::{Interruption, Now, Observer};
+use myriapod_load::{Interruption, Now, Observer, Report};
 
+use super::args::Args;
+use super::metrics::Metrics;
 use super::stop::Stop;
+use crate::failure::Failure;
+use crate::live::Watched;
 use crate::log_writer::LOG;
 
 /// Characters of a full bar.
 const BAR: usize = 12;
 
 /// Shows on standard error how a run goes.
-#[derive(Debug)]
 pub(crate) struct Watch {
     stop: Stop,
     terminal: bool,
     /// A line stands there that the next one replaces.
     shown: bool,
+    live: Option<Watched>,
+    metrics: Option<Metrics>,
 }
 
 impl Watch {
-    pub(crate) fn new(stop: Stop) -> Self {
-        Self { stop, terminal: io::stderr().is_terminal(), shown: false }
+    /// # Errors
+    ///
+    /// A place where nobody can listen.
+    pub(crate) fn new(args: &Args, stop: Stop) -> Result<Self, Failure> {
+        let title = || std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let live = args.live.as_ref().map(|place| Watched::start(place, title()));
+        let metrics = args.metrics.as_ref().map(Metrics::start);
+        Ok(Self {
+            stop,
+            terminal: io::stderr().is_terminal(),
+            shown: false,
+            live: live.transpose()?,
+            metrics: metrics.transpose()?,
+        })
+    }
+
+    /// The run is over; whoever watched it is told.
+    ///
+    /// # Errors
+    ///
+    /// A thread that has failed.
+    pub(crate) fn end(self, report: &Report) -> Result<(), Failure> {
+        let live = self.live.map(|live| live.end(&report.exit_reason, report.messages.ok));
+        let metrics = self.metrics.map(Metrics::end);
+        live.into_iter().chain(metrics).collect()
     }
 
     /// Clears the line that stands there.
@@ -37,6 +65,12 @@ impl Watch {
 
 impl Observer for Watch {
     fn second(&mut self, now: &Now<'_>) {
+        if let Some(live) = &self.live {
+            live.second(now);
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.second(now);
+        }
         let line = line(now, self.terminal);
         if self.terminal {
             self.shown = true;

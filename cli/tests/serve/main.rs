@@ -8,6 +8,7 @@ mod bad_peers;
 mod descriptors;
 mod limits;
 mod listening;
+mod live;
 mod log;
 mod metrics;
 mod services;

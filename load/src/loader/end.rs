@@ -207,9 +207,12 @@ impl Loader {
     /// Shuts all connections down; what still comes is read until the server closes too.
     pub(super) fn close_all(&mut self, now: u64) {
         for slot in 0..self.places.len() {
+            let slow = self.kind(slot) == Kind::Slow;
             let Some(place) = self.places.get_mut(slot) else { return };
             match place.state {
                 State::Vacant | State::Closing => {}
+                // Nothing would tell of its end.
+                State::Open if slow => self.vacate(slot),
                 State::Connecting => {
                     self.opening.connecting -= 1;
                     place.state = State::Vacant;

@@ -2,7 +2,7 @@
 //! the rest ask much and read little. What becomes of them is the server's choice, so nothing of it
 //! is a fault. One that the server closes comes back.
 
-use myriapod::sys::{self, Interest};
+use myriapod::sys::{self, AsFd as _};
 
 use super::{Loader, State};
 use crate::job::Phase;
@@ -30,11 +30,13 @@ impl Loader {
             )
     }
 
-    /// One is connected. Nothing that it gets wakes this thread.
+    /// One is connected. Nothing that it gets wakes this thread: it is looked after in its turn.
     pub(super) fn begin_slow(&mut self, slot: usize) {
-        self.watch(slot, Interest::NONE);
-        let Some(place) = self.places.get(slot) else { return };
-        if let (Some(socket), true) = (&place.socket, reads_little(slot)) {
+        let Some(socket) = self.places.get(slot).and_then(|place| place.socket.as_ref()) else {
+            return;
+        };
+        self.net.poller.forget(socket.as_fd());
+        if reads_little(slot) {
             // Where that cannot be set, the server notices later.
             let _ = sys::set_recv_buffer_size(socket, SMALL);
         }

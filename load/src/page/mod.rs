@@ -26,6 +26,9 @@ struct Run<'a> {
     soft_class: &'static str,
 }
 
+/// The style of the page, which others of ours share.
+pub const STYLE: &str = include_str!("page.css");
+
 /// What a run came to.
 #[must_use]
 pub fn page(report: &Report) -> String {
@@ -89,7 +92,7 @@ fn document(title: &str, headline: &str, runs: &[Run<'_>]) -> String {
     );
     include_str!("page.html")
         .replace("{{title}}", &escaped(&format!("{headline} – {title}")))
-        .replace("{{style}}", include_str!("page.css"))
+        .replace("{{style}}", STYLE)
         .replace("{{script}}", include_str!("page.js"))
         // Last, since what it holds comes from elsewhere.
         .replacen("{{body}}", &body, 1)
