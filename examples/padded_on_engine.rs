@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 fn serve(host: &str, port: Option<u16>, framing: &str) -> Result<(), Stop> {
     println!("[STARTING] server is starting...");
     let limits = DecodeLimits::default();
-    let (framing, is_padded): (Box<dyn Framing>, bool) = match framing {
+    let (framing, is_padded): (Box<dyn Framing<Stream = ()>>, bool) = match framing {
         "padded" => (Box::new(Padded::new(limits)), true),
         "json" => (Box::new(JsonHeader::new(limits)), false),
         "raw" => (Box::new(Raw), false),

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::protocol::Missing;
 use crate::reserve::{Release, Reserve};
 use crate::slab::{Key, Slab};
 use crate::timer::Tick;
@@ -48,10 +49,8 @@ pub(crate) struct RecvBuffer {
     pub(crate) bytes: Vec<u8>,
     /// Bytes at the front that are done with.
     pub(crate) start: usize,
-    /// Unread bytes that must be there before decoding again makes sense.
-    pub(crate) needed: usize,
-    /// Whether the header of the first message is whole.
-    pub(crate) in_content: bool,
+    /// What the first unread message waits for.
+    pub(crate) missing: Missing,
     /// How much of the present deadline is used up.
     pub(crate) clock: Stopwatch,
 }
@@ -224,22 +223,22 @@ impl Pool {
         if handle.is_none() { 0 } else { self.send(handle).map_or(0, SendQueue::len) }
     }
 
-    /// Lends a receive buffer that holds `bytes` and has room for `needed` bytes, or for as many as
+    /// Lends a receive buffer that holds `bytes` and has room for what is `missing`, or for as many as
     /// a first buffer gets; for more where it is [not known](capacity_for) how many are needed.
     pub(crate) fn lend_recv(
         &mut self,
         bytes: &[u8],
-        needed: usize,
-        in_content: bool,
+        missing: Missing,
         clock: Stopwatch,
     ) -> Result<Lent, PoolFull> {
+        let needed = missing.needed;
         let least = needed.min(FIRST_CAPACITY).max(bytes.len());
         let roomy = capacity_for(bytes.len(), needed).min(FIRST_CAPACITY).max(least);
         // Nobody is refused a buffer for the sake of room that may not be needed.
         let capacity = if self.lent + roomy <= self.limit { roomy } else { least };
         let mut buffer = self.take(capacity)?;
         buffer.extend_from_slice(bytes);
-        let entry = RecvBuffer { bytes: buffer, start: 0, needed, in_content, clock };
+        let entry = RecvBuffer { bytes: buffer, start: 0, missing, clock };
         self.recv.insert(entry).map(lent).map_err(|_| PoolFull)
     }
 
@@ -258,8 +257,8 @@ impl Pool {
             return Ok(());
         }
         let most = capacity.max(FIRST_CAPACITY / 2) * 2;
-        let least = buffer.needed.min(most).max(len + 1);
-        let roomy = capacity_for(len, buffer.needed).min(most).max(least);
+        let least = buffer.missing.needed.min(most).max(len + 1);
+        let roomy = capacity_for(len, buffer.missing.needed).min(most).max(least);
         let others = self.lent - capacity;
         let wanted = if others + roomy <= self.limit { roomy } else { least };
         if others + wanted > self.limit {
@@ -508,8 +507,9 @@ mod tests {
     fn does_a_receive_buffer_reserve_no_more_than_bytes_arrive() {
         let mut pool = Pool::new(10 << 20, |_| 0);
         let needed = 1_000_100;
-        let handle =
-            pool.lend_recv(b"the beginning", needed, true, Stopwatch::new(0, true)).unwrap();
+        let handle = pool
+            .lend_recv(b"the beginning", Missing::new(needed, true), Stopwatch::new(0, true))
+            .unwrap();
         assert_eq!(pool.lent(), FIRST_CAPACITY, "an announced length alone reserves nothing");
         let mut capacities = Vec::new();
         while pool.recv(handle).unwrap().unread().len() < needed {
@@ -531,7 +531,8 @@ mod tests {
     fn does_a_buffer_double_whose_framing_asks_for_one_byte_more() {
         const LEN: usize = 1_000_000;
         let mut pool = Pool::new(10 << 20, |_| 0);
-        let handle = pool.lend_recv(b"GET /", 6, false, Stopwatch::new(0, true)).unwrap();
+        let handle =
+            pool.lend_recv(b"GET /", Missing::new(6, false), Stopwatch::new(0, true)).unwrap();
         let mut capacities = Vec::new();
         while pool.recv(handle).unwrap().unread().len() < LEN {
             pool.make_room(handle).unwrap();
@@ -540,7 +541,7 @@ mod tests {
             bytes.resize(bytes.capacity(), 7);
             let len = bytes.len();
             assert!(pool.put_bytes(handle, bytes));
-            pool.recv_mut(handle).unwrap().needed = len + 1;
+            pool.recv_mut(handle).unwrap().missing.needed = len + 1;
         }
         assert!(capacities.len() <= 12, "{capacities:?}");
         assert!(capacities[0] >= LEAST_ROOM, "{capacities:?}");
@@ -551,12 +552,14 @@ mod tests {
     #[test]
     fn is_nobody_refused_for_room_that_may_not_be_needed() {
         let mut pool = Pool::new(500, |_| 0);
-        let handle = pool.lend_recv(b"0123456789", 11, false, Stopwatch::new(0, true)).unwrap();
+        let handle = pool
+            .lend_recv(b"0123456789", Missing::new(11, false), Stopwatch::new(0, true))
+            .unwrap();
         assert_eq!(pool.lent(), 11);
         let mut bytes = pool.take_bytes(handle);
         bytes.push(b'!');
         pool.put_bytes(handle, bytes);
-        pool.recv_mut(handle).unwrap().needed = 12;
+        pool.recv_mut(handle).unwrap().missing.needed = 12;
         pool.make_room(handle).unwrap();
         assert_eq!(pool.lent(), 12);
         pool.return_recv(handle);
@@ -565,9 +568,10 @@ mod tests {
     #[test]
     fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
         let mut pool = Pool::new(1 << 20, |_| 0);
-        let handle = pool.lend_recv(b"donerest", 8, false, Stopwatch::new(0, true)).unwrap();
+        let handle =
+            pool.lend_recv(b"donerest", Missing::new(8, false), Stopwatch::new(0, true)).unwrap();
         pool.recv_mut(handle).unwrap().start = 4;
-        pool.recv_mut(handle).unwrap().needed = 20;
+        pool.recv_mut(handle).unwrap().missing.needed = 20;
         pool.make_room(handle).unwrap();
         assert_eq!(pool.recv(handle).unwrap().unread(), b"rest");
         let mut bytes = pool.take_bytes(handle);
@@ -581,7 +585,9 @@ mod tests {
     #[test]
     fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
         let mut pool = Pool::new(1 << 20, |_| 0);
-        let handle = pool.lend_recv(b"some bytes", 100, false, Stopwatch::new(0, true)).unwrap();
+        let handle = pool
+            .lend_recv(b"some bytes", Missing::new(100, false), Stopwatch::new(0, true))
+            .unwrap();
         let bytes = pool.take_bytes(handle);
         pool.return_recv(handle);
         assert!(!pool.put_bytes(handle, bytes), "there is no place for it any more");
@@ -605,10 +611,12 @@ mod tests {
     #[test]
     fn does_a_refused_buffer_cost_nothing() {
         let mut pool = Pool::new(100_000, |_| 0);
-        let handle = pool.lend_recv(&[1; 60_000], 200_000, true, Stopwatch::new(0, true)).unwrap();
+        let handle = pool
+            .lend_recv(&[1; 60_000], Missing::new(200_000, true), Stopwatch::new(0, true))
+            .unwrap();
         let lent = pool.lent();
         assert_eq!(
-            pool.lend_recv(&[1; 60_000], 60_001, true, Stopwatch::new(0, true)),
+            pool.lend_recv(&[1; 60_000], Missing::new(60_001, true), Stopwatch::new(0, true)),
             Err(PoolFull)
         );
         let mut bytes = pool.take_bytes(handle);
@@ -624,11 +632,17 @@ mod tests {
     fn does_a_used_buffer_not_lead_over_the_limit() {
         let mut pool = Pool::new(100_000, |_| 0);
         let used = pool
-            .lend_recv(&[1; FIRST_CAPACITY], FIRST_CAPACITY, false, Stopwatch::new(0, true))
+            .lend_recv(
+                &[1; FIRST_CAPACITY],
+                Missing::new(FIRST_CAPACITY, false),
+                Stopwatch::new(0, true),
+            )
             .unwrap();
         pool.return_recv(used);
-        let large = pool.lend_recv(&[1; 80_000], 80_000, false, Stopwatch::new(0, true)).unwrap();
-        let small = pool.lend_recv(b"x", 2, false, Stopwatch::new(0, true)).unwrap();
+        let large = pool
+            .lend_recv(&[1; 80_000], Missing::new(80_000, false), Stopwatch::new(0, true))
+            .unwrap();
+        let small = pool.lend_recv(b"x", Missing::new(2, false), Stopwatch::new(0, true)).unwrap();
         assert!(pool.lent() <= 100_000, "{} bytes", pool.lent());
         pool.return_recv(large);
         pool.return_recv(small);

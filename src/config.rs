@@ -49,6 +49,9 @@ pub struct Limits {
     /// Capacity of all pooled buffers together, in bytes. A connection that would need more is
     /// closed. Default 256 MiB.
     pub max_buffer_bytes: usize,
+    /// From accepting a socket to its whole PROXY header, where one is required; it holds for those
+    /// that arrive from then on. Default 10 s.
+    pub arrival_timeout: Duration,
     /// From the first byte of a message to its whole header. Default 10 s.
     pub header_timeout: Duration,
     /// From the whole header to the last byte of the content. Default 60 s.
@@ -82,6 +85,7 @@ impl Default for Limits {
             low_water: 64 << 10,
             overflow: Overflow::DropNewest,
             max_buffer_bytes: 256 << 20,
+            arrival_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             content_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),

@@ -1,12 +1,16 @@
 //! [`Desk`]: what a loop keeps for its handler's calls, and [`Orders`]: what such a call asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use myriapod_sys::SocketAddr;
 
 use crate::config::{Limits, Overflow};
 use crate::handle::Handle;
 use crate::mailbox::Mailbox;
 use crate::protocol::ExtraHeaders;
+use crate::slab::Key;
 use crate::stats::Cause;
 
 /// What all calls of one handler are made with.
@@ -25,6 +29,8 @@ pub(crate) struct Desk {
     /// front of it.
     pub(crate) start: usize,
     pub(crate) orders: Orders,
+    /// The peers of which a proxy said who they are: the system knows the proxy alone.
+    pub(crate) peers: BTreeMap<Key, SocketAddr>,
     last_sequence: u32,
     high_water: usize,
     may_exceed: bool,
@@ -103,6 +109,7 @@ impl Desk {
             handle,
             start: 0,
             orders: Orders::NONE,
+            peers: BTreeMap::new(),
             last_sequence: 0,
             high_water: 0,
             may_exceed: false,

@@ -12,12 +12,26 @@ use crate::handler::Handler;
 use crate::handler_error::HandlerError;
 use crate::log::{LogEvent, LogHook};
 use crate::outgoing::Outgoing;
-use crate::protocol::{Decoded, EncodeError, Fault, Frame, Framing, Message, ProtocolError};
+use crate::protocol::{
+    Decoded, EncodeError, Fault, Frame, Framing, Input, Message, Missing, ProtocolError,
+};
 use crate::reply::Reply;
 use crate::reserve::Release;
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::view::{About, View};
+
+/// What those who work on a connection's messages keep beside it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own<S, T> {
+    /// The handler's.
+    pub(crate) state: S,
+    /// The framing's.
+    pub(crate) stream: T,
+}
+
+/// The same, for a handler and a framing.
+pub(crate) type OwnOf<H, F> = Own<<H as Handler>::State, <F as Framing>::Stream>;
 
 /// What became of the bytes that were looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +46,8 @@ pub(crate) struct Progress {
 pub(crate) enum Next {
     /// There is no rest.
     Nothing,
-    /// It begins a message; look again when `needed` bytes are there.
-    Partial { needed: usize, in_content: bool },
+    /// It begins a message; look again when what is missing is there.
+    Partial(Missing),
     /// It may hold whole messages, but it is others' turn, or enough replies wait.
     More,
     /// It waits for the reply that was deferred.
@@ -47,8 +61,12 @@ pub(crate) enum Next {
 pub(crate) enum Looked {
     /// The handler has had it.
     Answered,
+    /// These many bytes were for the framing alone.
+    Skipped(usize),
+    /// So were these, and the conversation is over.
+    Ended(usize),
     /// It is not whole.
-    Incomplete { needed: usize, in_content: bool },
+    Incomplete(Missing),
     /// It is malformed, and an error reply says so.
     Refused,
     /// The handler panicked, or the framing before it.
@@ -88,17 +106,20 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         ConnectionId { event_loop: self.desk.event_loop, key }
     }
 
-    /// Handles the whole messages at the front of `bytes`.
+    /// Handles the whole messages at the front of `bytes`, of which so many were `scanned` before.
+    /// `is_last`: nothing will come behind them.
     pub(crate) fn process(
         &mut self,
         about: &About<'_>,
-        own: &mut H::State,
-        bytes: &[u8],
+        own: &mut OwnOf<H, F>,
+        bytes: &mut [u8],
+        scanned: usize,
+        is_last: bool,
     ) -> Progress {
         let mut consumed = 0;
         let mut budget = self.config.limits.messages_per_event;
         loop {
-            let rest = bytes.get(consumed..).unwrap_or_default();
+            let rest = bytes.get_mut(consumed..).unwrap_or_default();
             if rest.is_empty() {
                 return Progress { consumed, next: Next::Nothing };
             }
@@ -106,7 +127,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 return Progress { consumed, next: Next::More };
             }
             let before = self.desk.orders.has(Orders::TIMER).then_some(self.desk.orders.timer);
-            let looked = self.answer(about, own, rest);
+            let scanned = if consumed == 0 { scanned } else { 0 };
+            let looked = self.answer(about, own, rest, scanned, is_last);
             if let Some(timer) = before
                 && !self.desk.orders.has(Orders::TIMER)
             {
@@ -116,10 +138,16 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             }
             match looked {
                 Looked::Answered => {}
-                Looked::Incomplete { needed, in_content } => {
-                    // A framing that asks for no more than there is would be asked for ever.
-                    let needed = needed.max(rest.len() + 1);
-                    return Progress { consumed, next: Next::Partial { needed, in_content } };
+                Looked::Skipped(len) => {
+                    consumed += len;
+                    budget -= 1;
+                    continue;
+                }
+                Looked::Ended(len) => {
+                    return Progress { consumed: consumed + len, next: Next::Close(Cause::Peer) };
+                }
+                Looked::Incomplete(missing) => {
+                    return Progress { consumed, next: Next::Partial(missing) };
                 }
                 Looked::Refused => {
                     return Progress { consumed, next: Next::Close(Cause::Fault) };
@@ -157,11 +185,20 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Finds the message that `bytes` start with, and lets the handler answer it. Afterwards `frame`
     /// describes it, and `desk` has what the handler asked for besides.
     #[inline(always)]
-    fn answer(&mut self, about: &About<'_>, own: &mut H::State, bytes: &[u8]) -> Looked {
+    fn answer(
+        &mut self,
+        about: &About<'_>,
+        own: &mut OwnOf<H, F>,
+        bytes: &mut [u8],
+        scanned: usize,
+        is_last: bool,
+    ) -> Looked {
         let (start, handled) = (self.desk.out.len(), self.stats.messages);
         // A handler that panics may leave its own state half-changed; only its connection, which
         // is closed, sees that again. The buffer is cut back below.
-        let result = catch_unwind(AssertUnwindSafe(|| self.look::<false>(about, own, bytes)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            self.look::<false>(about, own, bytes, scanned, is_last)
+        }));
         match result {
             Ok(Ok(looked)) => looked,
             Ok(Err(Refusal::Handler(error))) => {
@@ -193,10 +230,10 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     pub(crate) fn answer_ordinary(
         &mut self,
         about: &About<'_>,
-        own: &mut H::State,
-        bytes: &[u8],
+        own: &mut OwnOf<H, F>,
+        bytes: &mut [u8],
     ) -> bool {
-        match self.look::<true>(about, own, bytes) {
+        match self.look::<true>(about, own, bytes, 0, false) {
             Ok(looked) => looked == Looked::Answered,
             Err(Refusal::Handler(error)) => {
                 self.reply_error(about, &error);
@@ -209,10 +246,10 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// [`answer_ordinary`](Self::answer_ordinary) has panicked for `bytes`.
     #[cold]
-    pub(crate) fn recover(&mut self, id: ConnectionId, bytes: &[u8]) {
+    pub(crate) fn recover(&mut self, id: ConnectionId, stream: &F::Stream, bytes: &[u8]) {
         let (framing, frame) = (&mut self.framing, &mut self.frame);
         let told = catch_unwind(AssertUnwindSafe(|| {
-            framing.predict(bytes, frame) && frame.len() == bytes.len()
+            framing.predict(stream, bytes, frame) && frame.len() == bytes.len()
         }));
         let is_handled = matches!(told, Ok(true));
         if !is_handled {
@@ -239,20 +276,25 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     fn look<const ORDINARY: bool>(
         &mut self,
         about: &About<'_>,
-        own: &mut H::State,
-        bytes: &[u8],
+        own: &mut OwnOf<H, F>,
+        bytes: &mut [u8],
+        scanned: usize,
+        is_last: bool,
     ) -> Result<Looked, Refusal> {
-        let is_told = self.framing.predict(bytes, &mut self.frame);
+        let is_told = self.framing.predict(&own.stream, bytes, &mut self.frame);
         if ORDINARY && !(is_told && self.frame.len() == bytes.len()) {
-            return Ok(Looked::Incomplete { needed: 0, in_content: false });
+            return Ok(Looked::Incomplete(Missing::default()));
         }
-        if !ORDINARY && (!is_told || self.is_too_long(&self.frame)) {
-            match self.decode(bytes) {
-                Ok(Decoded::Message(frame)) => self.frame = frame,
-                Ok(Decoded::Incomplete { needed, in_content }) => {
-                    return Ok(Looked::Incomplete { needed, in_content });
+        if !ORDINARY && (!is_told || self.is_too_long() || self.frame.len() > bytes.len()) {
+            let decoded = self.decode(&mut own.stream, bytes, scanned, is_last);
+            match decoded.map_err(Refusal::Framing)? {
+                Decoded::Message => {}
+                Decoded::Skip(len) => return Ok(Looked::Skipped(len)),
+                Decoded::End(len) => return Ok(Looked::Ended(len)),
+                unfinished => {
+                    let missing = Missing::of(unfinished, bytes.len());
+                    return Ok(Looked::Incomplete(missing.unwrap_or_default()));
                 }
-                Err(error) => return Err(Refusal::Framing(error)),
             }
         }
         self.stats.messages += 1;
@@ -262,7 +304,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let message = Message::new(bytes, &self.frame);
         let (framing, desk) = (&mut self.framing, &mut self.desk);
         let mut reply = Reply::new(View { framing, desk, about });
-        self.handler.on_message(own, message, &mut reply).map_err(Refusal::Handler)?;
+        self.handler.on_message(&mut own.state, message, &mut reply).map_err(Refusal::Handler)?;
         let replied = reply.is_replied();
         self.stats.replies += u64::from(replied);
         if self.config.one_shot && replied {
@@ -273,19 +315,27 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// As the framing says, within the limits also where the framing forgets them.
     #[inline(never)]
-    fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, ProtocolError> {
-        let decoded = self.framing.decode(bytes)?;
-        let limits = &self.config.limits;
-        let is_too_long = match &decoded {
-            Decoded::Message(frame) => self.is_too_long(frame),
-            Decoded::Incomplete { needed, .. } => *needed > limits.longest_message(),
+    fn decode(
+        &mut self,
+        stream: &mut F::Stream,
+        bytes: &mut [u8],
+        scanned: usize,
+        is_last: bool,
+    ) -> Result<Decoded, ProtocolError> {
+        let len = bytes.len();
+        let input = Input { scanned, is_last, ..Input::new(bytes, &mut self.desk.out) };
+        let decoded = self.framing.decode(stream, input, &mut self.frame)?;
+        let decoded = decoded.checked(&self.frame, len)?;
+        let is_too_long = match Missing::of(decoded, len) {
+            None => decoded == Decoded::Message && self.is_too_long(),
+            Some(missing) => missing.needed > self.config.limits.longest_message(),
         };
         if is_too_long { Err(ProtocolError::new(Fault::ContentTooLong)) } else { Ok(decoded) }
     }
 
     /// Without any framing, a message is whatever was received.
-    fn is_too_long(&self, frame: &Frame) -> bool {
-        frame.content_len() > self.config.limits.max_content_len && !frame.is_raw()
+    fn is_too_long(&self) -> bool {
+        self.frame.content_len() > self.config.limits.max_content_len && !self.frame.is_raw()
     }
 
     /// Answers with the handler's error in place of its reply.
@@ -320,7 +370,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         self.stats.count_fault(error.kind());
         self.tell(&LogEvent::Fault { id, fault: error.kind(), text: &text });
         if about.origin != Origin::CONNECTED {
-            self.error_reply(error.kind().name(), &text);
+            self.error_reply(error.name(), &text);
         }
     }
 
@@ -447,7 +497,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     #[cold]
     #[inline(never)]
     fn tell_of(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let frame = std::mem::replace(&mut self.frame, Frame::NONE);
+        let frame = std::mem::take(&mut self.frame);
         let content_type = Message::new(bytes, &frame).content_type();
         self.tell(&LogEvent::Message { id, content_type, len: frame.len() });
         self.frame = frame;

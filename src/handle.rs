@@ -197,6 +197,17 @@ impl Handle {
         Ok(self.for_each(|| Item::Limits(Box::new(share.clone())))?)
     }
 
+    /// Whether the log is told of every single message from now on; see
+    /// [`ServerBuilder::log_messages`](crate::ServerBuilder::log_messages). Without a log, nothing
+    /// changes.
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone or too much waits for it already.
+    pub fn set_log_messages(&self, log_messages: bool) -> Result<(), HandleError> {
+        self.for_each(|| Item::LogMessages(log_messages))
+    }
+
     /// Leaves new peers in the backlog of the listeners until
     /// [`resume_accepting`](Self::resume_accepting). A graceful stop serves those that wait there.
     ///

@@ -6,6 +6,7 @@ use myriapod_sys::{Errno, SocketAddr, SystemError};
 
 use crate::connection_id::ConnectionId;
 use crate::protocol::Fault;
+use crate::proxy_protocol::Refusal;
 use crate::stats::Cause;
 
 /// Takes what the engine has to tell.
@@ -80,6 +81,17 @@ pub enum LogEvent<'a> {
         /// The limit.
         limit: usize,
     },
+    /// A socket was refused: a PROXY header is required, and this one may not bring one, or brought
+    /// none that is right.
+    RefusedByProxy {
+        /// Who is at the other end of the socket.
+        peer: &'a SocketAddr,
+        /// Why.
+        refusal: Refusal,
+        /// Whether another such event was told within the last second, or nothing was sent at all,
+        /// as a health check does: then it is [routine](LogEvent::is_routine).
+        is_routine: bool,
+    },
     /// A limit is lower than what was asked for.
     LimitLowered {
         /// What was asked for.
@@ -103,6 +115,8 @@ pub enum LogEvent<'a> {
     },
     /// `SIGUSR1` came, for which signals were asked: somebody wants to know how things are.
     Report,
+    /// `SIGHUP` came, for which signals were asked: the configuration is to be read again.
+    Reload,
     /// A call failed that is not supposed to.
     Failed {
         /// Which, and why.
@@ -121,6 +135,7 @@ impl LogEvent<'_> {
                 | Self::Fault { .. }
                 | Self::HandlerError { .. }
                 | Self::Closed { .. }
+                | Self::RefusedByProxy { is_routine: true, .. }
         )
     }
 }
@@ -150,6 +165,7 @@ impl fmt::Display for LogEvent<'_> {
                 f,
                 "{peer}: refused, its address has max_connections_per_address ({limit}) open"
             ),
+            Self::RefusedByProxy { peer, refusal, .. } => write!(f, "{peer}: refused, {refusal}"),
             Self::LimitLowered { asked, lowered, because } => {
                 write!(f, "max_connections lowered from {asked} to {lowered}: {because}")
             }
@@ -158,6 +174,7 @@ impl fmt::Display for LogEvent<'_> {
             }
             Self::Draining { open } => write!(f, "stopping; {open} connections are open"),
             Self::Report => f.write_str("asked for a report"),
+            Self::Reload => f.write_str("asked to read the configuration again"),
             Self::Failed { error } => write!(f, "{error}"),
         }
     }

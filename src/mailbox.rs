@@ -83,6 +83,8 @@ pub(crate) enum Item {
     },
     /// Other limits.
     Limits(Box<Limits>),
+    /// Whether the log is told of every message.
+    LogMessages(bool),
     /// Whether peers are to be accepted.
     Accept(bool),
     Members {

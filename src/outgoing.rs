@@ -5,7 +5,7 @@ mod json;
 
 use std::borrow::Cow;
 
-use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head, Message};
+use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Head, Message, Writing};
 
 /// A message whose content is ready, and whose header is written by the loop that sends it.
 ///
@@ -79,7 +79,7 @@ impl Outgoing {
     /// Appends the whole message to `out`, which is as it was where that fails.
     pub(crate) fn encode(
         &self,
-        framing: &mut (impl Framing + ?Sized),
+        framing: &mut dyn Writing,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let head = Head {
@@ -88,6 +88,6 @@ impl Outgoing {
             content_encoding: &self.content_encoding,
             extra: &self.extra,
         };
-        framing.encode(out, &head, &self.content)
+        framing.write_message(out, &head, &self.content)
     }
 }

@@ -8,18 +8,26 @@ use crate::config::Config;
 use crate::desk::Desk;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::event_loop::{EventLoop, Opening, Seed};
+use crate::event_loop::{EventLoop, Opening, Proxies, Seed};
 use crate::handler::Handler;
 use crate::listening::bind_all;
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::stats::Stats;
 
 /// What all loops tell what happens.
 pub(crate) type SharedLog = Arc<dyn Fn(&LogEvent<'_>) + Send + Sync>;
 
 /// Where a server listens.
-pub(crate) enum Place {
+pub(crate) struct Place {
+    pub(crate) what: What,
+    /// Where its proxies are, unless that is said of the whole server.
+    pub(crate) proxies: Option<Arc<ProxyProtocol>>,
+}
+
+/// What there is to listen with.
+pub(crate) enum What {
     Host(String, u16),
     Listener(Listener),
 }
@@ -29,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) options: ListenOptions,
     pub(crate) signals: Vec<Signal>,
+    /// Where the proxies of all listeners are.
+    pub(crate) proxies: Option<Arc<ProxyProtocol>>,
     /// The first loop's.
     pub(crate) log: Option<LogHook>,
     pub(crate) log_each: Option<SharedLog>,
@@ -84,11 +94,13 @@ impl Plan {
         others: &mut [Seed],
     ) -> Result<Vec<SocketAddr>, Error> {
         let mut addresses = Vec::new();
+        let mut proxies = Vec::new();
         let spread = !others.is_empty();
         for place in places {
             // The options are there for what is bound here.
-            let (listeners, options) = match place {
-                Place::Host(host, port) => {
+            let of_this = place.proxies.or_else(|| self.proxies.clone());
+            let (listeners, options) = match place.what {
+                What::Host(host, port) => {
                     let found = sys::resolve(&host, port)?;
                     let is_shared = spread && sys::REUSE_PORT_BALANCES;
                     let bound = bind_all(&host, &found, &self.options, is_shared)?;
@@ -97,7 +109,7 @@ impl Plan {
                     }
                     (bound.listeners, Some(bound.options))
                 }
-                Place::Listener(listener) => (vec![listener], None),
+                What::Listener(listener) => (vec![listener], None),
             };
             for listener in listeners {
                 let number = u16::try_from(addresses.len()).unwrap_or(u16::MAX);
@@ -117,8 +129,12 @@ impl Plan {
                     }
                 }
                 addresses.push(address);
+                proxies.push(of_this.clone());
             }
         }
+        let proxies = Proxies::new(proxies);
+        others.iter_mut().for_each(|other| other.set_proxies(proxies.clone()));
+        first.set_proxies(proxies);
         if !self.signals.is_empty() {
             first.add_signals(Signals::install(&self.signals)?)?;
         }
@@ -139,7 +155,7 @@ fn event_loop<H: Handler, F: Framing>(
         desk: Desk::new(mailbox, handle, event_loop, &config.limits),
         handler,
         framing,
-        frame: Frame::NONE,
+        frame: Frame::new(),
         out_used: 0,
         config,
         stats: Stats::default(),

@@ -85,7 +85,7 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
         let taken = self.replied | self.view.desk.orders.has(Orders::DEFERRED);
-        if taken || !self.view.desk.extra.is_empty() || !self.view.framing.would_write(message) {
+        if taken || !self.view.desk.extra.is_empty() || !self.view.framing.is_echo_a_copy(message) {
             return self.echo_anew(message);
         }
         self.view.desk.out.extend_from_slice(message.bytes());
@@ -177,8 +177,8 @@ impl<'a> Reply<'a> {
         let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
         let out = &mut desk.out;
         let head = Head { extra: &desk.extra, ..head };
-        let encoded = match framing.begin(out, &head) {
-            Ok(mark) => content(out).and_then(|()| framing.finish(out, mark, &head)),
+        let encoded = match framing.begin_message(out, &head) {
+            Ok(mark) => content(out).and_then(|()| framing.finish_message(out, mark, &head)),
             Err(error) => Err(error),
         };
         match encoded {

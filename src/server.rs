@@ -16,8 +16,9 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::handler_error::HandlerResult;
 use crate::log::{LogEvent, LogHook};
-use crate::plan::{Place, Plan, SharedLog, hook};
+use crate::plan::{Place, Plan, SharedLog, What, hook};
 use crate::protocol::{DefaultFraming, Framing, Message};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::reply::Reply;
 use crate::servers::Servers;
 use crate::stats::Stats;
@@ -55,6 +56,7 @@ pub struct ServerBuilder {
     config: Config,
     backend: Backend,
     signals: Vec<Signal>,
+    proxies: Option<Arc<ProxyProtocol>>,
     log: Option<LogHook>,
     log_each: Option<SharedLog>,
     log_messages: bool,
@@ -70,6 +72,7 @@ impl Default for ServerBuilder {
             config: Config::default(),
             backend: Backend::native(),
             signals: Vec::new(),
+            proxies: None,
             log: None,
             log_each: None,
             log_messages: true,
@@ -103,13 +106,61 @@ impl ServerBuilder {
     /// # Ok::<(), myriapod::Error>(())
     /// ```
     pub fn listen(mut self, host: &str, port: u16) -> Self {
-        self.places.push(Place::Host(host.to_owned(), port));
+        self.places.push(Place { what: What::Host(host.to_owned(), port), proxies: None });
+        self
+    }
+
+    /// As [`listen`](Self::listen), behind proxies of its own, whatever is said with
+    /// [`proxy_protocol`](Self::proxy_protocol).
+    pub fn listen_behind(mut self, host: &str, port: u16, proxies: ProxyProtocol) -> Self {
+        let (what, proxies) = (What::Host(host.to_owned(), port), Some(Arc::new(proxies)));
+        self.places.push(Place { what, proxies });
         self
     }
 
     /// Serves a listener that came from elsewhere; may be called more than once.
     pub fn listener(mut self, listener: Listener) -> Self {
-        self.places.push(Place::Listener(listener));
+        self.places.push(Place { what: What::Listener(listener), proxies: None });
+        self
+    }
+
+    /// As [`listener`](Self::listener), behind proxies of its own.
+    pub fn listener_behind(mut self, listener: Listener, proxies: ProxyProtocol) -> Self {
+        let (what, proxies) = (What::Listener(listener), Some(Arc::new(proxies)));
+        self.places.push(Place { what, proxies });
+        self
+    }
+
+    /// Has all listeners take the PROXY protocol, versions 1 and 2, but those that were given proxies
+    /// of their own.
+    ///
+    /// From these networks a header is required, whole within `arrival_timeout`. From anywhere else
+    /// every connection is refused, with or without a header, so nobody can pretend to be a proxy.
+    /// What is refused is counted by cause ([`Stats::refused_by_proxy`]).
+    ///
+    /// The address in the header is the connection's peer: for the handler ([`View::peer`],
+    /// [`View::proxy`]), in the log, and for `max_connections_per_address`. Where the header has no
+    /// address (`UNKNOWN`, `UNSPEC`), the socket's own stays; so it does for a health check
+    /// (`LOCAL`), which does not count against the limit by address.
+    ///
+    /// ```
+    /// use myriapod::{ProxyProtocol, Server};
+    ///
+    /// let proxies: ProxyProtocol = "127.0.0.0/8,10.0.0.0/8,unix".parse()?;
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1", 0)
+    ///     .proxy_protocol(proxies)
+    ///     .answer(|message, reply| Ok(reply.echo(&message)?))?;
+    /// # drop(server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Source: the specification of the PROXY protocol, `doc/proxy-protocol.txt` of HAProxy.
+    ///
+    /// [`View::peer`]: crate::View::peer
+    /// [`View::proxy`]: crate::View::proxy
+    pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
+        self.proxies = Some(Arc::new(proxies));
         self
     }
 
@@ -138,8 +189,8 @@ impl ServerBuilder {
     }
 
     /// Stops gracefully at the first of these signals, and at once at the second. Without this, no
-    /// signal handler is installed. [`Signal::User1`] is an exception: it stops nothing, and the log
-    /// is told of it ([`LogEvent::Report`]).
+    /// signal handler is installed. [`Signal::User1`] and [`Signal::Hangup`] are exceptions: they stop
+    /// nothing, and the log is told of them ([`LogEvent::Report`], [`LogEvent::Reload`]).
     pub fn signals(mut self, signals: &[Signal]) -> Self {
         self.signals = signals.to_vec();
         self
@@ -281,8 +332,8 @@ impl ServerBuilder {
         let max_connections = max_connections(&config.limits, backend, threads, &mut log)?;
         let seeds = Seed::sow(backend, threads, max_connections)?;
         let config = Config { limits: share, ..config };
-        let (options, signals) = (self.options, self.signals);
-        let plan = Plan { config, options, signals, log, log_each, log_messages };
+        let (options, signals, proxies) = (self.options, self.signals, self.proxies);
+        let plan = Plan { config, options, signals, proxies, log, log_each, log_messages };
         Ok((plan, self.places, seeds))
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::protocol::Fault;
+use crate::proxy_protocol::Refusal;
 
 /// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,6 +146,9 @@ pub struct Stats {
     pub turned_away: u64,
     /// Peers closed at once because their address had its number of connections.
     pub refused_by_address: u64,
+    /// Sockets closed before they became connections since a PROXY header was required, by
+    /// [`Refusal`] in the order of [`Refusal::ALL`].
+    pub refused_by_proxy: [u64; Refusal::ALL.len()],
     /// Peers accepted here and served by another event loop.
     pub handed_over: u64,
     /// Messages pushed to connections.
@@ -192,6 +196,7 @@ impl Stats {
             accept_pauses,
             turned_away,
             refused_by_address,
+            refused_by_proxy,
             handed_over,
             pushes,
             dropped_pushes,
@@ -205,6 +210,9 @@ impl Stats {
             *sum += more;
         }
         for (sum, more) in self.faults.iter_mut().zip(faults) {
+            *sum += more;
+        }
+        for (sum, more) in self.refused_by_proxy.iter_mut().zip(refused_by_proxy) {
             *sum += more;
         }
         self.accepted += accepted;
@@ -251,6 +259,18 @@ impl Stats {
         self.faults.get(fault as usize).copied().unwrap_or(0)
     }
 
+    /// Sockets refused for their PROXY headers, or the lack of one, for one reason.
+    #[must_use]
+    pub fn refused_by_proxy_for(&self, refusal: Refusal) -> u64 {
+        self.refused_by_proxy.get(refusal as usize).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn count_refusal(&mut self, refusal: Refusal) {
+        if let Some(count) = self.refused_by_proxy.get_mut(refusal as usize) {
+            *count += 1;
+        }
+    }
+
     pub(crate) fn count_fault(&mut self, fault: Fault) {
         if let Some(count) = self.faults.get_mut(fault as usize) {
             *count += 1;
@@ -278,6 +298,11 @@ impl fmt::Display for Stats {
         for (fault, count) in Fault::ALL.iter().zip(self.faults) {
             if count > 0 {
                 write!(f, " fault_{}={count}", fault.name())?;
+            }
+        }
+        for (refusal, count) in Refusal::ALL.iter().zip(self.refused_by_proxy) {
+            if count > 0 {
+                write!(f, " refused_proxy_{}={count}", refusal.name())?;
             }
         }
         let others = [

@@ -10,7 +10,8 @@ use crate::connection_id::ConnectionId;
 use crate::desk::{Desk, Orders};
 use crate::handle::Handle;
 use crate::outgoing::Outgoing;
-use crate::protocol::{EncodeError, Framing};
+use crate::protocol::{EncodeError, Writing};
+use crate::proxy_protocol::Header;
 use crate::slab::Key;
 
 /// What the loop knows of the connection that the handler is called about.
@@ -21,10 +22,18 @@ pub(crate) struct About<'a> {
     pub(crate) origin: Origin,
     /// Bytes that wait to be sent, besides those in the send buffer.
     pub(crate) queued: usize,
-    /// Its peer, where that is known without asking the system.
-    pub(crate) peer: Option<&'a SocketAddr>,
+    /// Who its peer is, where that is known without asking the system.
+    pub(crate) peer: Option<&'a Peer<'a>>,
     /// Whether messages can be pushed to it still.
     pub(crate) is_open: bool,
+}
+
+/// Who a connection's peer is, as it arrives.
+#[derive(Debug)]
+pub(crate) struct Peer<'a> {
+    pub(crate) address: &'a SocketAddr,
+    /// What a proxy said of it.
+    pub(crate) proxy: Option<&'a Header<'a>>,
 }
 
 /// A connection as its handler sees it: what it is, and what can be asked for.
@@ -72,7 +81,7 @@ pub(crate) struct About<'a> {
 ///
 /// [`Reply::view`]: crate::Reply::view
 pub struct View<'a> {
-    pub(crate) framing: &'a mut dyn Framing,
+    pub(crate) framing: &'a mut dyn Writing,
     pub(crate) desk: &'a mut Desk,
     pub(crate) about: &'a About<'a>,
 }
@@ -142,13 +151,50 @@ impl View<'_> {
         &self.desk.handle
     }
 
-    /// The peer's address. Always known in [`on_open`](crate::Handler::on_open) and
-    /// [`on_connect`](crate::Handler::on_connect); later the system is asked, which may have
-    /// forgotten it once the connection is broken (`ENOTCONN`).
+    /// The peer's address; behind a proxy whose header named one, the client's. Always known in
+    /// [`on_open`](crate::Handler::on_open) and [`on_connect`](crate::Handler::on_connect); later the
+    /// system is asked, unless a proxy has said it, and may have forgotten it once the connection is
+    /// broken (`ENOTCONN`).
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
+        let known = self.about.peer.map(|peer| peer.address);
         let asked = || sys::peer_address(self.about.source).ok();
-        self.about.peer.cloned().or_else(asked)
+        known.or_else(|| self.desk.peers.get(&self.about.key)).cloned().or_else(asked)
+    }
+
+    /// What a proxy said of the connection: its addresses and further fields. In
+    /// [`on_open`](crate::Handler::on_open) alone, and only where a
+    /// [PROXY header](crate::ServerBuilder::proxy_protocol) is required: what is needed later, the
+    /// handler keeps.
+    ///
+    /// ```
+    /// use myriapod::{Handler, HandlerResult, Message, Reply, SocketAddr, View};
+    ///
+    /// struct ByName;
+    ///
+    /// impl Handler for ByName {
+    ///     /// The host name that the client asked the proxy for.
+    ///     type State = String;
+    ///
+    ///     fn on_open(&mut self, view: &mut View<'_>, _peer: &SocketAddr) -> String {
+    ///         let authority = view.proxy().and_then(|header| header.tlvs().authority());
+    ///         authority.unwrap_or_default().to_owned()
+    ///     }
+    ///
+    ///     fn on_message(
+    ///         &mut self,
+    ///         name: &mut String,
+    ///         _message: Message<'_>,
+    ///         reply: &mut Reply<'_>,
+    ///     ) -> HandlerResult {
+    ///         Ok(reply.json(name)?)
+    ///     }
+    /// }
+    /// # let _ = ByName;
+    /// ```
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Header<'_>> {
+        self.about.peer.and_then(|peer| peer.proxy)
     }
 
     /// The address at our end, if the system knows it.

@@ -3,8 +3,8 @@
 #![cfg(feature = "json")]
 
 use myriapod::protocol::{
-    DecodeLimits, Decoded, Decoder, EncodeError, Fault, Framing, Head, JsonHeader, Mark,
-    ProtocolError, Raw, encode,
+    DecodeLimits, Decoded, Decoder, EncodeError, Fault, Frame, Framing, Head, Input, JsonHeader,
+    Mark, ProtocolError, Raw, encode,
 };
 use proptest::prelude::*;
 
@@ -16,9 +16,16 @@ struct Counting {
 }
 
 impl Framing for Counting {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        stream: &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
         self.calls += 1;
-        self.inner.decode(input)
+        self.inner.decode(stream, input, frame)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {
@@ -104,7 +111,7 @@ fn do_limits_hold_at_their_edge() {
     let header_len = wire.len() - 2 - 5;
     let kind = |max_header_len, max_content_len| {
         let limits = DecodeLimits { max_header_len, max_content_len };
-        JsonHeader::new(limits).decode(&wire).map_err(|error| error.kind())
+        JsonHeader::new(limits).find(&wire).map_err(|error| error.kind())
     };
     assert!(kind(header_len, 5).is_ok());
     assert_eq!(kind(header_len - 1, 5), Err(Fault::HeaderTooLong));
@@ -116,7 +123,7 @@ fn do_limits_hold_at_their_edge() {
     let mut wire = vec![0, u8::try_from(header.len()).unwrap()];
     wire.extend(header);
     let limits = DecodeLimits { max_header_len: usize::MAX, max_content_len: usize::MAX };
-    let error = JsonHeader::new(limits).decode(&wire).unwrap_err();
+    let error = JsonHeader::new(limits).find(&wire).unwrap_err();
     assert_eq!(error.kind(), Fault::ContentTooLong);
 }
 
@@ -133,7 +140,7 @@ fn are_ten_thousand_keys_read_in_time_that_grows_with_them_alone() {
     let mut wire = u16::try_from(header.len()).unwrap().to_be_bytes().to_vec();
     wire.extend(header.as_bytes());
     let limits = DecodeLimits { max_header_len: 65_535, ..DecodeLimits::default() };
-    let Ok(Decoded::Message(frame)) = JsonHeader::new(limits).decode(&wire) else { panic!() };
+    let Ok(Some(frame)) = JsonHeader::new(limits).find(&wire) else { panic!() };
     assert_eq!(frame.len(), wire.len());
 }
 
@@ -142,8 +149,12 @@ proptest! {
     fn does_any_input_end_in_a_message_a_fault_or_a_wish(bytes: Vec<u8>, header_len in 0_u8..64) {
         let mut input = vec![0, header_len];
         input.extend(bytes);
-        if let Ok(Decoded::Incomplete { needed, .. }) = JsonHeader::default().decode(&input) {
-            prop_assert!(needed > input.len());
+        let len = input.len();
+        let (mut answer, mut frame) = (Vec::new(), Frame::new());
+        let input = Input::new(&mut input, &mut answer);
+        let decoded = JsonHeader::default().decode(&mut (), input, &mut frame);
+        if let Ok(Decoded::Incomplete { needed, .. }) = decoded {
+            prop_assert!(needed > len);
         }
     }
 

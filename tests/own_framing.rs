@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{PATIENCE, Peer, Running, binary, builder, echo, error_kind, on_every_backend};
 use myriapod::protocol::{
-    DecodeLimits, Decoded, EncodeError, Fault, Framing, Head, JsonHeader, Mark, Padded,
-    ProtocolError, encode, encode_padded,
+    DecodeLimits, Decoded, EncodeError, Fault, Frame, Framing, Head, Input, JsonHeader, Mark,
+    Padded, ProtocolError, encode, encode_padded,
 };
 use myriapod::{Backend, Cause, Handler, Limits, Server, Stats};
 
@@ -46,22 +46,30 @@ impl Plain {
 }
 
 impl Framing for Plain {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        Ok(match self.inner.decode(input)? {
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        stream: &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let len = input.bytes.len();
+        Ok(match self.inner.decode(stream, input, frame)? {
             Decoded::Incomplete { .. } => {
                 let needed = match self.asks {
-                    Asks::OneMore => input.len() + 1,
+                    Asks::OneMore => len + 1,
                     Asks::Nothing => 0,
-                    Asks::LessThanIsThere => input.len() / 2,
+                    Asks::LessThanIsThere => len / 2,
                 };
                 Decoded::Incomplete { needed, in_content: false }
             }
-            whole @ Decoded::Message(_) => whole,
+            whole => whole,
         })
     }
 
-    fn predict(&mut self, input: &[u8], frame: &mut myriapod::protocol::Frame) -> bool {
-        self.predicts && self.inner.predict(input, frame)
+    fn predict(&mut self, stream: &(), input: &[u8], frame: &mut Frame) -> bool {
+        self.predicts && self.inner.predict(stream, input, frame)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

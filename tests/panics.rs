@@ -11,7 +11,7 @@ use common::{
     PATIENCE, Peer, Running, binary, builder, echo, number_of, numbered, on_every_backend,
 };
 use myriapod::protocol::{
-    Decoded, EncodeError, Frame, Framing, Head, JsonHeader, Mark, ProtocolError,
+    Decoded, EncodeError, Frame, Framing, Head, Input, JsonHeader, Mark, ProtocolError,
 };
 use myriapod::{
     Backend, Cause, ConnectionId, Handler, HandlerResult, LogEvent, Message, Outgoing, Reply,
@@ -47,17 +47,25 @@ fn says(bytes: &[u8], word: &[u8]) -> bool {
 }
 
 impl Framing for Touchy {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        let decoded = self.inner.decode(input)?;
-        if let Decoded::Message(frame) = &decoded {
-            assert!(!says(&input[..frame.len()], b"panic in decode"), "asked to");
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        stream: &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let Input { bytes, answer, .. } = input;
+        let decoded = self.inner.decode(stream, Input::new(bytes, answer), frame)?;
+        if decoded == Decoded::Message {
+            assert!(!says(&bytes[..frame.len()], b"panic in decode"), "asked to");
         }
         Ok(decoded)
     }
 
-    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+    fn predict(&mut self, stream: &(), input: &[u8], frame: &mut Frame) -> bool {
         assert!(!says(input, b"panic in predict"), "asked to");
-        self.predicts && self.inner.predict(input, frame)
+        self.predicts && self.inner.predict(stream, input, frame)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

@@ -11,6 +11,7 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use myriapod::proxy_protocol::{Command, Header, kind, parse, write_v1, write_v2};
 use myriapod::slab::{Key, Slab};
 use myriapod::sys::UnixAddr;
 use myriapod::timer::{Tick, TimerEntries, TimerLinks, Wheel, until};
@@ -48,6 +49,123 @@ proptest! {
         // No name server is asked, and what is read shows itself in a form that reads the same.
         if let Ok(address) = text.parse::<SocketAddr>() {
             prop_assert_eq!(address.to_string().parse(), Ok(address));
+        }
+    }
+}
+
+/// What `ppp` says of a whole header: source and destination, bytes, and the further fields.
+type Told = (Option<(SocketAddr, SocketAddr)>, usize, Vec<(u8, Vec<u8>)>);
+
+fn as_ppp_reads(bytes: &[u8]) -> Option<Told> {
+    use ppp::{HeaderResult, v1, v2};
+    let pair = |from: (std::net::IpAddr, u16), to: (std::net::IpAddr, u16)| {
+        let address = |(ip, port)| SocketAddr::from(std::net::SocketAddr::new(ip, port));
+        Some((address(from), address(to)))
+    };
+    match HeaderResult::parse(bytes) {
+        HeaderResult::V1(header) => {
+            let header = header.ok()?;
+            let addresses = match header.addresses {
+                v1::Addresses::Unknown => None,
+                v1::Addresses::Tcp4(ip) => pair(
+                    (ip.source_address.into(), ip.source_port),
+                    (ip.destination_address.into(), ip.destination_port),
+                ),
+                v1::Addresses::Tcp6(ip) => pair(
+                    (ip.source_address.into(), ip.source_port),
+                    (ip.destination_address.into(), ip.destination_port),
+                ),
+            };
+            Some((addresses, header.header.len(), Vec::new()))
+        }
+        HeaderResult::V2(header) => {
+            let header = header.ok()?;
+            let unix = |bytes: &[u8]| SocketAddr::Unix(UnixAddr::from_zero_padded(bytes));
+            let addresses = match header.addresses {
+                v2::Addresses::Unspecified => None,
+                v2::Addresses::IPv4(ip) => pair(
+                    (ip.source_address.into(), ip.source_port),
+                    (ip.destination_address.into(), ip.destination_port),
+                ),
+                v2::Addresses::IPv6(ip) => pair(
+                    (ip.source_address.into(), ip.source_port),
+                    (ip.destination_address.into(), ip.destination_port),
+                ),
+                v2::Addresses::Unix(ends) => Some((unix(&ends.source), unix(&ends.destination))),
+            };
+            let tlvs = header.tlvs().map(|tlv| tlv.ok().map(|t| (t.kind, t.value.to_vec())));
+            let is_local = header.command == v2::Command::Local;
+            let said = if is_local {
+                (None, Vec::new())
+            } else {
+                (addresses, tlvs.collect::<Option<_>>()?)
+            };
+            Some((said.0, header.len(), said.1))
+        }
+    }
+}
+
+fn as_we_read(header: &Header<'_>) -> Told {
+    let addresses = header.source().cloned().zip(header.destination().cloned());
+    let tlvs = header.tlvs().into_iter().map(|(kind, value)| (kind, value.to_vec()));
+    (addresses, header.len(), tlvs.collect())
+}
+
+/// Two addresses of one family, as a header of version 2 can hold them.
+fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+    let v6 = || any::<SocketAddrV6>().prop_map(|v6| SocketAddrV6::new(*v6.ip(), v6.port(), 0, 0));
+    let path = || "/[a-z]{0,100}".prop_map(|path| UnixAddr::Path(path.into()));
+    prop_oneof![
+        any::<(SocketAddrV4, SocketAddrV4)>().prop_map(|(a, b)| (a.into(), b.into())),
+        (v6(), v6()).prop_map(|(a, b)| (a.into(), b.into())),
+        (path(), path()).prop_map(|(a, b)| (a.into(), b.into())),
+    ]
+}
+
+/// A header, and bytes of it that are changed.
+fn damaged() -> impl Strategy<Value = Vec<u8>> {
+    let fields = vec((any::<u8>(), vec(any::<u8>(), 0..20)), 0..4);
+    let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    (ends(), fields, changes, any::<bool>()).prop_map(|((from, to), fields, changes, is_text)| {
+        let mut bytes = Vec::new();
+        let fields: Vec<_> = fields.iter().map(|(kind, value)| (*kind, &value[..])).collect();
+        if is_text {
+            write_v1(&mut bytes, &from, &to);
+        } else {
+            assert!(write_v2(&mut bytes, Command::Proxy, &from, &to, &fields));
+        }
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn does_a_second_opinion_read_the_headers_we_write((from, to) in ends(), id in vec(any::<u8>(), 0..128)) {
+        let fields = [(kind::UNIQUE_ID, &id[..]), (kind::CRC32C, &[])];
+        let mut bytes = Vec::new();
+        prop_assert!(write_v2(&mut bytes, Command::Proxy, &from, &to, &fields));
+        let told = as_ppp_reads(&bytes).unwrap();
+        prop_assert_eq!(&told.0, &Some((from.clone(), to.clone())));
+        prop_assert_eq!(&told, &as_we_read(&parse(&bytes).unwrap().unwrap()));
+        let mut line = Vec::new();
+        write_v1(&mut line, &from, &to);
+        let told = as_ppp_reads(&line).unwrap();
+        prop_assert_eq!(told, as_we_read(&parse(&line).unwrap().unwrap()));
+    }
+
+    #[test]
+    fn do_both_opinions_agree_on_what_they_accept(bytes in damaged()) {
+        let Ok(Some(header)) = parse(&bytes) else { return Ok(()) };
+        if let Some(told) = as_ppp_reads(&bytes) {
+            prop_assert_eq!(told, as_we_read(&header));
+        }
+        // In pieces it is the same.
+        for end in 0..header.len() {
+            prop_assert_eq!(parse(&bytes[..end]), Ok(None));
         }
     }
 }

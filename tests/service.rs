@@ -12,7 +12,7 @@ use common::{
     PATIENCE, Peer, Random, Running, binary, builder, echo, error_kind, json, number_of, numbered,
     on_every_backend,
 };
-use myriapod::protocol::{Decoded, ExtraHeaders, Framing, Head, Raw, encode};
+use myriapod::protocol::{ExtraHeaders, Framing, Head, Raw, encode};
 use myriapod::{Backend, Cause, HandlerError, Limits, Message};
 use serde_json::json as value;
 
@@ -251,7 +251,7 @@ fn is_the_echo_of_a_message_with_another_framing_written_in_the_servers_own(back
     let server = Running::start(move || {
         builder(backend).answer(|message, reply| {
             let content = message.content();
-            let Ok(Decoded::Message(frame)) = Raw.decode(content) else { panic!("no content") };
+            let Ok(Some(frame)) = Raw.find(content) else { panic!("no content") };
             reply.echo(&Message::new(content, &frame))?;
             Ok(())
         })

@@ -281,7 +281,7 @@ impl<H: Handler> Storm<H> {
 fn error_reply_len() -> u64 {
     use myriapod::protocol::{Framing, JsonHeader};
     let mut framing = JsonHeader::default();
-    let error = framing.decode(GARBAGE).unwrap_err();
+    let error = framing.find(GARBAGE).unwrap_err();
     let mut wire = Vec::new();
     framing.error_reply(&mut wire, error.kind().name(), &error.to_string()).unwrap();
     wire.len() as u64

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
+#[path = "view/proxies.rs"]
+mod proxies;
 
 use std::io::Read;
 use std::net::TcpStream;

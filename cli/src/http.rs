@@ -6,8 +6,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use myriapod::protocol::{Decoded, EncodeError, Framing, Head, Mark, Message, ProtocolError, Raw};
-use myriapod::sys::{self, JoinHandle};
+use myriapod::protocol::{
+    Decoded, EncodeError, Frame, Framing, Head, Input, Mark, Message, ProtocolError, Raw,
+};
+use myriapod::sys::{self, JoinHandle, Listener};
 use myriapod::{
     Cause, Error, Handle, HandleError, Handler, HandlerError, HandlerResult, Limits, LogEvent,
     Outgoing, Overflow, Reply, Server, SocketAddr, View,
@@ -15,9 +17,13 @@ use myriapod::{
 
 use crate::failure::Failure;
 use crate::terminal::tell;
+use crate::units::Place;
 
 /// Bytes of a request; whatever is longer is refused.
 const MAX_REQUEST: usize = 8 << 10;
+
+/// The most that one receive brings.
+const ONE_RECEIVE: usize = 64 << 10;
 
 /// How long a peer may take to ask, and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,24 +55,24 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Serves `pages` on `host` and `port`; `name` is what its log begins with.
+    /// Serves `pages` at this place and with this listener; `name` is what its log begins with.
     ///
     /// # Errors
     ///
     /// A place where nobody can listen.
     pub(crate) fn start(
         name: &'static str,
-        host: &str,
-        port: u16,
+        place: Option<Place>,
+        listener: Option<Listener>,
         pages: Pages,
     ) -> Result<Self, Failure> {
-        let host = host.to_owned();
         let (started, told) = mpsc::channel();
         let thread = sys::spawn(name, move || {
             let limits = Limits {
                 max_connections: Some(MOST_PEERS),
                 max_header_len: MAX_REQUEST,
-                max_content_len: MAX_REQUEST,
+                // What came with one receive and is too long is answered as HTTP has it.
+                max_content_len: 2 * ONE_RECEIVE,
                 // A peer that sends nothing gives way to one that asks, at the latest when its
                 // time is over.
                 shed_idle: Some(Duration::from_secs(1)),
@@ -79,7 +85,14 @@ impl Site {
                 drain_timeout: Duration::from_secs(1),
                 ..Limits::default()
             };
-            let builder = Server::builder().listen(&host, port).limits(limits).log(move |event| {
+            let mut builder = Server::builder();
+            if let Some(Place { host, port }) = &place {
+                builder = builder.listen(host, *port);
+            }
+            if let Some(listener) = listener {
+                builder = builder.listener(listener);
+            }
+            let builder = builder.limits(limits).log(move |event| {
                 if matches!(event, LogEvent::NotListening { .. }) {
                     tell(format_args!("{name}: {event}"));
                 }
@@ -179,14 +192,27 @@ impl Handler for Peers {
 struct Http;
 
 impl Framing for Http {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        let end = input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
-        match end {
-            Some(end) => Raw.decode(input.get(..end).unwrap_or(input)),
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        (): &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let len = input.bytes.len();
+        // What was looked at may hold the first three bytes of the empty line.
+        let from = input.scanned.saturating_sub(3);
+        let unseen = input.bytes.get(from..).unwrap_or_default();
+        let end = unseen.windows(4).position(|window| window == b"\r\n\r\n");
+        let end = match end {
+            Some(at) => from + at + 4,
             // Too long: the handler says so.
-            None if input.len() >= MAX_REQUEST => Raw.decode(input),
-            None => Ok(Decoded::Incomplete { needed: input.len() + 1, in_content: false }),
-        }
+            None if len >= MAX_REQUEST => len,
+            None => return Ok(Decoded::More { scanned: len, in_content: false }),
+        };
+        frame.set(0..end, end);
+        Ok(Decoded::Message)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

@@ -66,6 +66,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", help_heading = LIMITS,
         default_value_t = Count(default!(accept_batch)))]
     accept_batch: Count,
+    /// From accepting a client to its whole PROXY header
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
+        default_value_t = Timeout(default!(arrival_timeout)))]
+    arrival_timeout: Timeout,
     /// From a message's first byte to its whole header
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
         default_value_t = Timeout(default!(header_timeout)))]
@@ -93,6 +97,12 @@ pub(crate) struct LimitArgs {
 }
 
 impl LimitArgs {
+    /// Whether a flag is one of these.
+    pub(crate) fn is_one(name: &str) -> bool {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("limits"));
+        command.get_arguments().any(|arg| arg.get_long() == Some(name))
+    }
+
     /// Connections asked for, if any.
     pub(crate) fn max_connections(&self) -> Option<u64> {
         self.max_connections.map(|count| count.0 as u64)
@@ -119,6 +129,7 @@ impl LimitArgs {
             low_water: self.low_water.0,
             overflow: self.overflow.0,
             max_buffer_bytes: self.max_buffer_bytes.0,
+            arrival_timeout: self.arrival_timeout.0,
             header_timeout: self.header_timeout.0,
             content_timeout: self.content_timeout.0,
             idle_timeout: self.idle_timeout.0,
@@ -166,6 +177,7 @@ mod tests {
             "--overflow=close-after=17s",
             "--shed-idle=18s",
             "--max-buffer-bytes=8",
+            "--arrival-timeout=19s",
             "--header-timeout=9s",
             "--content-timeout=10s",
             "--idle-timeout=11s",
@@ -187,6 +199,7 @@ mod tests {
             overflow: myriapod::Overflow::CloseAfter(seconds(17)),
             shed_idle: Some(seconds(18)),
             max_buffer_bytes: 8,
+            arrival_timeout: seconds(19),
             header_timeout: seconds(9),
             content_timeout: seconds(10),
             idle_timeout: seconds(11),

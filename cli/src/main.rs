@@ -2,6 +2,7 @@
 
 mod bench;
 mod columns;
+mod config_file;
 mod decode;
 mod decode_limits;
 mod doctor;
@@ -12,9 +13,11 @@ mod live;
 mod message_line;
 mod metrics;
 mod ping;
+mod reload;
 mod resolve;
 mod send;
 mod serve;
+mod service_manager;
 mod services;
 mod sockets;
 
@@ -22,10 +25,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use myriapod_check as check;
-use myriapod_command::{failure, interrupt, json, log_writer, terminal, units};
+use myriapod_command::{failure, interrupt, json, json_log, log_writer, terminal, units};
 
 use self::log_writer::LOG;
-use self::terminal::tell;
+use self::terminal::tell_failure;
 
 /// What a newcomer types first.
 const EXAMPLES: &str = "\
@@ -70,7 +73,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(args.config.as_deref()),
         Command::Send(args) => send::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Errors(args) => errors::run(&args),
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
     };
     let code = done.unwrap_or_else(|failure| {
         if !failure.message.is_empty() {
-            tell(format_args!("myriapod: {failure}"));
+            tell_failure(&failure);
         }
         ExitCode::from(failure.code)
     });

@@ -5,17 +5,24 @@
 use std::fmt::Write as _;
 
 use myriapod::protocol::Fault;
+use myriapod::proxy_protocol::Refusal;
+use myriapod::sys::Listener;
 use myriapod::{Cause, Handle, ServersStats, Stats};
 
 use crate::failure::Failure;
 use crate::http::{Answer, Site};
+use crate::units::Place;
 
-/// Serves what `of` says on `host` and `port`.
+/// Serves what `of` says at this place and with this listener.
 ///
 /// # Errors
 ///
 /// A place where nobody can listen.
-pub(crate) fn serve(host: &str, port: u16, of: Handle) -> Result<Site, Failure> {
+pub(crate) fn serve(
+    place: Option<Place>,
+    listener: Option<Listener>,
+    of: Handle,
+) -> Result<Site, Failure> {
     let pages = move |path: &str| match path {
         "/metrics" => match of.stats() {
             Ok(loops) => metrics(exposition(&loops.into())),
@@ -25,7 +32,7 @@ pub(crate) fn serve(host: &str, port: u16, of: Handle) -> Result<Site, Failure> 
         },
         _ => not_found("see /metrics\n"),
     };
-    Site::start("metrics", host, port, Box::new(pages))
+    Site::start("metrics", place, listener, Box::new(pages))
 }
 
 /// A text of metrics.
@@ -117,6 +124,12 @@ fn exposition(all: &ServersStats) -> String {
     let closed =
         labelled("cause", &causes, &|stats, at| stats.closed.get(at).copied().unwrap_or(0));
     family("myriapod_closed_total", "counter", "Connections closed, by cause.", &closed);
+    let refusals = Refusal::ALL.map(Refusal::name);
+    let refused = labelled("cause", &refusals, &|stats, at| {
+        stats.refused_by_proxy.get(at).copied().unwrap_or(0)
+    });
+    let help = "Sockets refused for their PROXY headers, or the lack of one, by cause.";
+    family("myriapod_refused_by_proxy_total", "counter", help, &refused);
     let faults: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
     let faults =
         labelled("fault", &faults, &|stats, at| stats.faults.get(at).copied().unwrap_or(0));

@@ -14,7 +14,7 @@ use crate::failure::{FAILED, Failure};
 use crate::json::Json;
 use crate::message_line::write_message;
 use crate::terminal::standard_output;
-use crate::units::Timeout;
+use crate::units::{ProxyFrom, Timeout};
 
 /// The action that has a JSON request.
 const SEARCH: &str = "search";
@@ -90,6 +90,10 @@ pub(crate) struct Args {
     /// How long to wait without the server taking a byte of the request
     #[arg(long, value_name = "TIME", default_value_t = Timeout(ClientOptions::default().write_timeout))]
     write_timeout: Timeout,
+
+    /// Behave as a proxy: begin with a PROXY header that names this client
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    proxy_from: Option<ProxyFrom>,
 
     #[command(flatten)]
     limits: DecodeLimitArgs,
@@ -179,6 +183,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         read_timeout: args.read_timeout.0,
         write_timeout: args.write_timeout.0,
         limits: args.limits.to_limits()?,
+        proxy_from: args.proxy_from.map(|client| client.0),
         ..ClientOptions::default()
     };
     let mut client = Client::connect_with(&args.host, args.port, options)?;

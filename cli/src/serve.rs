@@ -2,27 +2,33 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::ValueEnum as _;
 use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
-use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
+use myriapod::{Cause, Handle, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr};
 
+use crate::config_file::{self, Settings};
 use crate::doctor::{self, Plan};
 use crate::failure::Failure;
+use crate::json_log;
 use crate::limits::LimitArgs;
 use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
 use crate::metrics;
+use crate::reload::Reload;
+use crate::service_manager::ServiceManager;
 use crate::services::Service;
-use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell};
+use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
 use crate::units::{Count, Mode, Place, Threads};
 
 /// Where the tutorial's server listens.
-const DEFAULT_HOST: &str = "127.0.0.1";
+pub(crate) const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 65432;
 
 const EXAMPLES: &str = "\
@@ -33,12 +39,17 @@ Examples:
   myriapod serve localhost            all addresses of a name
   myriapod serve unix:/tmp/search     a Unix socket
   myriapod serve --threads auto       an event loop for each processor
+  myriapod serve --proxy-protocol 127.0.0.0/8,10.0.0.0/8
+                                      behind HAProxy or nginx
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
-SIGUSR1 prints on stderr what has happened so far.
+SIGUSR1 prints on stderr what has happened so far; SIGHUP reads --config again:
+limits and --verbose change while it serves.
 Where nobody reads stderr, lines are dropped and counted; peers never wait for it.
 A loop whose handler is busy keeps its own clients waiting, also new ones.
-Listeners that a service manager hands over (LISTEN_FDS) are served too.";
+Listeners that a service manager hands over (LISTEN_FDS) are served too; one
+that is named metrics (LISTEN_FDNAMES) serves --metrics. systemd is told when it
+is ready, reloading, stopping and, with a watchdog, that every loop turns.";
 
 /// Serve JSON-header messages
 #[derive(Clone, Debug, clap::Args)]
@@ -60,6 +71,10 @@ pub(crate) struct Args {
     /// epoll, kqueue, poll, select or portable
     #[arg(long, value_name = "NAME", default_value_t = Backend::native())]
     backend: Backend,
+    /// Read settings from a file of TOML, whose keys are these flags without their
+    /// dashes, host and port; flags given here win, and SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Event loops, each on a thread of its own; auto for one per processor
     #[arg(long, value_name = "N|auto", default_value_t = Threads::Number(Count(1)))]
     threads: Threads,
@@ -77,6 +92,11 @@ pub(crate) struct Args {
     /// Serve a page with moving charts of it: HOST:PORT, or a port of 127.0.0.1
     #[arg(long, value_name = "HOST:PORT")]
     live: Option<LivePlace>,
+    /// Behind proxies in these networks, with commas between them; unix for Unix
+    /// sockets: their connections begin with a PROXY header (version 1 or 2),
+    /// and all others are refused
+    #[arg(long, value_name = "NETWORKS")]
+    proxy_protocol: Option<ProxyProtocol>,
     /// Permissions of the file of a Unix socket, in octal, such as 0660
     /// [default: what umask allows]
     #[arg(long, value_name = "MODE")]
@@ -86,12 +106,30 @@ pub(crate) struct Args {
     listen_fd: Vec<i32>,
     /// A line per connection and message on stderr
     #[arg(short, long)]
-    verbose: bool,
+    pub(crate) verbose: bool,
+    /// How stderr is written: text, or json for one object a line
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = LogForm::Text,
+        hide_possible_values = true)]
+    log: LogForm,
     /// Stop when whoever started this is gone
     #[arg(long, hide = true)]
     end_with_parent: bool,
     #[command(flatten)]
-    limits: LimitArgs,
+    pub(crate) limits: LimitArgs,
+}
+
+impl Args {
+    /// Whether a flag is one of the limits, which can change while peers are served.
+    pub(crate) fn is_limit(&self, name: &str) -> bool {
+        LimitArgs::is_one(name)
+    }
+}
+
+/// How standard error is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
 }
 
 /// Serves until a signal says to stop.
@@ -99,21 +137,35 @@ pub(crate) struct Args {
 /// # Errors
 ///
 /// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
-pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
+    let given = config_file::given();
+    let settings = Settings::read(&given, config)?;
+    let args = &settings.args.clone();
+    if args.log == LogForm::Json {
+        terminal::begin_json();
+    }
     let limits = args.limits.to_limits()?.decode();
+    let reload = Arc::new(Reload {
+        given,
+        path: config.map(Path::to_owned),
+        verbose: Arc::new(AtomicBool::new(args.verbose)),
+        settings: Mutex::new(settings),
+        manager: Arc::new(ServiceManager::find()?),
+    });
     match args.service {
-        Service::Search | Service::Echo => serve(args, move || JsonHeader::new(limits)),
-        Service::Raw => serve(args, || Raw),
-        Service::Padded => serve(args, move || Padded::new(limits)),
+        Service::Search | Service::Echo => serve(args, reload, move || JsonHeader::new(limits)),
+        Service::Raw => serve(args, reload, || Raw),
+        Service::Padded => serve(args, reload, move || Padded::new(limits)),
     }
 }
 
-fn serve<F, N>(args: &Args, framing: N) -> Result<ExitCode, Failure>
+fn serve<F, N>(args: &Args, reload: Arc<Reload>, framing: N) -> Result<ExitCode, Failure>
 where
     F: Framing + 'static,
     N: Fn() -> F + Send + Sync + 'static,
 {
-    let verbose = args.verbose;
+    let (manager, verbose) = (Arc::clone(&reload.manager), Arc::clone(&reload.verbose));
+    let told = Arc::clone(&manager);
     let loops: Arc<OnceLock<Handle>> = Arc::default();
     let asked = Arc::clone(&loops);
     let reason = foresee(args);
@@ -124,18 +176,25 @@ where
         .limits(args.limits.to_limits()?)
         .one_shot(args.one_shot)
         .backend(args.backend)
-        .signals(&[Signal::Interrupt, Signal::Terminate, Signal::User1])
-        .log_messages(verbose)
+        .signals(&[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::Hangup])
+        .log_messages(args.verbose)
         .log_each(move |event| match event {
             LogEvent::Report => report(asked.get()),
+            LogEvent::Reload => begin_reload(&reload, asked.get()),
             LogEvent::LimitLowered { asked, lowered, because } => {
                 let because = reason.as_deref().unwrap_or(because);
-                tell(format_args!("max_connections lowered from {asked} to {lowered}: {because}"));
+                tell_event(&LogEvent::LimitLowered { asked: *asked, lowered: *lowered, because });
             }
-            event if verbose || !event.is_routine() => tell(event),
-            _ => {}
+            event => {
+                if let LogEvent::Draining { open } = event {
+                    told.stopping(*open);
+                }
+                if !event.is_routine() || verbose.load(Relaxed) {
+                    tell_event(event);
+                }
+            }
         });
-    let inherited = inherited(&args.listen_fd)?;
+    let (inherited, for_metrics) = inherited(&args.listen_fd)?;
     // Handed sockets, we take the default place only if we are told to.
     let given = match &args.host {
         Some(host) => Some(host.as_str()),
@@ -149,6 +208,9 @@ where
         unix_mode: args.socket_mode.map(|mode| mode.0),
         ..ListenOptions::default()
     });
+    if let Some(proxies) = &args.proxy_protocol {
+        builder = builder.proxy_protocol(proxies.clone());
+    }
     let inherited_count = inherited.len();
     if let Some(host) = given {
         builder = builder.listen(host, args.port.unwrap_or(DEFAULT_PORT));
@@ -164,9 +226,10 @@ where
     // The signals are caught from here on, so nothing may block for ever.
     LOG.begin();
     let _ = loops.set(servers.handle());
-    let metrics = match &args.metrics {
-        Some(Place { host, port }) => Some(metrics::serve(host, *port, servers.handle())?),
-        None => None,
+    let metrics = if args.metrics.is_some() || for_metrics.is_some() {
+        Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle())?)
+    } else {
+        None
     };
     let live = match &args.live {
         Some(place) => {
@@ -182,9 +245,13 @@ where
     for address in metrics.iter().flat_map(|metrics| &metrics.addresses) {
         tell(format_args!("metrics at http://{address}/metrics"));
     }
+    let loops = servers.handle();
+    manager.ready("serving");
+    let watch = manager.watch(loops)?;
     let graceful = servers.run();
+    drop(watch);
     let stats = servers.stats();
-    tell(&stats);
+    tell_summary(&stats);
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }
@@ -229,12 +296,29 @@ fn foresee(args: &Args) -> Option<String> {
 fn report(loops: Option<&Handle>) {
     let Some(handle) = loops.cloned() else { return };
     let said = sys::spawn("report", move || match handle.stats() {
-        Ok(loops) => tell(ServersStats::from(loops)),
+        Ok(loops) => tell_summary(&ServersStats::from(loops)),
         Err(error) => tell(format_args!("no report: {error}")),
     });
     if let Err(error) = said {
         tell(format_args!("no report: {error}"));
     }
+}
+
+/// Reads the configuration again, on a thread of its own for the same reason.
+fn begin_reload(reload: &Arc<Reload>, loops: Option<&Handle>) {
+    let Some(handle) = loops.cloned() else { return };
+    let reload = Arc::clone(reload);
+    if let Err(error) = sys::spawn("reload", move || reload.run(&handle)) {
+        tell(format_args!("SIGHUP: {error}; all settings stay as they are"));
+    }
+}
+
+fn tell_event(event: &LogEvent<'_>) {
+    if json_log::is_on() { tell_line(json_log::event(event)) } else { tell(event) }
+}
+
+fn tell_summary(stats: &ServersStats) {
+    if json_log::is_on() { tell_line(json_log::summary(stats)) } else { tell(stats) }
 }
 
 /// Why a stop was not graceful.
@@ -247,14 +331,25 @@ fn cut_short(stats: &ServersStats) -> Failure {
 }
 
 /// The listening sockets that this process was started with: those that were named, else those of
-/// the service manager.
-fn inherited(numbers: &[i32]) -> Result<Vec<Listener>, Failure> {
-    let descriptors = if numbers.is_empty() {
-        sys::inherited_listeners()?
+/// the service manager. The one that it calls metrics comes apart.
+fn inherited(numbers: &[i32]) -> Result<(Vec<Listener>, Option<Listener>), Failure> {
+    let (descriptors, names) = if numbers.is_empty() {
+        (sys::inherited_listeners()?, sys::inherited_listener_names())
     } else {
-        numbers.iter().map(|&number| sys::adopt_descriptor(number)).collect::<Result<_, _>>()?
+        let named = numbers.iter().map(|&number| sys::adopt_descriptor(number));
+        (named.collect::<Result<_, _>>()?, Vec::new())
     };
-    Ok(descriptors.into_iter().map(Listener::adopt).collect::<Result<_, _>>()?)
+    let (mut listeners, mut for_metrics) = (Vec::new(), None);
+    for (nth, descriptor) in descriptors.into_iter().enumerate() {
+        let listener = Listener::adopt(descriptor)?;
+        let is_for_metrics = names.get(nth).is_some_and(|name| name == "metrics");
+        if is_for_metrics && for_metrics.is_none() {
+            for_metrics = Some(listener);
+        } else {
+            listeners.push(listener);
+        }
+    }
+    Ok((listeners, for_metrics))
 }
 
 /// Says on standard output where it listens: `given` first, as it was given, then the rest. The

@@ -7,6 +7,7 @@
 pub mod failure;
 pub mod interrupt;
 pub mod json;
+pub mod json_log;
 pub mod log_writer;
 pub mod numbers;
 mod patient;

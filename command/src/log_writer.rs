@@ -13,6 +13,7 @@ use std::time::Duration;
 use myriapod::sys::poll::wait_one;
 use myriapod::sys::{self, AsFd, Interest};
 
+use crate::json_log;
 use crate::patient::Patient;
 
 /// Lines that may wait, and their bytes.
@@ -106,6 +107,9 @@ impl Entry {
     fn write(&self) -> u64 {
         let (written, lines) = match self {
             Self::Line(line) => (write(line), 1),
+            Self::Dropped(lines) if json_log::is_on() => {
+                (write(&json_log::Line::new("dropped").with("lines", lines).end()), *lines)
+            }
             Self::Dropped(lines) => (write(&format!("dropped {lines} log lines\n")), *lines),
         };
         if written.is_ok() { 0 } else { lines }

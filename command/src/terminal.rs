@@ -7,6 +7,8 @@ use std::time::Duration;
 use myriapod::sys::poll::wait_one;
 use myriapod::sys::{AsFd, Interest};
 
+use crate::failure::Failure;
+use crate::json_log;
 use crate::log_writer::LOG;
 pub use crate::patient::Patient;
 
@@ -45,7 +47,32 @@ pub fn standard_output() -> Patient<io::StdoutLock<'static>> {
 /// Writes one line to standard error, in one piece. Where that is closed, nobody wants to know.
 /// While a server runs, the line is queued ([`LOG`]).
 pub fn tell(line: impl fmt::Display) {
-    let line = format!("{}\n", OneLine(line));
+    tell_line(if json_log::is_on() {
+        json_log::Line::new("note").with("text", &line.to_string()).end()
+    } else {
+        format!("{}\n", OneLine(line))
+    });
+}
+
+/// From now on, lines of standard error are JSON; those of a panic too.
+pub fn begin_json() {
+    json_log::set_on();
+    std::panic::set_hook(Box::new(|panic| {
+        tell_line(json_log::Line::new("panic").with("text", &panic.to_string()).end());
+    }));
+}
+
+/// The same of why a command ends.
+pub fn tell_failure(failure: &Failure) {
+    tell_line(if json_log::is_on() {
+        json_log::Line::new("failure").with("text", &failure.to_string()).end()
+    } else {
+        format!("{}\n", OneLine(format_args!("myriapod: {failure}")))
+    });
+}
+
+/// Writes a whole line to standard error, or queues it.
+pub fn tell_line(line: String) {
     if LOG.is_on() {
         LOG.say(line);
     } else {

@@ -1,6 +1,7 @@
 //! Sizes, counts and times as they are typed: [`Size`], [`Count`], [`Timeout`].
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -120,6 +121,23 @@ impl FromStr for Place {
             return Err(expected.to_owned());
         }
         Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// `ADDRESS[:PORT]`: a client that a PROXY header is to name; without a port, 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyFrom(pub SocketAddr);
+
+impl FromStr for ProxyFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+        let address = alone.or_else(|_| text.parse());
+        address.map(Self).map_err(|_| {
+            "expected ADDRESS[:PORT], such as 192.0.2.7, 192.0.2.7:4000 or [2001:db8::7]:4000"
+                .to_owned()
+        })
     }
 }
 
@@ -310,6 +328,21 @@ mod tests {
         let others = ["", "9100", "::1:9100", "host:", "host:65536", "host:+1", "unix:/tmp/x"];
         for text in bracketed.into_iter().chain(others) {
             assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn has_a_client_behind_a_proxy_an_address() {
+        for (text, address) in [
+            ("192.0.2.7", "192.0.2.7:0"),
+            ("192.0.2.7:4000", "192.0.2.7:4000"),
+            ("2001:db8::7", "[2001:db8::7]:0"),
+            ("[2001:db8::7]:4000", "[2001:db8::7]:4000"),
+        ] {
+            assert_eq!(text.parse(), Ok(ProxyFrom(address.parse().unwrap())), "{text}");
+        }
+        for text in ["", "localhost", "192.0.2.7:", "192.0.2.7:65536", "[::1]", "unix:"] {
+            assert!(text.parse::<ProxyFrom>().is_err(), "{text}");
         }
     }
 

@@ -6,7 +6,8 @@ mod pieces;
 
 use libfuzzer_sys::fuzz_target;
 use myriapod::protocol::{
-    DecodeLimits, Decoded, Decoder, ExtraHeaders, Fault, Framing, JsonHeader, Message,
+    DecodeLimits, Decoded, Decoder, ExtraHeaders, Fault, Frame, Framing, Input, JsonHeader,
+    Message, ProtocolError,
 };
 use serde_json::Value;
 
@@ -89,24 +90,30 @@ fn run(mut decoder: Decoder<JsonHeader>, pieces: &[&[u8]]) -> (Vec<Found>, JsonH
 /// ask for what is there.
 fn check_needed(stream: &[u8]) {
     let mut framing = JsonHeader::new(LIMITS);
-    let Ok(Decoded::Message(mut frame)) = framing.decode(SMALL) else { panic!() };
-    match framing.decode(stream) {
-        Ok(Decoded::Message(found)) => {
+    let look = |framing: &mut JsonHeader, bytes: &[u8]| {
+        let (mut bytes, mut answer, mut frame) = (bytes.to_vec(), Vec::new(), Frame::new());
+        let decoded = framing.decode(&mut (), Input::new(&mut bytes, &mut answer), &mut frame)?;
+        Ok::<_, ProtocolError>((decoded, frame))
+    };
+    let Ok((Decoded::Message, mut frame)) = look(&mut framing, SMALL) else { panic!() };
+    match look(&mut framing, stream) {
+        Ok((Decoded::Message, found)) => {
             for len in [0, 1, 2, found.len() / 2, found.len() - 1] {
-                match framing.decode(&stream[..len]) {
-                    Ok(Decoded::Incomplete { needed, .. }) => {
+                match look(&mut framing, &stream[..len]) {
+                    Ok((Decoded::Incomplete { needed, .. }, _)) => {
                         assert!(len < needed && needed <= found.len());
                     }
                     other => panic!("{other:?} from the first {len} bytes"),
                 }
-                assert!(!framing.predict(&stream[..len], &mut frame));
+                assert!(!framing.predict(&(), &stream[..len], &mut frame));
             }
             // The prediction may be silent, but not wrong.
-            if framing.predict(stream, &mut frame) {
+            if framing.predict(&(), stream, &mut frame) {
                 assert_eq!(frame, found);
             }
         }
-        Ok(Decoded::Incomplete { needed, .. }) => assert!(needed > stream.len()),
+        Ok((Decoded::Incomplete { needed, .. }, _)) => assert!(needed > stream.len()),
+        Ok((other, _)) => panic!("{other:?} is nothing that this framing says"),
         Err(error) => assert_eq!(error.offset(), 0),
     }
 }

@@ -1,5 +1,6 @@
 //! What a process of bench is told to do, and in which phase: [`Job`], [`Command`], [`Phase`].
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub(crate) struct Job {
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) short: bool,
+    /// The client that a PROXY header in front of each connection names.
+    pub(crate) proxy_from: Option<SocketAddr>,
     pub(crate) threads: u32,
     /// The processor of each thread, of one process after the other; empty where they are left
     /// alone.
@@ -201,6 +204,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             short: false,
+            proxy_from: None,
             threads: 1,
             cpus: Vec::new(),
         };

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use myriapod::protocol::{
-    DecodeLimits, Decoded, Frame, Framing, Head, JsonHeader, Message, Padded, encode,
+    DecodeLimits, Decoded, Frame, Framing, Head, Input, JsonHeader, Message, Padded, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -190,7 +190,7 @@ impl Messages {
             request,
             reply,
             cut: Cut::new(service, content.len()),
-            frame: frame_of_none()?,
+            frame: Frame::new(),
             first_wrong: None,
             service,
         })
@@ -204,7 +204,7 @@ impl Messages {
             request: request.to_vec(),
             reply: Reply::Same(reply.to_vec()),
             cut: Cut::new(service, reply.len()),
-            frame: frame_of_none()?,
+            frame: Frame::new(),
             first_wrong: None,
             service,
         })
@@ -253,21 +253,24 @@ impl Messages {
 
     /// Looks at the reply that `input` starts with.
     #[inline]
-    pub(crate) fn find(&mut self, input: &[u8]) -> Found {
+    pub(crate) fn find(&mut self, input: &mut [u8]) -> Found {
         let (len, verdict) = match &mut self.cut {
             Cut::Fixed(len) => match input.get(..*len) {
                 Some(bytes) => (*len, judge(&mut self.reply, self.tag.len(), bytes)),
                 None => return Found::Incomplete(*len),
             },
             Cut::Json(framing) => {
-                if !framing.predict(input, &mut self.frame) {
-                    match framing.decode(input) {
-                        Ok(Decoded::Message(frame)) => self.frame = frame,
+                if !framing.predict(&(), input, &mut self.frame) {
+                    let mut answer = Vec::new();
+                    let bytes = Input::new(input, &mut answer);
+                    match framing.decode(&mut (), bytes, &mut self.frame) {
+                        Ok(Decoded::Message) => {}
                         Ok(Decoded::Incomplete { .. }) if !may_be_message(input) => {
                             self.keep_wrong(input);
                             return Found::Broken("no message".to_owned());
                         }
                         Ok(Decoded::Incomplete { needed, .. }) => return Found::Incomplete(needed),
+                        Ok(_) => return Found::Incomplete(input.len() + 1),
                         Err(error) => {
                             self.keep_wrong(input);
                             return Found::Broken(format!("{} ({error})", error.kind()));
@@ -414,16 +417,6 @@ fn made_up(service: Service, len: usize) -> Result<(Vec<u8>, Range<usize>), Stri
     Ok((content, tag))
 }
 
-/// The frame of any message.
-fn frame_of_none() -> Result<Frame, String> {
-    let mut bytes = Vec::new();
-    encode(&mut bytes, &Head::json(), b"0").map_err(|error| error.to_string())?;
-    match JsonHeader::default().decode(&bytes) {
-        Ok(Decoded::Message(frame)) => Ok(frame),
-        _ => Err("a message of our own cannot be decoded".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -448,11 +441,11 @@ mod tests {
                 let mut wire = Vec::new();
                 messages.write(&mut wire, tag);
                 assert_eq!(wire.len(), messages.request_len());
-                assert_eq!(messages.find(&wire), Found::Reply(wire.len(), Verdict::Tag(tag)));
+                assert_eq!(messages.find(&mut wire), Found::Reply(wire.len(), Verdict::Tag(tag)));
                 let last = wire.len() - 1;
-                assert!(matches!(messages.find(&wire[..last]), Found::Incomplete(_)));
+                assert!(matches!(messages.find(&mut wire[..last]), Found::Incomplete(_)));
                 wire[last] ^= 0x80;
-                assert_eq!(messages.find(&wire), Found::Reply(wire.len(), Verdict::Wrong));
+                assert_eq!(messages.find(&mut wire), Found::Reply(wire.len(), Verdict::Wrong));
                 assert_eq!(messages.first_wrong.as_ref().map(Vec::len), Some(wire.len().min(400)));
             }
         }
@@ -467,10 +460,10 @@ mod tests {
             messages.write(&mut wire, tag);
             let content = &wire[wire.len() - len..];
             let value = &content[SEARCH_START.len()..len - SEARCH_END.len()];
-            let right = json(&[NO_MATCH_START, value, NO_MATCH_END].concat());
-            assert_eq!(messages.find(&right), Found::Reply(right.len(), Verdict::Tag(tag)));
-            let other = json(&[NO_MATCH_START, b"another", NO_MATCH_END].concat());
-            assert_eq!(messages.find(&other), Found::Reply(other.len(), Verdict::Wrong));
+            let mut right = json(&[NO_MATCH_START, value, NO_MATCH_END].concat());
+            assert_eq!(messages.find(&mut right), Found::Reply(right.len(), Verdict::Tag(tag)));
+            let mut other = json(&[NO_MATCH_START, b"another", NO_MATCH_END].concat());
+            assert_eq!(messages.find(&mut other), Found::Reply(other.len(), Verdict::Wrong));
         }
         assert!(Messages::new(Service::Search, &Content::Bytes(33)).is_err());
     }
@@ -481,22 +474,22 @@ mod tests {
         let mut wire = Vec::new();
         padded.write(&mut wire, 0);
         assert_eq!((wire.len(), &wire[..3]), (128, &b"64 "[..]));
-        assert_eq!(padded.find(b"Msg received+"), Found::Reply(12, Verdict::Right));
-        assert_eq!(padded.find(b"Msg receive?"), Found::Reply(12, Verdict::Wrong));
-        assert_eq!(padded.find(b"Msg"), Found::Incomplete(12));
+        assert_eq!(padded.find(&mut b"Msg received+".to_vec()), Found::Reply(12, Verdict::Right));
+        assert_eq!(padded.find(&mut b"Msg receive?".to_vec()), Found::Reply(12, Verdict::Wrong));
+        assert_eq!(padded.find(&mut b"Msg".to_vec()), Found::Incomplete(12));
 
         let given = br#"{"action": "search", "value": "ring"}"#.to_vec();
         let mut search = messages(Service::Search, &Content::Given(given));
-        let (one, other) = (json(b"[1]"), json(b"[2]"));
-        assert_eq!(search.find(&one), Found::Reply(one.len(), Verdict::Right));
-        assert_eq!(search.find(&one), Found::Reply(one.len(), Verdict::Right));
-        assert_eq!(search.find(&other), Found::Reply(other.len(), Verdict::Wrong));
+        let (mut one, mut other) = (json(b"[1]"), json(b"[2]"));
+        assert_eq!(search.find(&mut one), Found::Reply(one.len(), Verdict::Right));
+        assert_eq!(search.find(&mut one), Found::Reply(one.len(), Verdict::Right));
+        assert_eq!(search.find(&mut other), Found::Reply(other.len(), Verdict::Wrong));
     }
 
     #[test]
     fn is_what_is_no_message_broken() {
         let mut echo = messages(Service::Echo, &Content::Bytes(64));
-        let Found::Broken(why) = echo.find(b"\0\x02[]") else { panic!() };
+        let Found::Broken(why) = echo.find(&mut b"\0\x02[]".to_vec()) else { panic!() };
         assert!(why.starts_with("HeaderNotObject"), "{why}");
     }
 

@@ -54,6 +54,9 @@ pub struct Options {
     pub poisson: bool,
     /// A connection for each request.
     pub short: bool,
+    /// The client that a PROXY header in front of each connection names; port 0 for each connection's
+    /// own.
+    pub proxy_from: Option<std::net::SocketAddr>,
     /// A reply that comes later after its request is late; above 0.
     pub timeout: Duration,
     /// How long connecting may take; above 0.
@@ -101,6 +104,7 @@ impl Default for Options {
             rate: None,
             poisson: false,
             short: false,
+            proxy_from: None,
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             ramp: None,
@@ -248,6 +252,7 @@ impl Options {
                 timeout: self.timeout,
                 connect_timeout: self.connect_timeout,
                 short: self.short,
+                proxy_from: self.proxy_from,
                 threads,
                 cpus,
             },

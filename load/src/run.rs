@@ -76,7 +76,12 @@ impl<'a> Bench<'a> {
         let mut embedded = None;
         let mut pids = plan.options.server_pids.clone();
         if plan.embedded > 0 {
-            let servers = Embedded::start(plan.embedded, plan.options.service, plan.options.pin)?;
+            let servers = Embedded::start(
+                plan.embedded,
+                plan.options.service,
+                plan.options.pin,
+                plan.options.proxy_from.is_some(),
+            )?;
             plan.job.targets =
                 servers.ports.iter().map(|&port| ("127.0.0.1".to_owned(), port)).collect();
             pids = servers.pids();

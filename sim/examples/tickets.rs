@@ -14,7 +14,9 @@
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
-use myriapod::protocol::{Decoded, EncodeError, Framing, Head, Mark, Message, ProtocolError, Raw};
+use myriapod::protocol::{
+    Decoded, EncodeError, Frame, Framing, Head, Input, Mark, Message, ProtocolError, Raw,
+};
 use myriapod::sys::sim::Rng;
 use myriapod::{Cause, Handler, HandlerResult, Reply, SocketAddr, View};
 use myriapod_sim::trial::{Ending, Trial, check};
@@ -26,11 +28,21 @@ const SEEDS: u64 = 200;
 struct Lines;
 
 impl Framing for Lines {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        match input.iter().position(|byte| *byte == b'\n') {
-            Some(end) => Raw.decode(input.get(..=end).unwrap_or(input)),
-            None => Ok(Decoded::Incomplete { needed: input.len() + 1, in_content: false }),
-        }
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        (): &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let unseen = input.bytes.get(input.scanned..).unwrap_or_default();
+        let Some(at) = unseen.iter().position(|byte| *byte == b'\n') else {
+            return Ok(Decoded::More { scanned: input.bytes.len(), in_content: false });
+        };
+        let end = input.scanned + at + 1;
+        frame.set(0..end, end);
+        Ok(Decoded::Message)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {

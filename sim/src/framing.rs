@@ -24,7 +24,7 @@ impl FramingKind {
     }
 
     /// The engine's own.
-    pub(crate) fn framing(self, limits: &Limits) -> Box<dyn Framing> {
+    pub(crate) fn framing(self, limits: &Limits) -> Box<dyn Framing<Stream = ()>> {
         let Limits { max_header_len, max_content_len, .. } = *limits;
         let limits = DecodeLimits { max_header_len, max_content_len };
         match self {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use myriapod::protocol::{
-    ByteOrder, DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Message, Padded,
-    encode, encode_padded,
+    ByteOrder, DecodeLimits, EncodeError, ExtraHeaders, Framing, Head, Message, Padded, encode,
+    encode_padded,
 };
 use myriapod::sys::sim::Rng;
 
@@ -239,7 +239,7 @@ impl Request {
             FramingKind::JsonHeader => Answer::AnyError,
             FramingKind::Padded | FramingKind::Raw => {
                 let limits = DecodeLimits { max_content_len, ..DecodeLimits::default() };
-                let error = Padded::new(limits).decode(&wire).err();
+                let error = Padded::new(limits).find(&wire).err();
                 Answer::bare_error(&error.map(|error| error.to_string()).unwrap_or_default())
             }
         };
@@ -262,7 +262,7 @@ impl Answer {
 
 /// What reading a padded message's content as JSON fails with.
 fn complaint(wire: &[u8]) -> String {
-    let Ok(Decoded::Message(frame)) = Padded::default().decode(wire) else { return String::new() };
+    let Ok(Some(frame)) = Padded::default().find(wire) else { return String::new() };
     let read = Message::new(wire, &frame).json();
     read.err().map(|error| error.to_string()).unwrap_or_default()
 }

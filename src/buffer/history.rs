@@ -147,7 +147,7 @@ impl History {
             Step::LendRecv { bytes, more } => {
                 let bytes = self.source.bytes(bytes);
                 let needed = bytes.len() + more;
-                match pool.lend_recv(&bytes, needed, false, Stopwatch::new(0, true)) {
+                match pool.lend_recv(&bytes, Missing::new(needed, false), Stopwatch::new(0, true)) {
                     Ok(handle) => self.receiving.push((handle, bytes)),
                     Err(PoolFull) => {
                         let least = needed.min(FIRST_CAPACITY).max(bytes.len());

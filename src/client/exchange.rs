@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::protocol::{
-    DecodeLimits, Decoded, EncodeError, Frame, Framing, Head, JsonHeader, Message, ProtocolError,
+    DecodeLimits, Decoder, EncodeError, Framing, Head, JsonHeader, Message, ProtocolError,
     write_json,
 };
 
@@ -16,39 +16,23 @@ const KEPT: usize = 256 << 10;
 
 /// Bytes that wait to be sent, bytes that were received, and how many replies are owed.
 ///
-/// `start <= input.len()`; `frame` is the message at `start`, where one is known to be whole.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    framing: JsonHeader,
     /// Bytes of the longest reply that is accepted.
     longest: usize,
     out: Vec<u8>,
     sent: usize,
-    input: Vec<u8>,
-    start: usize,
-    /// The stream's offset of `start`.
-    offset: u64,
-    /// The bytes from `start` on that must be there before decoding again.
-    needed: usize,
-    frame: Option<Frame>,
-    /// The message that was taken last.
-    taken: Option<Frame>,
+    input: Decoder<JsonHeader>,
     awaited: usize,
 }
 
 impl Exchange {
     pub(super) fn new(limits: DecodeLimits) -> Self {
         Self {
-            framing: JsonHeader::new(limits),
             longest: limits.max_header_len.saturating_add(limits.max_content_len).saturating_add(2),
             out: Vec::new(),
             sent: 0,
-            input: Vec::new(),
-            start: 0,
-            offset: 0,
-            needed: 0,
-            frame: None,
-            taken: None,
+            input: Decoder::new(JsonHeader::new(limits)),
             awaited: 0,
         }
     }
@@ -56,11 +40,7 @@ impl Exchange {
     /// Starts anew, for another connection.
     pub(super) fn reset(&mut self) {
         self.give_up();
-        self.input.clear();
-        self.start = 0;
-        self.offset = 0;
-        self.needed = 0;
-        self.frame = None;
+        self.input.reset();
     }
 
     /// Nothing more will be sent, and no reply is expected any longer.
@@ -74,8 +54,13 @@ impl Exchange {
         self.awaited
     }
 
+    /// Bytes that are no request.
+    pub(super) fn queue_bytes(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     pub(super) fn queue(&mut self, head: &Head<'_>, content: &[u8]) -> Result<(), EncodeError> {
-        self.framing.encode(&mut self.out, head, content)?;
+        self.input.framing_mut().encode(&mut self.out, head, content)?;
         self.awaited += 1;
         Ok(())
     }
@@ -85,12 +70,12 @@ impl Exchange {
         head: &Head<'_>,
         value: &T,
     ) -> Result<(), EncodeError> {
-        let mark = self.framing.begin(&mut self.out, head)?;
+        let mark = self.input.framing_mut().begin(&mut self.out, head)?;
         if let Err(error) = write_json(&mut self.out, value) {
             self.out.truncate(mark.start());
             return Err(error);
         }
-        self.framing.finish(&mut self.out, mark, head)?;
+        self.input.framing_mut().finish(&mut self.out, mark, head)?;
         self.awaited += 1;
         Ok(())
     }
@@ -117,7 +102,7 @@ impl Exchange {
 
     /// Bytes that were received and belong to no message that was taken.
     pub(super) fn buffered(&self) -> usize {
-        self.input.len() - self.start
+        self.input.rest()
     }
 
     /// Whether to receive while there is something to send: only so can a server that waits for us
@@ -128,54 +113,28 @@ impl Exchange {
 
     /// The buffer to append what is received to, with spare capacity.
     pub(super) fn receive_buffer(&mut self) -> &mut Vec<u8> {
-        if self.start == self.input.len() {
-            self.input.clear();
-            self.input.shrink_to(KEPT);
-            self.start = 0;
-        } else if self.start > 0 && self.start >= self.buffered() {
-            // Moving no more than what is freed keeps the mean cost of a byte constant.
-            self.input.drain(..self.start);
-            self.start = 0;
+        let (rest, missing) = (self.input.rest(), self.input.missing());
+        let buffer = self.input.buffer_mut();
+        if rest == 0 {
+            buffer.shrink_to(KEPT);
         }
-        if self.input.spare_capacity_mut().is_empty() {
-            let missing = self.needed.saturating_sub(self.buffered()).max(RECEIVE_LEN);
+        if buffer.len() == buffer.capacity() {
             // An announced length alone reserves nothing: doubling follows what has arrived.
-            self.input.reserve_exact(missing.min(self.input.len().max(STEP)));
+            buffer.reserve_exact(missing.max(RECEIVE_LEN).min(buffer.len().max(STEP)));
         }
-        &mut self.input
+        buffer
     }
 
     /// Whether a whole message is there to be taken.
     pub(super) fn is_whole(&mut self) -> Result<bool, ProtocolError> {
-        let input = self.input.get(self.start..).unwrap_or_default();
-        if self.frame.is_some() {
-            return Ok(true);
-        }
-        if input.len() < self.needed {
-            return Ok(false);
-        }
-        match self.framing.decode(input) {
-            Ok(Decoded::Message(frame)) => {
-                self.frame = Some(frame);
-                Ok(true)
-            }
-            Ok(Decoded::Incomplete { needed, .. }) => {
-                self.needed = needed;
-                Ok(false)
-            }
-            Err(error) => Err(error.with_offset(self.offset)),
-        }
+        self.input.find_message()
     }
 
     /// The message that [`is_whole`](Self::is_whole) found.
     pub(super) fn take(&mut self) -> Option<Message<'_>> {
-        let frame = self.taken.insert(self.frame.take()?);
-        let (start, offset) = (self.start, self.offset);
-        self.start += frame.len();
-        self.offset += frame.len() as u64;
-        self.needed = 0;
+        let message = self.input.take_message()?;
         self.awaited = self.awaited.saturating_sub(1);
-        Some(Message::new(self.input.get(start..)?, frame).with_offset(offset))
+        Some(message)
     }
 }
 

@@ -38,6 +38,9 @@ pub struct ClientOptions {
     pub write_timeout: Duration,
     /// How long the parts of a reply may be.
     pub limits: DecodeLimits,
+    /// Behave as a proxy of this client does: each connection begins with a PROXY header of version
+    /// 2 that names it. With port 0, the port is that of our own socket. Default `None`.
+    pub proxy_from: Option<std::net::SocketAddr>,
     /// Whether each request has a connection of its own, which is closed after the reply: for a
     /// server that closes after each, as the tutorial's does. Default `false`.
     pub per_request: bool,
@@ -50,6 +53,7 @@ impl Default for ClientOptions {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             limits: DecodeLimits::default(),
+            proxy_from: None,
             per_request: false,
         }
     }
@@ -248,7 +252,12 @@ impl Client {
     fn open(&mut self) -> Result<(), Error> {
         self.transport = None;
         self.exchange.reset();
-        let transport = Transport::connect(&self.host, self.port, self.options.connect_timeout)?;
+        let mut transport =
+            Transport::connect(&self.host, self.port, self.options.connect_timeout)?;
+        if let Some(client) = self.options.proxy_from {
+            self.exchange.queue_bytes(&transport.proxy_header(client));
+            transport.send(&mut self.exchange, self.options.write_timeout)?;
+        }
         self.transport = Some(transport);
         self.connections += 1;
         Ok(())

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use myriapod_sys::poll::wait_one;
-use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, SocketAddr};
+use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, SocketAddr, UnixAddr};
 
 use super::exchange::Exchange;
 use crate::error::Error;
 use crate::link;
+use crate::proxy_protocol::header_for;
 
 /// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
 const BACKLOG_RETRY: Duration = Duration::from_millis(5);
@@ -65,6 +66,16 @@ impl Transport {
         }
         let peer = address.to_string().into();
         Ok(Self { socket, peer, ended: false, send_error: None })
+    }
+
+    /// The PROXY header that names `client`; with port 0, as one of our own port.
+    pub(super) fn proxy_header(&self, mut client: std::net::SocketAddr) -> Vec<u8> {
+        if client.port() == 0 {
+            let own = sys::local_address(&self.socket).ok().and_then(|address| address.port());
+            client.set_port(own.unwrap_or(0));
+        }
+        let server = sys::peer_address(&self.socket);
+        header_for(client, &server.unwrap_or(UnixAddr::Unnamed.into()))
     }
 
     pub(super) fn peer(&self) -> &str {

@@ -72,7 +72,7 @@ impl Connection<()> {
 fn some() -> Lent {
     let mut pool = crate::buffer::Pool::new(1 << 20, |_| 0);
     let clock = crate::buffer::Stopwatch::new(0, true);
-    pool.lend_recv(b"x", 2, false, clock).unwrap()
+    pool.lend_recv(b"x", crate::protocol::Missing::new(2, false), clock).unwrap()
 }
 
 const DEFERRED: Fact = Fact::Deferred { sequence: 9, last: true };

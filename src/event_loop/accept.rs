@@ -4,6 +4,7 @@ use myriapod_sys::{self as sys, Errno, Interest, SocketFile, SpareDescriptor};
 
 use super::addresses::AddressTable;
 use super::arrive::Way;
+use super::seed::Proxies;
 use super::{EventLoop, Role};
 use crate::config::Limits;
 use crate::handler::Handler;
@@ -206,6 +207,8 @@ pub(crate) struct Acceptor {
     last_line: Option<Tick>,
     last_turn_away: Option<Tick>,
     pub(crate) addresses: AddressTable,
+    /// Where proxies are.
+    pub(crate) proxies: Proxies,
 }
 
 /// What to do about an error of accept.
@@ -252,6 +255,7 @@ impl Acceptor {
             last_line: None,
             last_turn_away: None,
             addresses: AddressTable::new(limits.max_connections_per_address),
+            proxies: Proxies::default(),
         }
     }
 

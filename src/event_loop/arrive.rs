@@ -1,8 +1,8 @@
 //! The birth of a connection: everything that is not one yet, and [`EventLoop::enter`].
 //!
 //! A socket arrives by one of three ways: it was accepted, it was given to the loop, or it connects
-//! to a peer. Where there are steps to take first (a connect that is under way), it waits for them
-//! with a deadline. Then it enters, and the handler hears of it.
+//! to a peer. Where there are steps to take first (a connect that is under way, the header of a
+//! proxy), it waits for them with a deadline. Then it enters, and the handler hears of it.
 
 use std::time::Duration;
 
@@ -12,16 +12,19 @@ use myriapod_sys::{
 
 use super::addresses::EXEMPT;
 use super::close::after;
+use super::receive::{Received, receive_into};
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
 use crate::connection::{Connection, Origin, Socket};
+use crate::engine::Own;
 use crate::handler::Handler;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
+use crate::proxy_protocol::{Command, Header, Refusal, parse};
 use crate::slab::Key;
 use crate::stats::Cause;
 use crate::timer::TimerLinks;
-use crate::view::About;
+use crate::view::{About, Peer};
 
 /// A socket that is not a connection yet, in its entry of the selector.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(super) struct Arrival {
     pub(super) peer: SocketAddr,
     /// Which entry of the table of addresses counts it.
     pub(super) address: u32,
+    /// What has come of the header that it waits for.
+    begun: Vec<u8>,
 }
 
 /// How a socket arrives.
@@ -55,20 +60,24 @@ pub(super) enum Way {
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// A connected socket arrives, whose place in this loop is taken already.
     pub(super) fn arrive(&mut self, socket: Descriptor, peer: SocketAddr, way: Way) {
+        if let Way::Accepted(listener) = way
+            && let Some(proxies) = self.acceptor.proxies.of(listener)
+        {
+            let is_trusted = proxies.trusts(&peer);
+            return self.arrive_by_proxy(socket, peer, way, is_trusted);
+        }
         let Some(address) = self.acceptor.addresses.enter(&peer) else {
             self.give_place_back();
-            self.shared.engine.stats.refused_by_address += 1;
-            if self.acceptor.may_log(self.shared.tick) {
-                let limit = self.acceptor.addresses.limit();
-                self.tell(&LogEvent::RefusedByAddress { peer: &peer, limit });
-            }
-            return;
+            return self.refused_by_address(&peer);
         };
         // The handler is told the key, and its state belongs beside it: so the entry comes first,
         // and is watched only when it is complete.
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits: None });
         match self.selector.register(socket, Interest::NONE, arriving) {
-            Ok(key) => self.enter(key, Arrival { way, peer, address }),
+            Ok(key) => {
+                let arrival = Arrival { way, peer, address, begun: Vec::new() };
+                self.enter(key, arrival, None, &mut []);
+            }
             Err(error) => {
                 self.acceptor.addresses.leave(address);
                 self.give_place_back();
@@ -77,10 +86,18 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    fn refused_by_address(&mut self, peer: &SocketAddr) {
+        self.shared.engine.stats.refused_by_address += 1;
+        if self.acceptor.may_log(self.shared.tick) {
+            let limit = self.acceptor.addresses.limit();
+            self.tell(&LogEvent::RefusedByAddress { peer, limit });
+        }
+    }
+
     /// An arriving socket becomes a connection: the only place that calls `on_open` and
-    /// `on_connect`.
-    fn enter(&mut self, key: Key, arrival: Arrival) {
-        let Arrival { way, peer, address } = arrival;
+    /// `on_connect`. What a proxy said of it is known, and `first` is what came behind that.
+    fn enter(&mut self, key: Key, arrival: Arrival, proxy: Option<&Header<'_>>, first: &mut [u8]) {
+        let Arrival { way, peer, address, .. } = arrival;
         let engine = &mut self.shared.engine;
         let id = engine.id(key);
         let origin = match way {
@@ -94,18 +111,26 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         engine.tell(&LogEvent::Opened { id, peer: &peer });
         let Some(source) = self.selector.source(key) else { return };
-        let about = About { key, source, origin, queued: 0, peer: Some(&peer), is_open: true };
+        if proxy.is_some_and(|header| header.source().is_some()) {
+            engine.desk.peers.insert(key, peer.clone());
+        }
+        let who = Peer { address: &peer, proxy };
+        let about = About { key, source, origin, queued: 0, peer: Some(&who), is_open: true };
         let own = match way {
-            Way::Connects(tag) => engine
-                .call(&about, "on_connect", |handler, view| handler.on_connect(tag, view, &peer)),
-            Way::Accepted(_) | Way::Adopted => {
-                engine.call(&about, "on_open", |handler, view| handler.on_open(view, &peer))
-            }
+            Way::Connects(tag) => engine.call(&about, "on_connect", |handler, view| Own {
+                state: handler.on_connect(tag, view, &peer),
+                stream: F::Stream::default(),
+            }),
+            Way::Accepted(_) | Way::Adopted => engine.call(&about, "on_open", |handler, view| {
+                Own { state: handler.on_open(view, &peer), stream: F::Stream::default() }
+            }),
         };
         let Some(own) = own else {
             engine.take_orders();
             engine.clear_out();
             engine.stats.count_closed(Cause::Panic);
+            engine.stats.discarded_in += first.len() as u64;
+            engine.desk.peers.remove(&key);
             return self.turn_away(key, address);
         };
         engine.stats.open += 1;
@@ -117,6 +142,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.work(key, |shared, at| {
             shared.nearer = true;
             shared.obey(at);
+            shared.digest_first(at, first);
             After::Settle(Socket::MayHoldMore)
         });
     }
@@ -140,7 +166,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Ok(Connecting::Done(socket) | Connecting::InProgress(socket)) => socket,
             Err(error) => return self.connect_failed(tag, &error),
         };
-        let arrival = Arrival { way: Way::Connects(tag), peer, address: EXEMPT };
+        let way = Way::Connects(tag);
+        let arrival = Arrival { way, peer, address: EXEMPT, begun: Vec::new() };
         let waits = self.arrivals.insert(arrival).ok();
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         match self.selector.register(socket, Interest::WRITABLE, arriving) {
@@ -155,8 +182,21 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
-    /// The step that an arriving socket waits for is done, one way or the other.
-    pub(super) fn step_is_done(&mut self, key: Key) {
+    /// Something happened on an arriving socket: the step that it waits for is done, or goes on.
+    pub(super) fn step_on(&mut self, key: Key) {
+        let Some(Role::Arriving(Arriving { waits: Some(waits), .. })) = self.selector.get(key)
+        else {
+            return;
+        };
+        match self.arrivals.get(*waits).map(|arrival| arrival.way) {
+            Some(Way::Connects(_)) => self.connect_is_done(key),
+            Some(Way::Accepted(_) | Way::Adopted) => self.read_header(key),
+            None => {}
+        }
+    }
+
+    /// A connect is done, one way or the other.
+    fn connect_is_done(&mut self, key: Key) {
         let Some((source, Role::Arriving(arriving))) = self.selector.entry_mut(key) else { return };
         let waits = arriving.waits.take();
         let result = sys::take_error(source);
@@ -165,7 +205,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         match result {
             Ok(()) => {
                 self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
-                self.enter(key, arrival);
+                self.enter(key, arrival, None, &mut []);
             }
             Err(errno) => self.arrival_failed(key, &arrival, errno),
         }
@@ -173,15 +213,118 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// The deadline of an arriving socket has come.
     pub(super) fn arrival_is_late(&mut self, key: Key) {
-        self.give_up_arrival(key, Errno::ETIMEDOUT);
+        self.give_up_arrival(key, Errno::ETIMEDOUT, Refusal::Late);
     }
 
-    fn give_up_arrival(&mut self, key: Key, errno: Errno) {
+    fn give_up_arrival(&mut self, key: Key, errno: Errno, refusal: Refusal) {
         let Some(Role::Arriving(arriving)) = self.selector.get_mut(key) else { return };
         let waits = arriving.waits.take();
         let Some(arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
-        self.member.enter();
-        self.arrival_failed(key, &arrival, errno);
+        match arrival.way {
+            Way::Connects(_) => {
+                // It takes its place when it has arrived.
+                self.member.enter();
+                self.arrival_failed(key, &arrival, errno);
+            }
+            Way::Accepted(_) | Way::Adopted => {
+                self.turn_away(key, arrival.address);
+                self.refused_by_proxy(&arrival.peer, refusal, arrival.begun.len());
+            }
+        }
+    }
+
+    /// A connected socket arrives that a PROXY header is required of.
+    fn arrive_by_proxy(
+        &mut self,
+        socket: Descriptor,
+        peer: SocketAddr,
+        way: Way,
+        is_trusted: bool,
+    ) {
+        if !is_trusted {
+            drop(socket);
+            self.give_place_back();
+            return self.refused_by_proxy(&peer, Refusal::Untrusted, 0);
+        }
+        let arrival = Arrival { way, peer, address: EXEMPT, begun: Vec::new() };
+        let waits = self.arrivals.insert(arrival).ok();
+        let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
+        match self.selector.register(socket, Interest::NONE, arriving) {
+            Ok(key) => {
+                let timeout = self.shared.engine.config.limits.arrival_timeout;
+                if let Some(due) = after(self.shared.tick, timeout) {
+                    self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
+                }
+                // Nearly always it is there already.
+                self.read_header(key);
+            }
+            Err(error) => {
+                waits.and_then(|waits| self.arrivals.remove(waits));
+                self.give_place_back();
+                self.tell(&LogEvent::Failed { error: &error });
+            }
+        }
+    }
+
+    /// Receives what there is of a socket's PROXY header, and has it enter once that is whole.
+    fn read_header(&mut self, key: Key) {
+        let Some((source, Role::Arriving(arriving))) = self.selector.entry_mut(key) else { return };
+        let waits = arriving.waits;
+        let Some(arrival) = waits.and_then(|waits| self.arrivals.get_mut(waits)) else { return };
+        let mut bytes = std::mem::take(&mut self.shared.scratch);
+        bytes.clear();
+        bytes.extend_from_slice(&arrival.begun);
+        let known = bytes.len();
+        let received = receive_into(source, &mut bytes, &mut self.shared.engine.stats);
+        arrival.begun.extend_from_slice(bytes.get(known..).unwrap_or_default());
+        let header = match received {
+            Received::Bytes(..) => parse(&bytes),
+            Received::Nothing => Ok(None),
+            Received::End | Received::Failed => Err(Refusal::Ended),
+        };
+        match header {
+            Ok(Some(header)) => self.enter_by_proxy(key, &header, &bytes),
+            // Nobody waits for a header when the loop is being stopped.
+            Ok(None) if self.drain.is_none() => {
+                if let Err(error) = self.selector.modify(key, Interest::READABLE) {
+                    self.tell(&LogEvent::Failed { error: &error });
+                    self.give_up_arrival(key, Errno::ENOMEM, Refusal::Ended);
+                }
+            }
+            Ok(None) => self.give_up_arrival(key, Errno::ECONNABORTED, Refusal::Ended),
+            Err(refusal) => self.give_up_arrival(key, Errno::ECONNABORTED, refusal),
+        }
+        self.shared.scratch = bytes;
+    }
+
+    /// The PROXY header at the front of `bytes` is whole.
+    fn enter_by_proxy(&mut self, key: Key, header: &Header<'_>, bytes: &[u8]) {
+        let Some(Role::Arriving(arriving)) = self.selector.get_mut(key) else { return };
+        let waits = arriving.waits.take();
+        let Some(mut arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
+        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        if let Some(source) = header.source() {
+            arrival.peer = source.clone();
+        }
+        if header.command() == Command::Proxy {
+            let Some(address) = self.acceptor.addresses.enter(&arrival.peer) else {
+                self.shared.engine.stats.discarded_in += bytes.len() as u64;
+                self.turn_away(key, EXEMPT);
+                return self.refused_by_address(&arrival.peer);
+            };
+            arrival.address = address;
+        }
+        // A copy: the header borrows what stands before, and a framing may change what it reads.
+        let mut first = bytes.get(header.len()..).unwrap_or_default().to_vec();
+        self.enter(key, arrival, Some(header), &mut first);
+    }
+
+    fn refused_by_proxy(&mut self, peer: &SocketAddr, refusal: Refusal, received: usize) {
+        self.shared.engine.stats.discarded_in += received as u64;
+        self.shared.engine.stats.count_refusal(refusal);
+        let is_silent = refusal == Refusal::Ended && received == 0;
+        let is_routine = is_silent || !self.acceptor.may_log(self.shared.tick);
+        self.tell(&LogEvent::RefusedByProxy { peer, refusal, is_routine });
     }
 
     fn arrival_failed(&mut self, key: Key, arrival: &Arrival, errno: Errno) {
@@ -203,9 +346,16 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             return;
         }
         for index in 0..self.selector.end() {
-            if let Some((key, Role::Arriving(_))) = self.selector.at_mut(index) {
-                self.give_up_arrival(key, Errno::ECONNABORTED);
+            let Some((key, Role::Arriving(arriving))) = self.selector.at_mut(index) else {
+                continue;
+            };
+            let waits = arriving.waits;
+            let way = waits.and_then(|waits| self.arrivals.get(waits)).map(|arrival| arrival.way);
+            if self.drain.is_some() && matches!(way, Some(Way::Accepted(_))) {
+                // A header that is there already counts.
+                self.read_header(key);
             }
+            self.give_up_arrival(key, Errno::ECONNABORTED, Refusal::Ended);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::shared::{After, At, Shared, Step};
 use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
 use crate::config::{Limits, Overflow};
 use crate::connection::{Connection, Decision, Lingering, Origin, Socket};
+use crate::engine::OwnOf;
 use crate::groups;
 use crate::handler::Handler;
 use crate::link;
@@ -28,7 +29,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     pub(super) fn work(
         &mut self,
         key: Key,
-        work: impl FnOnce(&mut Shared<H, F>, &mut At<'_, H::State>) -> After,
+        work: impl FnOnce(&mut Shared<H, F>, &mut At<'_, OwnOf<H, F>>) -> After,
     ) -> bool {
         let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return false;
@@ -91,10 +92,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let (id, origin) = (engine.id(key), connection.origin);
         let about = About { key, source, origin, queued: 0, peer: None, is_open: false };
         engine.call(&about, "on_close", |handler, view| {
-            handler.on_close(connection.own, view, cause);
+            handler.on_close(connection.own.state, view, cause);
         });
         // There is nothing left that could be done for it.
         engine.take_orders();
+        engine.desk.peers.remove(&key);
         engine.tell(&LogEvent::Closed { id, cause });
     }
 
@@ -267,7 +269,7 @@ impl<H, F> Shared<H, F> {
             .map(|due| (due, Cause::WriteTimeout));
         // While it is we who do not read, the peer is not late.
         let message = receiving.filter(|_| !connection.is_ready()).and_then(|buffer| {
-            let (timeout, cause) = if buffer.in_content {
+            let (timeout, cause) = if buffer.missing.in_content {
                 (limits.content_timeout, Cause::ContentTimeout)
             } else {
                 (limits.header_timeout, Cause::HeaderTimeout)

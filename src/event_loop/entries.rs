@@ -19,6 +19,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use crate::connection::{Connection, Origin};
+    use crate::engine::Own;
     use crate::view::About;
 
     const FEW: u32 = 1_000;
@@ -43,7 +44,7 @@ mod tests {
     struct Entry {
         _source: i32,
         _interest: Interest,
-        role: Role<()>,
+        role: Role<Own<(), ()>>,
     }
 
     struct Entries(Slab<Entry>);
@@ -72,7 +73,7 @@ mod tests {
     /// Entries up to so many, their timers spread as those of idle connections are.
     fn grow(event_loop: &mut EventLoop<Echo>, entries: &mut Entries, to: u32) {
         for nth in u32::try_from(entries.0.len()).unwrap()..to {
-            let connection = Connection::new((), Origin::ADOPTED, u32::MAX, 0);
+            let connection = Connection::new(Own::default(), Origin::ADOPTED, u32::MAX, 0);
             let role = Role::Connection(connection);
             let entry = Entry { _source: 7, _interest: Interest::READABLE, role };
             let index = entries.0.insert(entry).unwrap().index();
@@ -107,10 +108,10 @@ mod tests {
                 is_open: true,
             };
             let own = &mut connection.own;
-            if shared.engine.answer_ordinary(&about, own, &shared.scratch) {
+            if shared.engine.answer_ordinary(&about, own, &mut shared.scratch) {
                 connection.touch(tick);
             } else {
-                shared.engine.process(&about, own, &shared.scratch);
+                shared.engine.process(&about, own, &mut shared.scratch, 0, false);
             }
             assert_eq!(event_loop.shared.engine.desk.out, request);
             event_loop.shared.engine.sent_all();

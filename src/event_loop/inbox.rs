@@ -153,6 +153,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Item::Adopt { socket, peer } => self.adopt(socket, peer),
             Item::Limits(limits) => self.set_limits(*limits),
+            Item::LogMessages(on) => {
+                let engine = &mut self.shared.engine;
+                engine.log_messages = on && engine.log.is_some();
+            }
             Item::Accept(accepting) => self.set_accepting(accepting),
             Item::Members { group, to } => {
                 let mut walk = self.inbox.groups.walk(&group);
@@ -281,8 +285,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 Alarm::Connection(key) => {
                     self.work(key, |shared, at| {
                         shared.cancel_timer(at.key, at.connection);
-                        shared.call(at, "on_connection_timer", |handler, own, view| {
-                            handler.on_connection_timer(own, view);
+                        shared.call(at, "on_connection_timer", |handler, state, view| {
+                            handler.on_connection_timer(state, view);
                         });
                         After::Settle(Socket::MayHoldMore)
                     });

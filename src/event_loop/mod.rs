@@ -33,12 +33,12 @@ use self::catch_up::CatchUp;
 use self::drain::Drain;
 use self::inbox::Inbox;
 use self::memory::GiveBack;
-pub(crate) use self::seed::{Opening, Seed};
+pub(crate) use self::seed::{Opening, Proxies, Seed};
 use self::shared::{After, Shared};
 use self::spin::Spin;
 use crate::connection::{Connection, Lingering, Socket};
 use crate::crew::{Brake, Member};
-use crate::engine::Engine;
+use crate::engine::{Engine, OwnOf};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::log::LogEvent;
@@ -73,7 +73,7 @@ const PUBLISH_TICKS: u32 = 100;
 pub struct EventLoop<H: Handler, F: Framing = DefaultFraming> {
     // Before the selector: the files of Unix sockets go before their listeners.
     acceptor: Acceptor,
-    selector: Selector<Role<H::State>>,
+    selector: Selector<Role<OwnOf<H, F>>>,
     wheel: Wheel,
     shared: Shared<H, F>,
     signals: Option<Signals>,
@@ -139,13 +139,13 @@ impl<S> TimerEntries for Timers<'_, S> {
 
 impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// Bytes of memory that one idle connection takes, the handler's own state included.
-    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<H::State>>::ENTRY_SIZE;
+    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<OwnOf<H, F>>>::ENTRY_SIZE;
 
     pub(crate) fn new(
         seed: Seed,
         engine: impl FnOnce(Arc<Mailbox>, Handle) -> Engine<H, F>,
     ) -> sys::Result<Self> {
-        let Seed { member, poller, mailbox, listeners } = seed;
+        let Seed { member, poller, mailbox, listeners, proxies } = seed;
         let mut engine = engine(Arc::clone(&mailbox), member.handle());
         let limits = engine.config.limits.clone();
         engine.set_limits(limits.clone());
@@ -177,6 +177,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             rearming: None,
             published: 0_u32.wrapping_sub(PUBLISH_TICKS),
         };
+        event_loop.set_proxies(proxies);
         for opening in listeners {
             event_loop.add_listener(opening)?;
         }
@@ -191,6 +192,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.acceptor.files.extend(file.map(|file| (key, file)));
         self.acceptor.spread.extend(spread.then_some(key));
         Ok(())
+    }
+
+    /// From where each listener takes PROXY headers.
+    pub(crate) fn set_proxies(&mut self, proxies: Proxies) {
+        self.acceptor.proxies = proxies;
     }
 
     /// Stops gracefully at the first of these signals, and at once at the second; `SIGUSR1` asks
@@ -448,7 +454,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 });
             }
             Some(Role::Lingering(_)) => self.discard(key),
-            Some(Role::Arriving(_)) => self.step_is_done(key),
+            Some(Role::Arriving(_)) => self.step_on(key),
             Some(Role::Listener(_)) => self.acceptor.waiting.push(key),
             Some(Role::Signals) => self.take_signals(),
             None => {}
@@ -460,6 +466,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             let at_once = self.drain.is_some();
             if signal == Signal::User1 {
                 self.tell(&LogEvent::Report);
+                continue;
+            }
+            if signal == Signal::Hangup {
+                self.tell(&LogEvent::Reload);
                 continue;
             }
             self.member.stop_others(at_once);

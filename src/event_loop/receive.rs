@@ -8,17 +8,17 @@ use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
 use crate::buffer::{Lent, Stopwatch};
 use crate::connection::{Connection, Fact, Lingering, Socket};
-use crate::engine::{Next, Progress};
+use crate::engine::{Next, OwnOf, Progress};
 use crate::handler::Handler;
 use crate::link;
-use crate::protocol::Framing;
+use crate::protocol::{Framing, Missing};
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::view::About;
 
 /// What a receive brought.
 #[derive(Clone, Copy)]
-enum Received {
+pub(super) enum Received {
     Bytes(usize, Socket),
     /// The peer has shut down its sending side.
     End,
@@ -29,7 +29,11 @@ enum Received {
 
 /// Receives once: the one place of the loop that does.
 #[inline(always)]
-fn receive_into(source: BorrowedFd<'_>, buffer: &mut Vec<u8>, stats: &mut Stats) -> Received {
+pub(super) fn receive_into(
+    source: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    stats: &mut Stats,
+) -> Received {
     let room = buffer.capacity() - buffer.len();
     match link::receive(source, buffer) {
         Ok(0) => Received::End,
@@ -87,7 +91,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             let received = receive_into(source, &mut shared.scratch, &mut shared.engine.stats);
             let after = if !matches!(received, Received::Bytes(_, Socket::Empty)) {
                 shared.receive_other(&mut At { key, source, connection }, received)
-            } else if !shared.engine.answer_ordinary(&about, &mut connection.own, &shared.scratch) {
+            } else if !shared.engine.answer_ordinary(
+                &about,
+                &mut connection.own,
+                &mut shared.scratch,
+            ) {
                 shared.digest_short(&mut At { key, source, connection })
             } else if !shared.engine.desk.orders.is_empty() {
                 shared.obey_ordinary(&mut At { key, source, connection })
@@ -106,8 +114,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     #[cold]
     #[inline(never)]
     fn recover(&mut self, key: Key) {
-        self.shared.engine.recover(self.shared.engine.id(key), &self.shared.scratch);
-        self.work(key, Shared::obey_ordinary);
+        self.work(key, |shared, at| {
+            let id = shared.engine.id(key);
+            shared.engine.recover(id, &at.connection.own.stream, &shared.scratch);
+            shared.obey_ordinary(at)
+        });
     }
 
     /// Gives the next connection on the ready list its turn.
@@ -125,7 +136,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
 impl<H: Handler, F: Framing> Shared<H, F> {
     /// Receives once, and answers whatever whole messages are there then.
-    pub(super) fn receive(&mut self, at: &mut At<'_, H::State>) -> After {
+    pub(super) fn receive(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
         if at.connection.is_waiting() {
             // It stayed watched in the hope that the answer is faster than the next message.
             return After::Unwatch;
@@ -143,7 +154,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// The socket held no more than this, and it is not the ordinary message.
     #[inline(never)]
-    fn digest_short(&mut self, at: &mut At<'_, H::State>) -> After {
+    fn digest_short(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
         self.digest_shared(at);
         After::Settle(Socket::Empty)
     }
@@ -151,7 +162,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// The ordinary message was answered, and the handler asked for something else besides.
     #[cold]
     #[inline(never)]
-    fn obey_ordinary(&mut self, at: &mut At<'_, H::State>) -> After {
+    fn obey_ordinary(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
         at.connection.touch(self.tick);
         self.obey(at);
         After::Settle(Socket::Empty)
@@ -159,7 +170,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Whatever is not the ordinary message.
     #[inline(never)]
-    fn receive_other(&mut self, at: &mut At<'_, H::State>, received: Received) -> After {
+    fn receive_other(&mut self, at: &mut At<'_, OwnOf<H, F>>, received: Received) -> After {
         match received {
             Received::Bytes(_, socket) => {
                 self.digest_shared(at);
@@ -176,18 +187,32 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Answers what was received into the shared buffer, and moves what is left of it to a buffer of
     /// the connection's own.
-    fn digest_shared(&mut self, at: &mut At<'_, H::State>) {
-        let bytes = std::mem::take(&mut self.scratch);
-        let Progress { consumed, next } = self.process(at, &bytes);
+    fn digest_shared(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        self.digest_lent(at, &mut bytes);
+        self.scratch = bytes;
+    }
+
+    /// The same of bytes that came before it was a connection.
+    pub(super) fn digest_first(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
+        if at.connection.is_closing() {
+            self.engine.stats.discarded_in += bytes.len() as u64;
+        } else if !bytes.is_empty() {
+            self.digest_lent(at, bytes);
+        }
+    }
+
+    #[inline]
+    fn digest_lent(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
+        let Progress { consumed, next } = self.process(at, bytes, 0);
         self.keep_rest(at.connection, bytes.get(consumed..).unwrap_or_default(), next);
         if at.connection.is_ready() {
             self.ready.push_back(at.key);
         }
-        self.scratch = bytes;
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.
-    fn receive_own(&mut self, at: &mut At<'_, H::State>) -> After {
+    fn receive_own(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
         let own = at.connection.recv;
         if self.pool.make_room(own).is_err() {
             self.begin_close(at.connection, Cause::BufferLimit);
@@ -213,12 +238,12 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Moves what is left in the shared receive buffer to a buffer of the connection's own.
-    fn keep_rest(&mut self, connection: &mut Connection<H::State>, rest: &[u8], next: Next) {
-        let (needed, in_content) = match next {
+    fn keep_rest(&mut self, connection: &mut Connection<OwnOf<H, F>>, rest: &[u8], next: Next) {
+        let missing = match next {
             Next::Nothing => return,
-            Next::Partial { needed, in_content } => (needed, in_content),
+            Next::Partial(missing) => missing,
             Next::Deferred if rest.is_empty() => return,
-            Next::More | Next::Deferred => (0, false),
+            Next::More | Next::Deferred => Missing::default(),
             Next::Close(cause) => {
                 self.engine.stats.discarded_in += rest.len() as u64;
                 return self.begin_close(connection, cause);
@@ -230,7 +255,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             return;
         }
         let clock = Stopwatch::new(self.tick, !connection.is_held());
-        let Ok(own) = self.pool.lend_recv(rest, needed, in_content, clock) else {
+        let Ok(own) = self.pool.lend_recv(rest, missing, clock) else {
             self.engine.stats.discarded_in += rest.len() as u64;
             return self.begin_close(connection, Cause::BufferLimit);
         };
@@ -239,16 +264,19 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Answers what stands in the connection's own buffer, if it is worth looking.
-    fn digest_own(&mut self, at: &mut At<'_, H::State>) {
+    fn digest_own(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         let own = at.connection.recv;
         let Some(buffer) = self.pool.recv(own) else { return };
-        if buffer.unread().len() < buffer.needed {
+        let unread = buffer.unread().len();
+        // What is unfinished at the end may be a message for all that.
+        if unread < buffer.missing.needed && (unread == 0 || !at.connection.is_ended()) {
             return;
         }
-        let (start, was_in_content) = (buffer.start, buffer.in_content);
-        let bytes = self.pool.take_bytes(own);
+        let (start, before) = (buffer.start, buffer.missing);
+        let mut bytes = self.pool.take_bytes(own);
         let len = bytes.len();
-        let Progress { consumed, next } = self.process(at, bytes.get(start..).unwrap_or_default());
+        let unread = bytes.get_mut(start..).unwrap_or_default();
+        let Progress { consumed, next } = self.process(at, unread, before.scanned);
         if !self.pool.put_bytes(own, bytes) {
             // Its replies found no room, so the connection is being closed.
             self.engine.stats.discarded_in += (len - start - consumed) as u64;
@@ -257,15 +285,15 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         let clock = Stopwatch::new(self.tick, !at.connection.is_held());
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
-        (buffer.needed, buffer.in_content) = match next {
+        buffer.missing = match next {
             Next::Nothing => return self.release_done(at.connection),
-            Next::Partial { needed, in_content } => (needed, in_content),
+            Next::Partial(missing) => missing,
             Next::Deferred if consumed + start == len => return self.release_done(at.connection),
-            Next::More | Next::Deferred => (0, false),
+            Next::More | Next::Deferred => Missing::default(),
             Next::Close(cause) => return self.begin_close(at.connection, cause),
         };
         // A new message, or a new part of it, has a deadline of its own.
-        if consumed > 0 || buffer.in_content != was_in_content {
+        if consumed > 0 || buffer.missing.in_content != before.in_content {
             buffer.clock = clock;
         }
         self.wait_for_rest(at.connection);
@@ -275,27 +303,34 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// All that was in the connection's own buffer is answered.
-    fn release_done(&mut self, connection: &mut Connection<H::State>) {
+    fn release_done(&mut self, connection: &mut Connection<OwnOf<H, F>>) {
         self.release_own(connection);
         self.nearer = true;
     }
 
     /// Has the engine answer `bytes`, and sends the replies.
-    fn process(&mut self, at: &mut At<'_, H::State>, bytes: &[u8]) -> Progress {
+    fn process(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>>,
+        bytes: &mut [u8],
+        scanned: usize,
+    ) -> Progress {
         at.connection.touch(self.tick);
-        let about = self.about(at);
-        let progress = self.engine.process(&about, &mut at.connection.own, bytes);
+        let (about, is_last) = (self.about(at), at.connection.is_ended());
+        let own = &mut at.connection.own;
+        let progress = self.engine.process(&about, own, bytes, scanned, is_last);
         self.obey(at);
         progress
     }
 
     /// A rest stays in the connection's own buffer: either it waits for the next turn, or the
     /// deadline for what is missing runs.
-    fn wait_for_rest(&mut self, connection: &mut Connection<H::State>) {
+    fn wait_for_rest(&mut self, connection: &mut Connection<OwnOf<H, F>>) {
         if connection.is_held() {
             return;
         }
-        let whole = self.pool.recv(connection.recv).is_some_and(|buffer| buffer.needed == 0);
+        let whole =
+            self.pool.recv(connection.recv).is_some_and(|buffer| buffer.missing.needed == 0);
         if whole {
             connection.step(Fact::Ready);
         } else {
@@ -305,7 +340,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Reading goes on, unless something else holds it: whole messages in the buffer get their
     /// turn, and the deadline of an unfinished one runs.
-    pub(super) fn resume_reading(&mut self, at: &mut At<'_, H::State>) {
+    pub(super) fn resume_reading(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         if !at.connection.recv.is_none() && !at.connection.is_ready() {
             self.wait_for_rest(at.connection);
             if at.connection.is_ready() {
@@ -328,7 +363,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Takes back the receive buffer and the queue of a connection that is over.
-    pub(super) fn take_back(&mut self, connection: &mut Connection<H::State>) {
+    pub(super) fn take_back(&mut self, connection: &mut Connection<OwnOf<H, F>>) {
         self.release_own(connection);
         let queue = std::mem::replace(&mut connection.send, Lent::NONE);
         self.engine.stats.discarded_out += self.pool.return_send(queue) as u64;

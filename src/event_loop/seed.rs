@@ -6,6 +6,7 @@ use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketFile};
 
 use crate::crew::{self, Member};
 use crate::mailbox::Mailbox;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::selector;
 
 /// What an event loop is made from, besides its handler and framing, which need not be `Send`.
@@ -15,6 +16,22 @@ pub(crate) struct Seed {
     pub(super) poller: Poller,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) listeners: Vec<Opening>,
+    pub(super) proxies: Proxies,
+}
+
+/// From where each listener takes PROXY headers, by its number; empty where none does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies(Arc<[Option<Arc<ProxyProtocol>>]>);
+
+impl Proxies {
+    pub(crate) fn new(of_each: Vec<Option<Arc<ProxyProtocol>>>) -> Self {
+        if of_each.iter().all(Option::is_none) { Self::default() } else { Self(of_each.into()) }
+    }
+
+    /// Those of a listener; `None` where it takes no PROXY headers.
+    pub(super) fn of(&self, listener: u16) -> Option<&ProxyProtocol> {
+        self.0.get(usize::from(listener))?.as_deref()
+    }
 }
 
 /// A listener for a loop.
@@ -45,13 +62,22 @@ impl Seed {
         }
         let members = crew::muster(mailboxes.clone(), max_connections);
         let parts = members.into_iter().zip(pollers).zip(mailboxes);
-        let seed =
-            |((member, poller), mailbox)| Self { member, poller, mailbox, listeners: Vec::new() };
+        let seed = |((member, poller), mailbox)| Self {
+            member,
+            poller,
+            mailbox,
+            listeners: Vec::new(),
+            proxies: Proxies::default(),
+        };
         Ok(parts.map(seed).collect())
     }
 
     pub(crate) fn listen(&mut self, opening: Opening) {
         self.listeners.push(opening);
+    }
+
+    pub(crate) fn set_proxies(&mut self, proxies: Proxies) {
+        self.proxies = proxies;
     }
 
     pub(crate) fn index(&self) -> u16 {

@@ -8,6 +8,7 @@ use super::shared::{After, At, Shared};
 use crate::buffer::{Lent, MAX_SLICES, PoolFull};
 use crate::config::Overflow;
 use crate::connection::{Connection, Fact, Socket};
+use crate::engine::OwnOf;
 use crate::handler::Handler;
 use crate::link;
 use crate::protocol::Framing;
@@ -32,7 +33,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
 impl<H: Handler, F: Framing> Shared<H, F> {
     /// Sends the replies of one event. What the socket does not take is queued.
-    pub(super) fn send(&mut self, at: &mut At<'_, H::State>) {
+    pub(super) fn send(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         if self.engine.desk.out.is_empty() {
             return;
         }
@@ -51,7 +52,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// Sends the replies of one event to a connection with nothing queued. Returns whether the
     /// socket took all of them.
     #[inline(always)]
-    pub(super) fn send_at_once(&mut self, at: &mut At<'_, H::State>) -> bool {
+    pub(super) fn send_at_once(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> bool {
         let out = &self.engine.desk.out;
         let sent = if out.is_empty() { Ok(0) } else { link::send(at.source, out) };
         if sent == Ok(out.len()) {
@@ -68,7 +69,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     #[cold]
     #[inline(never)]
-    fn cannot_send_replies(&mut self, at: &mut At<'_, H::State>) {
+    fn cannot_send_replies(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
         self.engine.clear_out();
         self.stop_sending(at);
@@ -77,7 +78,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// The socket took `sent` bytes of the replies: the others are queued.
     #[cold]
     #[inline(never)]
-    fn queue_replies(&mut self, at: &mut At<'_, H::State>, sent: usize) {
+    fn queue_replies(&mut self, at: &mut At<'_, OwnOf<H, F>>, sent: usize) {
         self.engine.stats.bytes_out += sent as u64;
         let out = std::mem::take(&mut self.engine.desk.out);
         let rest = out.get(sent..).unwrap_or_default();
@@ -94,7 +95,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// Appends to the connection's queue, and pauses reading above the high-water mark.
     fn queue(
         &mut self,
-        connection: &mut Connection<H::State>,
+        connection: &mut Connection<OwnOf<H, F>>,
         unsent: Unsent<'_>,
     ) -> Result<(), PoolFull> {
         let first = connection.send.is_none();
@@ -137,7 +138,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Queues a message that is no reply; all that is queued for one connection in one turn is sent
     /// together. What happens where too much is queued already, the limits say.
-    pub(super) fn push(&mut self, at: &mut At<'_, H::State>, bytes: &Arc<[u8]>) -> After {
+    pub(super) fn push(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &Arc<[u8]>) -> After {
         if at.connection.is_deaf() {
             self.engine.stats.missed += 1;
             return After::Settle(Socket::MayHoldMore);
@@ -165,8 +166,8 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         let dropped = std::mem::take(&mut self.gave_way) + u64::from(!is_queued);
         if dropped > 0 {
             self.engine.stats.dropped_pushes += dropped;
-            self.call(at, "on_push_dropped", |handler, own, view| {
-                handler.on_push_dropped(own, view, dropped);
+            self.call(at, "on_push_dropped", |handler, state, view| {
+                handler.on_push_dropped(state, view, dropped);
             });
         }
         After::Settle(Socket::MayHoldMore)
@@ -174,7 +175,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Sends what was queued in this turn, before its end. Returns whether there was such. What is
     /// left waits until the socket has room.
-    fn flush_unsent(&mut self, at: &mut At<'_, H::State>) -> bool {
+    fn flush_unsent(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> bool {
         let is_unsent = at.connection.is_unsent();
         if is_unsent {
             at.connection.unlist_unsent();
@@ -186,7 +187,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// A push was queued: from the one on that came above the high-water mark, the patience that the
     /// limits may have with such a connection runs. Replies alone only pause reading.
-    pub(super) fn note_overflow(&mut self, connection: &Connection<H::State>) {
+    pub(super) fn note_overflow(&mut self, connection: &Connection<OwnOf<H, F>>) {
         let over = self.pool.queued(connection.send) >= self.engine.config.limits.high_water;
         if let Some(queue) = self.pool.send_mut(connection.send)
             && over
@@ -199,7 +200,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Sees whether a pushed message of `len` bytes may be queued, and makes room where old ones
     /// are to give way. The first one always may.
-    fn make_room_for_push(&mut self, connection: &Connection<H::State>, len: usize) -> bool {
+    fn make_room_for_push(&mut self, connection: &Connection<OwnOf<H, F>>, len: usize) -> bool {
         let limits = &self.engine.config.limits;
         let queue = connection.send;
         if self.pool.queued(queue) == 0 {
@@ -228,7 +229,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Sends from the queue once.
-    pub(super) fn flush(&mut self, at: &mut At<'_, H::State>) -> After {
+    pub(super) fn flush(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
         let settle = After::Settle(Socket::MayHoldMore);
         let queued = at.connection.send;
         let Some(queue) = self.pool.send(queued) else { return settle };
@@ -276,7 +277,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// The peer takes no more replies. What it sent before is still read and handled, since a
     /// message may want no reply.
-    fn stop_sending(&mut self, at: &mut At<'_, H::State>) {
+    fn stop_sending(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         // Where the system lacked something and the peer is there still, it must not wait for an
         // answer: the end makes it go. Where it is gone, this fails, and receiving says so.
         let _told = link::finish(at.source);

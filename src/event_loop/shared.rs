@@ -10,7 +10,7 @@ use super::timers::Alarms;
 use crate::buffer::{Lent, Pool};
 use crate::connection::{Connection, Decision, Fact, Socket};
 use crate::desk::Orders;
-use crate::engine::Engine;
+use crate::engine::{Engine, OwnOf};
 use crate::handler::Handler;
 use crate::link;
 use crate::protocol::Framing;
@@ -184,7 +184,7 @@ impl<H, F> Shared<H, F> {
 
 impl<H: Handler, F: Framing> Shared<H, F> {
     /// The connection as its handler sees it.
-    pub(super) fn about<'a>(&self, at: &At<'a, H::State>) -> About<'a> {
+    pub(super) fn about<'a>(&self, at: &At<'a, OwnOf<H, F>>) -> About<'a> {
         About {
             key: at.key,
             source: at.source,
@@ -199,18 +199,18 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// Calls the handler about a connection, and does what it asks for.
     pub(super) fn call(
         &mut self,
-        at: &mut At<'_, H::State>,
+        at: &mut At<'_, OwnOf<H, F>>,
         callback: &'static str,
         call: impl FnOnce(&mut H, &mut H::State, &mut View<'_>),
     ) {
         let about = self.about(at);
-        let own = &mut at.connection.own;
-        self.engine.call(&about, callback, |handler, view| call(handler, own, view));
+        let state = &mut at.connection.own.state;
+        self.engine.call(&about, callback, |handler, view| call(handler, state, view));
         self.obey(at);
     }
 
     /// Does what the handler asked for in its last call, and sends what it pushed and replied.
-    pub(super) fn obey(&mut self, at: &mut At<'_, H::State>) {
+    pub(super) fn obey(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
         let orders = self.engine.take_orders();
         if orders.has(Orders::TIMER) {
             self.set_timer(at, orders.timer);

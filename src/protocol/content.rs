@@ -85,6 +85,11 @@ impl From<Codec> for Encoding {
     }
 }
 
+/// Whether `name` is one of UTF-8's.
+pub(super) fn is_utf8(name: &str) -> bool {
+    Encoding::by_name(name) == Some(Encoding::Utf8)
+}
+
 /// `bytes` as text in the encoding that the header names.
 pub(super) fn decode<'a>(
     name: &str,

@@ -1,6 +1,6 @@
-//! [`Decoder`]: a buffer and a framing, for whoever has one stream.
+//! [`Decoder`]: a buffer and a framing, for a program that has one stream.
 
-use super::{Decoded, DefaultFraming, Frame, Framing, Message, ProtocolError};
+use super::{Decoded, DefaultFraming, Frame, Framing, Input, Message, Missing, ProtocolError};
 
 /// Finds the messages of one stream, however it arrives in pieces.
 ///
@@ -26,39 +26,76 @@ use super::{Decoded, DefaultFraming, Frame, Framing, Message, ProtocolError};
 /// assert_eq!(decoder.rest(), 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// What the framing answers by itself (a pong, say) is in [`take_answers`](Self::take_answers).
 #[derive(Clone, Default, Debug)]
 pub struct Decoder<F: Framing = DefaultFraming> {
     framing: F,
+    stream: F::Stream,
     buffer: Vec<u8>,
     /// The first byte of `buffer` that no returned message has.
     start: usize,
     /// The stream's offset of `start`.
     offset: u64,
-    /// The bytes from `start` on that must be there before decoding again.
-    needed: usize,
-    /// The message returned last, which lies before `start`.
-    frame: Option<Frame>,
-    failed: Option<ProtocolError>,
+    /// What the message from `start` on waits for; nothing where it was not looked at.
+    missing: Missing,
+    is_last: bool,
+    /// `frame` is of the message from `start` on, which was not returned yet.
+    is_found: bool,
+    frame: Frame,
+    answers: Vec<u8>,
+    end: End,
+}
+
+/// How far a stream has come.
+#[derive(Clone, Default, Debug)]
+enum End {
+    /// It goes on.
+    #[default]
+    None,
+    /// The framing says that the conversation is over.
+    Over,
+    Failed(ProtocolError),
 }
 
 impl<F: Framing> Decoder<F> {
     /// A decoder at the start of a stream.
     #[must_use]
-    pub const fn new(framing: F) -> Self {
+    pub fn new(framing: F) -> Self {
         Self {
             framing,
+            stream: F::Stream::default(),
             buffer: Vec::new(),
             start: 0,
             offset: 0,
-            needed: 0,
-            frame: None,
-            failed: None,
+            missing: Missing::default(),
+            is_last: false,
+            is_found: false,
+            frame: Frame::new(),
+            answers: Vec::new(),
+            end: End::None,
         }
+    }
+
+    /// Starts anew, for another stream, and keeps what the framing has learnt.
+    pub fn reset(&mut self) {
+        self.buffer.clear();
+        self.answers.clear();
+        self.stream = F::Stream::default();
+        (self.start, self.offset, self.missing) = (0, 0, Missing::default());
+        (self.is_last, self.is_found, self.end) = (false, false, End::None);
     }
 
     /// Appends what has been received.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer_mut().extend_from_slice(bytes);
+    }
+
+    /// Nothing will come behind what was fed: some framings take the rest for a message then, as
+    /// that of lines does.
+    pub const fn finish(&mut self) {
+        self.is_last = true;
+        self.missing.needed = 0;
     }
 
     /// The buffer, for receiving straight into it. Only append to it.
@@ -82,32 +119,64 @@ impl<F: Framing> Decoder<F> {
     /// found by [`Message::json`] and [`Message::text`]; the messages behind it
     /// are not affected.
     pub fn next_message(&mut self) -> Result<Option<Message<'_>>, ProtocolError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
+        self.find_message()?;
+        Ok(self.take_message())
+    }
+
+    /// Whether a whole message is there, which [`take_message`](Self::take_message) then returns.
+    pub(crate) fn find_message(&mut self) -> Result<bool, ProtocolError> {
+        match &self.end {
+            End::None => {}
+            End::Over => return Ok(false),
+            End::Failed(error) => return Err(error.clone()),
         }
-        let input = self.buffer.get(self.start..).unwrap_or_default();
-        if input.len() < self.needed {
-            return Ok(None);
+        while !self.is_found {
+            let bytes = self.buffer.get_mut(self.start..).unwrap_or_default();
+            let len = bytes.len();
+            if len == 0 || len < self.missing.needed {
+                return Ok(false);
+            }
+            let (scanned, is_last) = (self.missing.scanned, self.is_last);
+            let input = Input { scanned, is_last, ..Input::new(bytes, &mut self.answers) };
+            let decoded = self
+                .framing
+                .decode(&mut self.stream, input, &mut self.frame)
+                .and_then(|decoded| decoded.checked(&self.frame, len));
+            match decoded {
+                Ok(Decoded::Message) => self.is_found = true,
+                Ok(Decoded::Skip(skipped)) => self.advance(skipped),
+                Ok(Decoded::End(skipped)) => {
+                    self.advance(skipped);
+                    self.end = End::Over;
+                    return Ok(false);
+                }
+                Ok(unfinished) => {
+                    self.missing = Missing::of(unfinished, len).unwrap_or_default();
+                }
+                Err(error) => {
+                    let error = error.with_offset(self.offset);
+                    self.end = End::Failed(error.clone());
+                    return Err(error);
+                }
+            }
         }
-        match self.framing.decode(input) {
-            Ok(Decoded::Message(frame)) => {
-                let offset = self.offset;
-                self.start += frame.len();
-                self.offset += frame.len() as u64;
-                self.needed = 0;
-                let frame = self.frame.insert(frame);
-                Ok(Some(Message::new(input, frame).with_offset(offset)))
-            }
-            Ok(Decoded::Incomplete { needed, .. }) => {
-                self.needed = needed;
-                Ok(None)
-            }
-            Err(error) => {
-                let error = error.with_offset(self.offset);
-                self.failed = Some(error.clone());
-                Err(error)
-            }
+        Ok(true)
+    }
+
+    /// The message that [`find_message`](Self::find_message) found.
+    pub(crate) fn take_message(&mut self) -> Option<Message<'_>> {
+        if !std::mem::take(&mut self.is_found) {
+            return None;
         }
+        let (start, offset) = (self.start, self.offset);
+        self.advance(self.frame.len());
+        Some(Message::new(self.buffer.get(start..)?, &self.frame).with_offset(offset))
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.start += len;
+        self.offset += len as u64;
+        self.missing = Missing::default();
     }
 
     /// The bytes that have been fed and belong to no returned message.
@@ -116,10 +185,29 @@ impl<F: Framing> Decoder<F> {
         self.buffer.len().saturating_sub(self.start)
     }
 
+    /// Bytes that must be fed before the next message can be there; 0 if that is not known.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.missing.needed.saturating_sub(self.rest())
+    }
+
     /// Where the next message starts, in bytes from the start of the stream.
     #[must_use]
     pub const fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Whether the framing has said that the conversation [is over](Decoded::End). Nothing behind
+    /// that is read.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.end, End::Over)
+    }
+
+    /// What the framing wants to be sent to the peer, without being asked.
+    #[must_use]
+    pub fn take_answers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.answers)
     }
 
     /// The framing.

@@ -78,6 +78,8 @@ faults! {
     TextTooLong: "the text is longer than the limit",
     /// The text of a padded message is not UTF-8.
     TextNotUtf8: "the text is not UTF-8",
+    /// A fault that a framing has [named](ProtocolError::named) by itself.
+    Named: "the bytes are no message of this protocol",
 }
 
 impl Fault {
@@ -118,9 +120,9 @@ impl std::error::Error for Fault {}
 /// of the peer's bytes is escaped and cut short.
 ///
 /// ```
-/// use myriapod::protocol::{Decoded, Fault, Framing, JsonHeader};
+/// use myriapod::protocol::{Fault, Framing, JsonHeader};
 ///
-/// let error = JsonHeader::default().decode(b"\x00\x02[]").unwrap_err();
+/// let error = JsonHeader::default().find(b"\x00\x02[]").unwrap_err();
 /// assert_eq!(error.kind(), Fault::HeaderNotObject);
 /// assert_eq!(error.offset(), 0);
 /// assert_eq!(error.to_string(), "the header is not a JSON object");
@@ -137,6 +139,8 @@ pub struct ProtocolError {
 pub(super) struct Detail {
     pub(super) header: Option<Cow<'static, str>>,
     pub(super) reason: Option<String>,
+    /// The name of a fault that is no [`Fault`] of ours, and what it says.
+    pub(super) named: Option<(&'static str, Cow<'static, str>)>,
 }
 
 impl ProtocolError {
@@ -150,8 +154,35 @@ impl ProtocolError {
     /// A fault of one header key.
     #[cold]
     pub(super) fn of_header(kind: Fault, header: impl Into<Cow<'static, str>>) -> Self {
-        let detail = Detail { header: Some(header.into()), reason: None };
+        let detail = Detail { header: Some(header.into()), ..Detail::default() };
         Self { offset: 0, detail: Some(Box::new(detail)), kind }
+    }
+
+    /// A fault of a framing's own, at offset 0: its name, for programs, in the form of
+    /// [`Fault::name`]; and one plain sentence without a full stop, for people. The peer gets both.
+    /// Its kind is [`Fault::Named`].
+    ///
+    /// ```
+    /// use myriapod::protocol::{Fault, ProtocolError};
+    ///
+    /// let error = ProtocolError::named("BulkTooLong", "the bulk string is longer than the limit");
+    /// assert_eq!((error.kind(), error.name()), (Fault::Named, "BulkTooLong"));
+    /// assert_eq!(error.to_string(), "the bulk string is longer than the limit");
+    /// ```
+    #[must_use]
+    #[cold]
+    pub fn named(name: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        let detail = Detail { named: Some((name, text.into())), ..Detail::default() };
+        Self { offset: 0, detail: Some(Box::new(detail)), kind: Fault::Named }
+    }
+
+    /// The name that the fault has in an error reply: its kind's, or the framing's own.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.detail
+            .as_ref()
+            .and_then(|detail| detail.named.as_ref())
+            .map_or_else(|| self.kind.name(), |(name, _)| name)
     }
 
     /// Which fault it is.
@@ -193,7 +224,10 @@ impl fmt::Display for ProtocolError {
             write_short(f, header)?;
             f.write_str(" ")?;
         }
-        f.write_str(self.kind.sentence())?;
+        match self.detail.as_ref().and_then(|detail| detail.named.as_ref()) {
+            Some((_, text)) => write_short(f, text)?,
+            None => f.write_str(self.kind.sentence())?,
+        }
         if let Some(reason) = self.detail.as_ref().and_then(|detail| detail.reason.as_ref()) {
             f.write_str(": ")?;
             write_short(f, reason)?;

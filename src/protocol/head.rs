@@ -59,6 +59,45 @@ impl Mark {
         Self { start: at, content: at, template: usize::MAX, version: 0 }
     }
 
+    /// A mark behind `headroom` bytes that are appended to `out`: room for a header whose length is
+    /// not known yet.
+    #[must_use]
+    pub fn with_headroom(out: &mut Vec<u8>, headroom: usize) -> Self {
+        let start = out.len();
+        out.resize(start + headroom, 0);
+        Self { content: start + headroom, ..Self::bare(start) }
+    }
+
+    /// Puts `header` in the place of the headroom, right in front of the content, which is moved if
+    /// the two differ in length.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::MarkLost`] if the buffer ends before the content.
+    ///
+    /// ```
+    /// use myriapod::protocol::Mark;
+    ///
+    /// let mut out = b"before ".to_vec();
+    /// let mark = Mark::with_headroom(&mut out, 2);
+    /// out.extend_from_slice(b"content");
+    /// mark.write_header(&mut out, b"header ")?;
+    /// assert_eq!(out, b"before header content");
+    /// # Ok::<(), myriapod::protocol::EncodeError>(())
+    /// ```
+    pub fn write_header(self, out: &mut Vec<u8>, header: &[u8]) -> Result<(), EncodeError> {
+        self.content_len(out)?;
+        let room = self.start..self.content;
+        if room.len() == header.len()
+            && let Some(room) = out.get_mut(room.clone())
+        {
+            room.copy_from_slice(header);
+        } else {
+            out.splice(room, header.iter().copied());
+        }
+        Ok(())
+    }
+
     /// The buffer's length before `begin`: cutting it back to this undoes the message.
     #[must_use]
     #[inline]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::content;
 use super::error::{Fault, ProtocolError};
-use super::frame::{ByteOrder, Frame, FrameKind, Span};
+use super::frame::{BINARY, ByteOrder, Frame, FrameKind, OCTETS, Span};
 use super::head::TEXT_JSON;
 
 /// One message, borrowed from the buffer that it was received in.
@@ -13,11 +13,11 @@ use super::head::TEXT_JSON;
 /// had one.
 ///
 /// ```
-/// use myriapod::protocol::{ByteOrder, Decoded, Framing, JsonHeader, Message};
+/// use myriapod::protocol::{ByteOrder, Framing, JsonHeader, Message};
 ///
 /// let wire = b"\x00\x6e{\"byteorder\": \"big\", \"content-type\": \"text/json\", \
 ///     \"content-encoding\": \"utf-8\", \"content-length\": 8, \"id\": [7]}[1, \"a\"]";
-/// let Decoded::Message(frame) = JsonHeader::default().decode(wire)? else { panic!() };
+/// let frame = JsonHeader::default().find(wire)?.expect("a whole message");
 /// let message = Message::new(wire, &frame);
 /// assert!(message.is_json());
 /// assert_eq!(message.byteorder(), ByteOrder::Big);
@@ -100,7 +100,8 @@ impl<'a> Message<'a> {
             (FrameKind::JsonHeader, None) => self.span(self.frame.layout.content_type),
             (FrameKind::JsonHeader, Some(unescaped)) => &unescaped.content_type,
             (FrameKind::Padded, _) => "text/plain",
-            (FrameKind::Raw, _) => "application/octet-stream",
+            (FrameKind::Raw, _) => OCTETS,
+            (FrameKind::Other, _) => self.frame.described_type(self.bytes),
         }
     }
 
@@ -111,7 +112,8 @@ impl<'a> Message<'a> {
             (FrameKind::JsonHeader, None) => self.span(self.frame.layout.content_encoding),
             (FrameKind::JsonHeader, Some(unescaped)) => &unescaped.content_encoding,
             (FrameKind::Padded, _) => "utf-8",
-            (FrameKind::Raw, _) => "binary",
+            (FrameKind::Raw, _) => BINARY,
+            (FrameKind::Other, _) => self.frame.described_encoding(self.bytes),
         }
     }
 
@@ -134,7 +136,36 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn content(&self) -> &'a [u8] {
         let start = self.frame.content_start as usize;
-        self.bytes.get(start..self.frame.len()).unwrap_or_default()
+        self.bytes.get(start..start + self.frame.content_len()).unwrap_or_default()
+    }
+
+    /// The number that the framing has [noted](Frame::set_tag): an opcode, say. 0 if it noted none.
+    #[must_use]
+    #[inline]
+    pub fn tag(&self) -> u32 {
+        self.frame.tag()
+    }
+
+    /// How many pieces of the message the framing has [noted](Frame::push_part).
+    #[must_use]
+    #[inline]
+    pub fn part_count(&self) -> usize {
+        self.frame.parts().len()
+    }
+
+    /// One of the pieces that the framing has [noted](Frame::push_part), from 0 on; empty where it is
+    /// not within the message.
+    #[must_use]
+    #[inline]
+    pub fn part(&self, index: usize) -> Option<&'a [u8]> {
+        let part = self.frame.parts().get(index)?;
+        Some(self.bytes().get(part.range()).unwrap_or_default())
+    }
+
+    /// All pieces that the framing has [noted](Frame::push_part), in order.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let bytes = self.bytes();
+        self.frame.parts().iter().map(move |part| bytes.get(part.range()).unwrap_or_default())
     }
 
     /// The bytes of the header as they came: a JSON object, the 64 bytes of a
@@ -210,14 +241,15 @@ impl<'a> Message<'a> {
 /// A message with its own copy of its bytes, which may go to another thread.
 ///
 /// ```
-/// use myriapod::protocol::{Decoded, Framing, Message, Raw};
+/// use myriapod::protocol::{Framing, Message, Raw};
 ///
 /// let owned = {
 ///     let received = b"abc".to_vec();
-///     let Ok(Decoded::Message(frame)) = Raw.decode(&received) else { panic!() };
+///     let frame = Raw.find(&received)?.expect("a message");
 ///     Message::new(&received, &frame).to_owned()
 /// };
 /// assert_eq!(owned.as_message().content(), b"abc");
+/// # Ok::<(), myriapod::protocol::ProtocolError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct OwnedMessage {

@@ -2,7 +2,7 @@
 
 use super::error::Fault;
 use super::frame::FrameKind;
-use super::{DecodeLimits, Decoded, EncodeError, Frame, Framing, Head, Mark, ProtocolError};
+use super::{DecodeLimits, Decoded, EncodeError, Frame, Framing, Head, Input, Mark, ProtocolError};
 
 /// The 64-byte length header: decimal digits, then spaces; behind it as many
 /// bytes of UTF-8 text.
@@ -39,14 +39,8 @@ impl Padded {
     pub const fn new(limits: DecodeLimits) -> Self {
         Self { limits }
     }
-}
 
-impl Framing for Padded {
-    fn set_limits(&mut self, limits: DecodeLimits) {
-        self.limits = limits;
-    }
-
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+    fn look(&self, input: &[u8], frame: &mut Frame) -> Result<Decoded, ProtocolError> {
         let Some((header, rest)) = input.split_first_chunk::<{ Self::HEADER_LEN }>() else {
             return Ok(Decoded::Incomplete { needed: Self::HEADER_LEN, in_content: false });
         };
@@ -63,13 +57,29 @@ impl Framing for Padded {
         if std::str::from_utf8(text).is_err() {
             return Err(ProtocolError::new(Fault::TextNotUtf8));
         }
-        Ok(Decoded::Message(Frame::bare(FrameKind::Padded, 64, len)))
+        frame.set_bare(FrameKind::Padded, 64, len);
+        Ok(Decoded::Message)
+    }
+}
+
+impl Framing for Padded {
+    type Stream = ();
+
+    fn set_limits(&mut self, limits: DecodeLimits) {
+        self.limits = limits;
     }
 
-    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
-        let Ok(Decoded::Message(whole)) = self.decode(input) else { return false };
-        *frame = whole;
-        true
+    fn decode(
+        &mut self,
+        (): &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        self.look(input.bytes, frame)
+    }
+
+    fn predict(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> bool {
+        self.look(input, frame) == Ok(Decoded::Message)
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, _: &Head<'_>) -> Result<Mark, EncodeError> {

@@ -1,7 +1,7 @@
 //! [`Raw`]: no framing at all.
 
 use super::frame::FrameKind;
-use super::{Decoded, EncodeError, Frame, Framing, Head, Mark, Message, ProtocolError};
+use super::{Decoded, EncodeError, Frame, Framing, Head, Input, Mark, Message, ProtocolError};
 
 /// No framing: all bytes that have been received are at once one message, and a
 /// reply is its content alone. For an echo server.
@@ -9,28 +9,33 @@ use super::{Decoded, EncodeError, Frame, Framing, Head, Mark, Message, ProtocolE
 /// A message's type is `application/octet-stream`, its encoding `binary`.
 ///
 /// ```
-/// use myriapod::protocol::{Decoded, Framing, Message, Raw};
+/// use myriapod::protocol::{Framing, Message, Raw};
 ///
-/// let Ok(Decoded::Message(frame)) = Raw.decode(b"abc") else { panic!() };
+/// let frame = Raw.find(b"abc")?.expect("a message");
 /// assert_eq!(Message::new(b"abc", &frame).content(), b"abc");
-/// assert_eq!(Raw.decode(b""), Ok(Decoded::Incomplete { needed: 1, in_content: false }));
+/// assert_eq!(Raw.find(b""), Ok(None));
+/// # Ok::<(), myriapod::protocol::ProtocolError>(())
 /// ```
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Raw;
 
 impl Framing for Raw {
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        if input.is_empty() {
-            return Ok(Decoded::Incomplete { needed: 1, in_content: false });
-        }
-        let len = u32::try_from(input.len()).unwrap_or(u32::MAX);
-        Ok(Decoded::Message(Frame::bare(FrameKind::Raw, 0, len)))
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        stream: &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let is_some = self.predict(stream, input.bytes, frame);
+        Ok(if is_some { Decoded::Message } else { Decoded::More { scanned: 0, in_content: false } })
     }
 
     #[inline]
-    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+    fn predict(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> bool {
         let len = u32::try_from(input.len()).unwrap_or(u32::MAX);
-        frame.clone_from(&Frame::bare(FrameKind::Raw, 0, len));
+        frame.set_bare(FrameKind::Raw, 0, len);
         len > 0
     }
 

@@ -24,6 +24,11 @@ impl Encoding {
     }
 }
 
+/// Whether `name` is one of UTF-8's.
+pub(super) fn is_utf8(name: &str) -> bool {
+    Encoding::by_name(name) == Some(Encoding::Utf8)
+}
+
 /// `bytes` as text in the encoding that the header names. Neither of the two has a byte order.
 pub(super) fn decode<'a>(
     name: &str,

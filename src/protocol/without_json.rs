@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 
-use super::{Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message, ProtocolError};
+use super::{
+    Decoded, EncodeError, ExtraHeaders, Frame, Framing, Head, Input, Mark, Message, ProtocolError,
+};
 
 /// The framing of a [`Server`](crate::Server) that names none: without the feature `json` there is
 /// no such framing, and no value of this type.
@@ -13,7 +15,14 @@ use super::{Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message, Pr
 pub struct DefaultFraming(Infallible);
 
 impl Framing for DefaultFraming {
-    fn decode(&mut self, _: &[u8]) -> Result<Decoded, ProtocolError> {
+    type Stream = ();
+
+    fn decode(
+        &mut self,
+        (): &mut (),
+        _: Input<'_>,
+        _: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
         match self.0 {}
     }
 

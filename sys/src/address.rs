@@ -1,7 +1,9 @@
 //! [`SocketAddr`]: where a socket is, in every family we know.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -39,6 +41,24 @@ pub enum UnixAddr {
     Path(PathBuf),
     /// A name that is no file, without its leading zero byte (Linux only). At most 107 bytes.
     Abstract(Vec<u8>),
+}
+
+impl UnixAddr {
+    /// The address in a field of fixed size with zeros behind it, as `sun_path` of `sockaddr_un` is
+    /// and the addresses of the PROXY protocol are: a path, or an abstract name behind a zero, whose
+    /// own zeros at the end are lost. Zeros alone are [`UnixAddr::Unnamed`].
+    #[must_use]
+    pub fn from_zero_padded(bytes: &[u8]) -> Self {
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        match bytes.get(..end).unwrap_or_default() {
+            [] => Self::Unnamed,
+            [0, name @ ..] => Self::Abstract(name.to_vec()),
+            path => {
+                let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+                Self::Path(PathBuf::from(OsStr::from_bytes(path)))
+            }
+        }
+    }
 }
 
 /// Whether there are addresses that begin with `@` and are no files.

@@ -1,11 +1,14 @@
 //! What a JSON header means, once more and in the plainest words, to hold the decoder against.
 //! Tests and fuzzing use it.
-#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as a test does")]
 
 use std::collections::HashSet;
 use std::fmt;
 
-use myriapod::protocol::{ByteOrder, DecodeLimits, Decoded, Fault, Message, ProtocolError};
+use myriapod::protocol::{
+    ByteOrder, DecodeLimits, Decoded, Fault, Frame, Framing, Input, JsonHeader, Message,
+    ProtocolError,
+};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
@@ -18,9 +21,20 @@ pub(crate) enum Said {
     Fault { kind: Fault, header: Option<String> },
 }
 
-pub(crate) fn said(input: &[u8], result: Result<Decoded, ProtocolError>) -> Said {
+/// What `framing` finds at the start of `input`.
+pub(crate) fn look(
+    framing: &mut JsonHeader,
+    input: &[u8],
+) -> Result<(Decoded, Frame), ProtocolError> {
+    let (mut bytes, mut answer, mut frame) = (input.to_vec(), Vec::new(), Frame::new());
+    let decoded = framing.decode(&mut (), Input::new(&mut bytes, &mut answer), &mut frame)?;
+    assert!(bytes == input && answer.is_empty(), "it only reads");
+    Ok((decoded, frame))
+}
+
+pub(crate) fn said(input: &[u8], result: Result<(Decoded, Frame), ProtocolError>) -> Said {
     match result {
-        Ok(Decoded::Message(frame)) => {
+        Ok((Decoded::Message, frame)) => {
             let message = Message::new(input, &frame);
             assert_eq!(message.is_json(), message.content_type() == "text/json");
             assert_eq!(message.bytes().len(), frame.len());
@@ -31,7 +45,10 @@ pub(crate) fn said(input: &[u8], result: Result<Decoded, ProtocolError>) -> Said
                 order: message.byteorder(),
             }
         }
-        Ok(Decoded::Incomplete { needed, in_content }) => Said::Incomplete { needed, in_content },
+        Ok((Decoded::Incomplete { needed, in_content }, _)) => {
+            Said::Incomplete { needed, in_content }
+        }
+        Ok((other, _)) => panic!("{other:?} is nothing that this framing says"),
         Err(error) => Said::Fault { kind: error.kind(), header: error.header().map(str::to_owned) },
     }
 }

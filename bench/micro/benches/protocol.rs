@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use iai_callgrind::{library_benchmark, library_benchmark_group, main};
 use myriapod::protocol::{
-    Decoded, ExtraHeaders, Frame, Framing, Head, JsonHeader, Message, encode,
+    Decoded, ExtraHeaders, Frame, Framing, Head, Input as Bytes, JsonHeader, Message, encode,
 };
 use myriapod_micro::{CONTENT, KEYS, MORE_KEYS, UNICODE, long, message};
 use serde::{Deserialize, Serialize};
@@ -17,18 +17,19 @@ struct Input {
     /// Boxed, so that returning it to whoever drops it costs nothing.
     framing: Box<JsonHeader>,
     bytes: Vec<u8>,
+    answer: Vec<u8>,
 }
 
 fn seen(keys: &str, content: &str) -> Input {
     let mut framing = Box::<JsonHeader>::default();
     // Another length of as many digits, as messages of one peer have.
     let len = if content.len() % 10 == 9 { content.len() - 1 } else { content.len() + 1 };
-    let _ = framing.decode(&message(keys, &" ".repeat(len)));
-    Input { framing, bytes: message(keys, content) }
+    let _ = framing.find(&message(keys, &" ".repeat(len)));
+    Input { framing, bytes: message(keys, content), answer: Vec::new() }
 }
 
 fn unseen(keys: &str, content: &str) -> Input {
-    Input { framing: Box::default(), bytes: message(keys, content) }
+    Input { framing: Box::default(), bytes: message(keys, content), answer: Vec::new() }
 }
 
 /// A header as we write it, with an id.
@@ -43,18 +44,18 @@ fn with_id(id: usize) -> Vec<u8> {
 fn counting() -> Input {
     let mut framing = Box::<JsonHeader>::default();
     for id in 1000..1999 {
-        let _ = framing.decode(&with_id(id));
+        let _ = framing.find(&with_id(id));
     }
-    Input { framing, bytes: with_id(1999) }
+    Input { framing, bytes: with_id(1999), answer: Vec::new() }
 }
 
 /// A header that repeats, each time behind a hundred of another peer that are all different.
 fn beside_different() -> Input {
     let mut input = seen(KEYS, CONTENT);
     for id in 1000..9999 {
-        let _ = input.framing.decode(&with_id(id));
+        let _ = input.framing.find(&with_id(id));
         if id % 100 == 0 {
-            let _ = input.framing.decode(&input.bytes);
+            let _ = input.framing.find(&input.bytes);
         }
     }
     input
@@ -63,8 +64,8 @@ fn beside_different() -> Input {
 /// By a loop that has seen a long header, but none like this one.
 fn never_seen(bytes: Vec<u8>) -> Input {
     let mut framing = Box::<JsonHeader>::default();
-    let _ = framing.decode(&long(100, |nth| format!("\"other {nth}\":0")));
-    Input { framing, bytes }
+    let _ = framing.find(&long(100, |nth| format!("\"other {nth}\":0")));
+    Input { framing, bytes, answer: Vec::new() }
 }
 
 /// A header of 4 KiB with 400 further keys.
@@ -73,8 +74,10 @@ fn keys_400(between: &str) -> Input {
 }
 
 fn frame(input: &mut Input) -> Frame {
-    match input.framing.decode(&input.bytes) {
-        Ok(Decoded::Message(frame)) => frame,
+    let mut frame = Frame::new();
+    let bytes = Bytes::new(&mut input.bytes, &mut input.answer);
+    match input.framing.decode(&mut (), bytes, &mut frame) {
+        Ok(Decoded::Message) => frame,
         other => unreachable!("{other:?}"),
     }
 }
@@ -120,7 +123,10 @@ fn decode_4_kib(mut input: Input) -> (Input, Frame) {
 #[bench::key_twice(never_seen(long(999, |nth| format!("\"{:x}\":0", nth % 450))))]
 #[bench::no_json(never_seen(long(999, |nth| format!("\"{nth:x}\":{}", if nth == 450 { "x" } else { "0" }))))]
 fn refuse_4_kib(mut input: Input) -> (Input, bool) {
-    let refused = input.framing.decode(black_box(&input.bytes)).is_err();
+    let Input { framing, bytes, answer } = &mut input;
+    let mut frame = Frame::new();
+    let refused =
+        framing.decode(&mut (), Bytes::new(black_box(bytes), answer), &mut frame).is_err();
     (input, refused)
 }
 

@@ -9,7 +9,7 @@ use myriapod_load::{Content, Options, Service};
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::failure::Failure;
 use crate::live::LivePlace;
-use crate::units::{Count, Place, Size, Threads, Timeout};
+use crate::units::{Count, Place, ProxyFrom, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,6 +123,10 @@ pub(crate) struct Args {
     /// 127.0.0.0/8 as ports make necessary]
     #[arg(long, value_name = "A,B,C-D", help_heading = SCALE)]
     pub(crate) source: Option<Sources>,
+    /// Behave as a proxy: begin each connection with a PROXY header that names
+    /// this client
+    #[arg(long, value_name = "ADDRESS[:PORT]", help_heading = SCALE)]
+    pub(crate) proxy_from: Option<ProxyFrom>,
     /// Keep each thread on a processor of its own (Linux)
     #[arg(long, help_heading = SCALE)]
     pub(crate) pin: bool,
@@ -200,6 +204,7 @@ impl Args {
             rate: self.rate.map(|rate| rate.0),
             poisson: self.poisson,
             short: self.short,
+            proxy_from: self.proxy_from.map(|client| client.0),
             timeout: self.timeout.0,
             connect_timeout: self.connect_timeout.0,
             ramp: self.ramp.map(|ramp| ramp.0),

@@ -33,7 +33,7 @@ impl Metrics {
             }
             _ => not_found("see /metrics\n"),
         };
-        let site = Site::start("metrics", &place.host, place.port, Box::new(pages))?;
+        let site = Site::start("metrics", Some(place.clone()), None, Box::new(pages))?;
         for address in &site.addresses {
             tell(format_args!("metrics at http://{address}/metrics"));
         }

@@ -65,11 +65,11 @@ impl Watch {
 
 impl Observer for Watch {
     fn second(&mut self, now: &Now<'_>) {
-        if let Some(live) = &self.live {
-            live.second(now);
-        }
         if let Some(metrics) = &self.metrics {
             metrics.second(now);
+        }
+        if let Some(live) = &self.live {
+            live.second(now);
         }
         let line = line(now, self.terminal);
         if self.terminal {

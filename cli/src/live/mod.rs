@@ -139,7 +139,7 @@ impl Live {
             "/events" => Answer::Stream(lock(&shown).begin()),
             _ => not_found("see /\n"),
         };
-        let site = Site::start("live", &place.0.host, place.0.port, Box::new(pages))?;
+        let site = Site::start("live", Some(place.0.clone()), None, Box::new(pages))?;
         for address in &site.addresses {
             tell(format_args!("live at http://{address}/"));
         }
@@ -164,13 +164,15 @@ impl Teller {
     fn point(&self, mut point: Point) -> bool {
         point.counts.truncate(MOST_COUNTS);
         let Ok(point) = serde_json::to_string(&point) else { return true };
-        let said = self.speaker.say(&event("point", &point)).is_ok();
+        let said = event("point", &point);
         let mut board = lock(&self.board);
         if board.points.len() == MOST_POINTS {
             board.points.pop_front();
         }
+        // First, so that nobody misses it: who begins in between has it twice, and sees that.
         board.points.push_back(point);
-        said
+        drop(board);
+        self.speaker.say(&said).is_ok()
     }
 }
 

@@ -51,11 +51,11 @@ fn is_ipv6_served() {
 fn on_two_addresses(dir: &TempDir, port: &str) -> Option<Command> {
     let hosts = dir.path().join("hosts");
     fs::write(&hosts, "::1 twofold\n127.0.0.1 twofold\n").unwrap();
-    // What should not serve ends even if it does.
+    // What should not serve ends even if it does. A signal is passed on once: not to the group too.
     let mut command = Command::new("timeout");
     let script = "mount --bind \"$1\" /etc/hosts && exec \"$0\" \"$2\" twofold \"$3\"";
     let args = ["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_myriapod")];
-    command.args(["60", "unshare"]).args(args).arg(&hosts).stdin(Stdio::null());
+    command.args(["--foreground", "60", "unshare"]).args(args).arg(&hosts).stdin(Stdio::null());
     let mut try_it = Command::new("unshare");
     let resolve = try_it.args(args).arg(&hosts).args(["resolve", "0"]).output();
     let shown = resolve.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());

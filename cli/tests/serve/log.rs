@@ -9,7 +9,7 @@ use myriapod::sys;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use crate::support::{Client, TempDir, myriapod, search};
+use crate::support::{Client, Serving, TempDir, myriapod, search};
 
 /// Nothing that works comes near it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,6 +97,50 @@ fn are_peers_served_and_a_stop_heard_while_nobody_reads() {
         drop(client);
         assert_eq!(server.status(), Some(0));
     }
+}
+
+#[test]
+fn is_all_of_standard_error_json_for_machines() {
+    let serving = Serving::on_loopback(&["-v", "--log", "json", "--threads", "2"]);
+    let mut client = serving.connect();
+    client.ask(&search("x"));
+    client.send(b"\0\x01{");
+    client.receive();
+    client.expect_end();
+    drop(client);
+    serving.wait_for("closed");
+    serving.signal(Signal::SIGUSR1);
+    serving.wait_for("summary");
+    let mut client = serving.connect();
+    client.ask(&search("x"));
+    drop(client);
+    let ended = serving.stop();
+    assert_eq!(ended.status, Some(0));
+    let mut events = Vec::new();
+    for line in &ended.stderr {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = line["time"].as_str().unwrap();
+        assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
+        let event = line["event"].as_str().unwrap().to_owned();
+        match event.as_str() {
+            "opened" => assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:")),
+            "closed" => assert_eq!(line["cause"], "peer"),
+            "message" => assert_eq!(line["content_type"], "text/json"),
+            "summary" => assert_eq!(line["counts"]["accepted"], 2),
+            _ => {}
+        }
+        let is_about_one = ["opened", "message", "closed"].contains(&event.as_str());
+        assert_eq!(line["connection"].is_string(), is_about_one, "{line}");
+        events.push(event);
+    }
+    for event in ["opened", "message", "closed", "stopping", "summary"] {
+        assert!(events.iter().any(|found| found == event), "{event}: {events:?}");
+    }
+    // Why it cannot serve is said in the same form.
+    let output = myriapod().args(["serve", "192.0.2.1", "1", "--log", "json"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((output.status.code(), &last["event"]), (Some(1), &"failure".into()));
 }
 
 #[test]

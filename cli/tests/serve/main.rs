@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
 mod bad_peers;
+mod config;
 #[cfg(target_os = "linux")]
 mod descriptors;
 mod limits;
@@ -11,6 +12,8 @@ mod listening;
 mod live;
 mod log;
 mod metrics;
+mod proxies;
+mod service_manager;
 mod services;
 mod stopping;
 mod support;

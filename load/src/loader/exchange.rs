@@ -198,18 +198,18 @@ impl Loader {
         let came = self.buffers.received.get(..received).unwrap_or_default();
         if place.partial.is_empty() {
             // Taken for as long as it is read, since the replies change everything else.
-            let buffer = std::mem::take(&mut self.buffers.received);
-            self.read(slot, buffer.get(..received).unwrap_or_default(), now);
+            let mut buffer = std::mem::take(&mut self.buffers.received);
+            self.read(slot, buffer.get_mut(..received).unwrap_or_default(), now);
             self.buffers.received = buffer;
         } else {
             place.partial.extend_from_slice(came);
-            let whole = std::mem::take(&mut place.partial);
-            self.read(slot, &whole, now);
+            let mut whole = std::mem::take(&mut place.partial);
+            self.read(slot, &mut whole, now);
         }
     }
 
     /// Takes the replies out of `input`, keeps what is left of it, and sends what they make room for.
-    fn read(&mut self, slot: usize, mut input: &[u8], now: u64) {
+    fn read(&mut self, slot: usize, mut input: &mut [u8], now: u64) {
         if self.kind(slot) == Kind::Slow {
             return;
         }
@@ -222,7 +222,7 @@ impl Loader {
                         self.places.waiting -= freed;
                         return self.broken(slot, now, "no reply".to_owned());
                     }
-                    input = input.get(len..).unwrap_or_default();
+                    input = std::mem::take(&mut input).get_mut(len..).unwrap_or_default();
                     let Some(place) = self.places.get_mut(slot) else { return };
                     place.answered = place.answered.saturating_add(1);
                     let answer = place.queue.answer(id, &self.messages, verdict, now, timeout);

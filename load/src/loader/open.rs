@@ -1,5 +1,6 @@
 //! Opening connections.
 
+use myriapod::proxy_protocol::header_for;
 use myriapod::sys::{self, Connecting, Errno, Interest};
 
 use super::opening::CATCH_UP;
@@ -133,23 +134,47 @@ impl Loader {
             state.established += 1;
             state.established_idle += u64::from(kind == Kind::Idle);
         }
+        let due = place.due;
+        if let (Kind::Active, Some(socket)) = (kind, &place.socket) {
+            // Unix sockets have no such thing.
+            let _ = sys::set_nodelay(socket, true);
+        }
+        self.places.at_work += usize::from(kind == Kind::Active);
+        self.send_proxy_header(slot);
+        if !self.places.is(slot, State::Open) {
+            return;
+        }
         match kind {
             Kind::Idle => return,
             Kind::Slow => return self.begin_slow(slot),
             Kind::Active => {}
         }
-        let due = place.due;
-        if let Some(socket) = &place.socket {
-            // Unix sockets have no such thing.
-            let _ = sys::set_nodelay(socket, true);
-        }
-        self.places.at_work += 1;
         if self.phase == Phase::Storm {
             self.send(slot, 1, self.began, now);
         } else if self.job.short {
             self.send_one(slot, due);
         } else {
             self.due.add_places(slot, self.job.in_flight as usize);
+        }
+    }
+
+    /// Says whom a new connection is for, where that was asked for.
+    fn send_proxy_header(&mut self, slot: usize) {
+        let Some(mut client) = self.job.proxy_from else { return };
+        let Some(target) = self.net.target(self.id(slot)) else { return };
+        let Some(socket) = self.places.get(slot).and_then(|place| place.socket.as_ref()) else {
+            return;
+        };
+        if client.port() == 0 {
+            let own = sys::local_address(socket).ok().and_then(|address| address.port());
+            client.set_port(own.unwrap_or(0));
+        }
+        let header = header_for(client, target);
+        match socket.send(&header) {
+            // A new socket has room for it.
+            Ok(sent) if sent == header.len() => {}
+            Ok(_) => self.lose(slot, "send", Errno::EMSGSIZE.name()),
+            Err(errno) => self.lose(slot, "send", errno.name()),
         }
     }
 

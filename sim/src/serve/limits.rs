@@ -42,6 +42,7 @@ pub(super) fn tight(rng: &mut Rng) -> Limits {
         low_water: rng.len(1, high_water - 1),
         overflow,
         max_buffer_bytes: if rng.chance(200) { message + rng.len(0, 70_000) } else { 8 << 20 },
+        arrival_timeout: millis(rng, 50, 2000),
         header_timeout: millis(rng, 50, 2000),
         content_timeout: millis(rng, 50, 2000),
         idle_timeout: millis(rng, 100, 3000),

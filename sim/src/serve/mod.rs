@@ -45,7 +45,7 @@ fn millis(rng: &mut Rng, first: u64, last: u64) -> Duration {
 
 struct Scene<'a> {
     life: &'a mut Life,
-    server: Server<Service, Box<dyn Framing>>,
+    server: Server<Service, Box<dyn Framing<Stream = ()>>>,
     handle: Handle,
     book: Rc<RefCell<Book>>,
     /// The newest limits, all that there ever were, and which are the first that may be in force.

@@ -75,21 +75,17 @@ impl Parsed {
     #[inline]
     pub(super) fn new(meaning: Meaning<'_>) -> Self {
         let Meaning { header, content_type, content_encoding, .. } = meaning;
-        let mut frame = Frame {
-            layout: Layout {
-                content_type: content_type.span(),
-                content_encoding: content_encoding.span(),
-                header_len: meaning.header_len,
-                byteorder: meaning.byteorder,
-                kind: FrameKind::JsonHeader,
-                json: header.get(content_type.start..content_type.end) == Some(JSON),
-                utf8: header.get(content_encoding.start..content_encoding.end) == Some(UTF_8),
-                canonical: meaning.is_ours,
-            },
-            content_start: 2 + u32::from(meaning.header_len),
-            content_len: 0,
-            unescaped: None,
+        let layout = Layout {
+            content_type: content_type.span(),
+            content_encoding: content_encoding.span(),
+            header_len: meaning.header_len,
+            byteorder: meaning.byteorder,
+            kind: FrameKind::JsonHeader,
+            json: header.get(content_type.start..content_type.end) == Some(JSON),
+            utf8: header.get(content_encoding.start..content_encoding.end) == Some(UTF_8),
+            canonical: meaning.is_ours,
         };
+        let mut frame = Frame::with_header(layout, 2 + u32::from(meaning.header_len));
         if !frame.layout.utf8 || content_type.escaped {
             look_closer(&mut frame, header, content_type, content_encoding);
         }

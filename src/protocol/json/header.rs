@@ -8,7 +8,7 @@ use super::write::write_json_string;
 use crate::protocol::error::{Fault, ProtocolError};
 use crate::protocol::frame::Frame;
 use crate::protocol::{
-    DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Mark, Message,
+    DecodeLimits, Decoded, EncodeError, ExtraHeaders, Framing, Head, Input, Mark, Message,
 };
 
 /// Bytes of the header's length in front of it.
@@ -28,7 +28,7 @@ pub(super) const REQUIRED: [&str; 4] =
 /// are kept. Order, space and escapes are the sender's choice.
 ///
 /// ```
-/// use myriapod::protocol::{DecodeLimits, Decoded, Fault, Framing, Head, JsonHeader, Message};
+/// use myriapod::protocol::{DecodeLimits, Fault, Framing, Head, JsonHeader, Message};
 ///
 /// let mut framing = JsonHeader::new(DecodeLimits::default());
 /// let mut wire = Vec::new();
@@ -36,12 +36,12 @@ pub(super) const REQUIRED: [&str; 4] =
 /// wire.extend_from_slice(b"[true]");
 /// framing.finish(&mut wire, mark, &Head::json())?;
 ///
-/// let Decoded::Message(frame) = framing.decode(&wire)? else { panic!() };
+/// let frame = framing.find(&wire)?.expect("a whole message");
 /// assert_eq!(frame.len(), wire.len());
 /// assert_eq!(Message::new(&wire, &frame).content(), b"[true]");
 ///
 /// // 4,097 bytes of header would be one too many.
-/// assert_eq!(framing.decode(b"\x10\x01").unwrap_err().kind(), Fault::HeaderTooLong);
+/// assert_eq!(framing.find(b"\x10\x01").unwrap_err().kind(), Fault::HeaderTooLong);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -72,7 +72,11 @@ impl JsonHeader {
     /// Decodes a message whose header is not the one that was seen last.
     #[cold]
     #[inline(never)]
-    fn decode_unpredicted(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
+    fn decode_unpredicted(
+        &mut self,
+        input: &[u8],
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
         let Some((&prefix, rest)) = input.split_first_chunk::<PREFIX_LEN>() else {
             return Ok(Decoded::Incomplete { needed: PREFIX_LEN, in_content: false });
         };
@@ -84,7 +88,8 @@ impl JsonHeader {
             let needed = PREFIX_LEN + usize::from(header_len);
             return Ok(Decoded::Incomplete { needed, in_content: false });
         };
-        if let Some((frame, content_len)) = self.predictor.predict_by_another(input) {
+        if let Some((predicted, content_len)) = self.predictor.predict_by_another(input) {
+            frame.set_header(predicted);
             return whole_or_incomplete(self.max_content_len, input, frame, content_len);
         }
         let parsed = match self.scanner.scan(header, header_len) {
@@ -93,10 +98,10 @@ impl JsonHeader {
         };
         // A length over 32 bits is over every limit.
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
-        let mut frame = parsed.frame;
-        frame.content_len = content_len;
-        self.predictor.learn(header, parsed.digits, &frame);
-        whole_or_incomplete(self.max_content_len, input, &frame, content_len)
+        frame.set_header(&parsed.frame);
+        frame.set_content_len(content_len);
+        self.predictor.learn(header, parsed.digits, frame);
+        whole_or_incomplete(self.max_content_len, input, frame, content_len)
     }
 
     /// Finds the whole message that `input` starts with, if its header is not the one that was seen
@@ -115,8 +120,8 @@ impl JsonHeader {
             return false;
         }
         if let Some((predicted, content_len)) = self.predictor.predict_by_another(input) {
-            frame.clone_from(predicted);
-            frame.content_len = content_len;
+            frame.set_header(predicted);
+            frame.set_content_len(content_len);
             return is_whole(content_len);
         }
         let Some(parsed) = self.scanner.scan(header, header_len) else { return false };
@@ -124,8 +129,8 @@ impl JsonHeader {
         if !is_whole(content_len) {
             return false;
         }
-        *frame = parsed.frame;
-        frame.content_len = content_len;
+        frame.set_header(&parsed.frame);
+        frame.set_content_len(content_len);
         self.predictor.learn(header, parsed.digits, frame);
         true
     }
@@ -141,7 +146,7 @@ impl Default for JsonHeader {
 fn whole_or_incomplete(
     max_content_len: u32,
     input: &[u8],
-    frame: &Frame,
+    frame: &mut Frame,
     content_len: u32,
 ) -> Result<Decoded, ProtocolError> {
     if content_len > max_content_len {
@@ -151,10 +156,13 @@ fn whole_or_incomplete(
     if input.len() < needed {
         return Ok(Decoded::Incomplete { needed, in_content: true });
     }
-    Ok(Decoded::Message(frame.with_content_len(content_len)))
+    frame.set_content_len(content_len);
+    Ok(Decoded::Message)
 }
 
 impl Framing for JsonHeader {
+    type Stream = ();
+
     fn set_limits(&mut self, limits: DecodeLimits) {
         if limits.max_header_len < self.max_header_len {
             // One of those that were seen may be too long now.
@@ -164,21 +172,27 @@ impl Framing for JsonHeader {
         self.max_content_len = limits.content_len_in_32_bits();
     }
 
-    fn decode(&mut self, input: &[u8]) -> Result<Decoded, ProtocolError> {
-        match self.predictor.predict(input) {
-            Some((frame, content_len)) => {
-                whole_or_incomplete(self.max_content_len, input, frame, content_len)
+    fn decode(
+        &mut self,
+        (): &mut (),
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        match self.predictor.predict(input.bytes) {
+            Some((predicted, content_len)) => {
+                frame.set_header(predicted);
+                whole_or_incomplete(self.max_content_len, input.bytes, frame, content_len)
             }
-            None => self.decode_unpredicted(input),
+            None => self.decode_unpredicted(input.bytes, frame),
         }
     }
 
     // Once for each message: a call would cost a good part of what it does.
     #[inline(always)]
-    fn predict(&mut self, input: &[u8], frame: &mut Frame) -> bool {
+    fn predict(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> bool {
         match self.predictor.predict_whole(input) {
             Some(predicted) if predicted.content_len <= self.max_content_len => {
-                frame.clone_from(predicted);
+                frame.set_header(predicted);
                 true
             }
             _ => self.predict_unseen(input, frame),
@@ -284,7 +298,7 @@ mod tests {
     fn is_a_header_predicted_once_it_was_seen() {
         let mut framing = JsonHeader::default();
         assert!(!is_predicted(&mut framing, &wire("a", 10)));
-        framing.decode(&wire("a", 10)).unwrap();
+        framing.find(&wire("a", 10)).unwrap();
         for len in [10, 42, 99] {
             assert!(is_predicted(&mut framing, &wire("a", len)), "{len}");
         }
@@ -300,14 +314,14 @@ mod tests {
             JsonHeader::new(DecodeLimits { max_content_len: 120, max_header_len: 4096 });
         let mut hits = 0;
         let mut check = |framing: &mut JsonHeader, input: &[u8]| {
-            let mut frame = Frame::NONE;
-            if framing.predict(input, &mut frame) {
+            let mut frame = Frame::new();
+            if framing.predict(&(), input, &mut frame) {
                 hits += 1;
                 assert!(frame.len() <= input.len());
                 let mut fresh =
                     JsonHeader::new(DecodeLimits { max_content_len: 120, max_header_len: 4096 });
-                assert_eq!(fresh.decode(input), Ok(Decoded::Message(frame)), "{input:?}");
-                assert_eq!(framing.decode(input), fresh.decode(input));
+                assert_eq!(fresh.find(input), Ok(Some(frame)), "{input:?}");
+                assert_eq!(framing.find(input), fresh.find(input));
             }
         };
         let escaped = br#"{"byteorder":"big","content-type":"text\/json","content-encoding":"utf-8","content-length":3}"#;
@@ -321,11 +335,11 @@ mod tests {
             let told = |at: &usize| {
                 !cfg!(miri) || *at < 3 || *at == 50 || (header_end - 4..header_end + 2).contains(at)
             };
-            framing.decode(learned).unwrap();
+            framing.find(learned).unwrap();
             for at in (0..=learned.len()).filter(told) {
                 check(&mut framing, &learned[..at]);
             }
-            framing.decode(learned).unwrap();
+            framing.find(learned).unwrap();
             for len in first(&[0, 42, 9, 10, 121, 1, 41, 43, 99, 100, 101, 120, 500], 5) {
                 check(&mut framing, &wire("a", *len));
                 check(&mut framing, &[wire("a", *len), wire("b", *len)].concat());
@@ -359,10 +373,10 @@ mod tests {
     #[test]
     fn does_a_peer_with_ever_new_headers_push_out_one_in_use() {
         let mut framing = JsonHeader::default();
-        framing.decode(&wire("used", 10)).unwrap();
-        framing.decode(&wire("used", 10)).unwrap();
+        framing.find(&wire("used", 10)).unwrap();
+        framing.find(&wire("used", 10)).unwrap();
         for round in 0..if cfg!(miri) { 60 } else { 500 } {
-            framing.decode(&wire(&format!("new {round}"), 10)).unwrap();
+            framing.find(&wire(&format!("new {round}"), 10)).unwrap();
             if round % 20 == 0 {
                 assert!(is_predicted(&mut framing, &wire("used", 10)), "round {round}");
             }
@@ -379,14 +393,14 @@ mod tests {
             wire
         };
         let mut framing = JsonHeader::default();
-        let mut frame = Frame::NONE;
+        let mut frame = Frame::new();
         // Before the other peer, and after it has taken every template that was free.
         for first in [1000, 0] {
             let used = wire(&format!("used {first}"), 10);
-            (0..3).for_each(|_| assert!(framing.decode(&used).is_ok()));
+            (0..3).for_each(|_| assert!(framing.find(&used).is_ok()));
             assert!(is_predicted(&mut framing, &used), "{first}");
             for id in first..first + if cfg!(miri) { 50 } else { 3000 } {
-                assert!(framing.predict(&with_id(id), &mut frame), "a valid header");
+                assert!(framing.predict(&(), &with_id(id), &mut frame), "a valid header");
             }
             assert!(is_predicted(&mut framing, &used), "{first}");
         }
@@ -396,11 +410,11 @@ mod tests {
     fn do_headers_nobody_sends_any_more_give_way() {
         let mut framing = JsonHeader::default();
         for round in 0..100 {
-            framing.decode(&wire(&format!("old {}", round % 8), 10)).unwrap();
+            framing.find(&wire(&format!("old {}", round % 8), 10)).unwrap();
         }
         // Two that alternate must not keep each other out.
         for round in 0..50 {
-            framing.decode(&wire(&format!("now {}", round % 2), 10)).unwrap();
+            framing.find(&wire(&format!("now {}", round % 2), 10)).unwrap();
         }
         assert!(is_predicted(&mut framing, &wire("now 0", 10)));
         assert!(is_predicted(&mut framing, &wire("now 1", 10)));
@@ -410,10 +424,10 @@ mod tests {
     fn do_headers_seen_once_give_way_at_once() {
         let mut framing = JsonHeader::default();
         for round in 0..100 {
-            framing.decode(&wire(&format!("once {round}"), 10)).unwrap();
+            framing.find(&wire(&format!("once {round}"), 10)).unwrap();
         }
         for _ in 0..20 {
-            framing.decode(&wire("often", 10)).unwrap();
+            framing.find(&wire("often", 10)).unwrap();
         }
         assert!(is_predicted(&mut framing, &wire("often", 10)));
     }
@@ -431,7 +445,7 @@ mod tests {
         assert_eq!(reply.get(2..2 + header.len()), Some(header.as_bytes()));
         assert!(reply.ends_with(br#"{"result": "Error: no \"JSON\"\n"}"#));
 
-        let Ok(Decoded::Message(frame)) = framing.decode(reply) else { panic!() };
+        let Ok(Some(frame)) = framing.find(reply) else { panic!() };
         assert_eq!(frame.len(), reply.len());
         assert_eq!(Message::new(reply, &frame).json().unwrap()["result"], "Error: no \"JSON\"\n");
     }
@@ -440,8 +454,8 @@ mod tests {
     fn is_the_echo_of_bytes_without_framing_alone_a_copy() {
         let mut wire = Vec::new();
         encode(&mut wire, &Head::json(), b"1").unwrap();
-        let Ok(Decoded::Message(framed)) = JsonHeader::default().decode(&wire) else { panic!() };
-        let Ok(Decoded::Message(bare)) = Raw.decode(&wire) else { panic!() };
+        let Ok(Some(framed)) = JsonHeader::default().find(&wire) else { panic!() };
+        let Ok(Some(bare)) = Raw.find(&wire) else { panic!() };
         assert!(Raw.would_write(&Message::new(&wire, &bare)));
         assert!(!Raw.would_write(&Message::new(&wire, &framed)));
     }

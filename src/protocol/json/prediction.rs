@@ -133,7 +133,7 @@ impl Template {
             return false;
         };
         old.copy_from_slice(new);
-        self.frame.content_len = content_len;
+        self.frame.set_content_len(content_len);
         true
     }
 
@@ -147,7 +147,7 @@ impl Template {
         self.digits = PREFIX_LEN + digits.start..PREFIX_LEN + digits.end;
         self.tail_mask = tail_mask(self.header.len() - self.digits.end, digits.len());
         self.tail = tail_of(&self.header) & self.tail_mask;
-        self.frame = frame.clone();
+        self.frame.set_header(frame);
         self.score = score;
     }
 }

@@ -78,7 +78,8 @@ pub(crate) mod extra {
     #[cfg(feature = "portable")]
     pub use super::portable;
     pub use super::process::{
-        CpuTime, adopt_descriptor, cpu_time, inherited_listeners, pid, rss_bytes,
+        CpuTime, adopt_descriptor, cpu_time, inherited_listener_names, inherited_listeners, pid,
+        rss_bytes,
     };
     pub use super::resolve::host_name;
 }

@@ -208,6 +208,17 @@ pub fn inherited_listeners() -> Result<Vec<Descriptor>> {
     (3..count.saturating_add(3)).map(adopt_descriptor).collect()
 }
 
+/// What the service manager calls each of the [`inherited_listeners`], in their order:
+/// `LISTEN_FDNAMES`. Empty where it gives no names, or the listeners are another process's.
+///
+/// Source: `sd_listen_fds_with_names(3)`.
+#[must_use]
+pub fn inherited_listener_names() -> Vec<String> {
+    let owner = env::var("LISTEN_PID").ok().and_then(|owner| owner.parse::<u32>().ok());
+    let names = env::var("LISTEN_FDNAMES").ok().filter(|_| owner == Some(pid()));
+    names.map_or_else(Vec::new, |names| names.split(':').map(str::to_owned).collect())
+}
+
 /// The memory of this process that is resident, in bytes: `/proc/self/statm`, which on kernels
 /// before 6.2 may lag by some hundred KiB for each thread.
 ///
