@@ -141,7 +141,7 @@ pub(crate) struct Args {
     /// Write it as a page that needs nothing else
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) html: Option<PathBuf>,
-    /// Serve what is counted at http://HOST:PORT/metrics while it runs (OpenMetrics)
+    /// Serve what is counted at http://HOST:PORT/metrics while it runs, for Prometheus
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare", help_heading = RESULTS)]
     pub(crate) metrics: Option<Place>,
     /// Serve a page with moving charts while it runs: HOST:PORT, or a port of

@@ -1,6 +1,6 @@
 //! `bench --metrics`: what is counted, while it runs.
 //!
-//! Format: OpenMetrics 1.0.
+//! Format: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -253,13 +253,17 @@ fn assert_named(ran: &Ran, name: &str, bytes: &str) {
     assert!(ran.warned_of(&format!("the first wrong reply was: {bytes}")), "{ran:?}");
 }
 
+/// What a server says first and to everything, the service that is asked, what is said of the server,
+/// and how its first bytes are shown.
+type Stranger = (&'static [u8], &'static [u8], &'static str, &'static str, &'static str);
+
 #[test]
 fn is_a_server_of_another_protocol_named_at_once() {
     let ssh = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n";
     let redis = b"-ERR unknown command '{'\r\n";
     let http = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     let odd = b"\xff\xfe\xfd\xfc\xfb\xfa";
-    let table: [(&'static [u8], &'static [u8], &str, &str, &str); 8] = [
+    let table: [Stranger; 8] = [
         (ssh, b"", "search", "the server speaks SSH", "SSH-2.0-"),
         (ssh, b"", "padded", "the server speaks SSH", "SSH-2.0-"),
         (b"", redis, "search", "the server speaks Redis", "-ERR unk"),
