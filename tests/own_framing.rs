@@ -3,7 +3,10 @@
 
 mod common;
 
+use std::io::Read;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::{PATIENCE, Peer, Running, binary, builder, echo, error_kind, on_every_backend};
@@ -11,7 +14,7 @@ use myriapod::protocol::{
     DecodeLimits, Decoded, EncodeError, Fault, Frame, Framing, Head, Input, JsonHeader, Mark,
     Padded, ProtocolError, encode, encode_padded,
 };
-use myriapod::{Backend, Cause, Handler, Limits, Server, Stats};
+use myriapod::{Backend, Cause, Handler, HandlerResult, Limits, Message, Reply, Server, Stats};
 
 on_every_backend! {
     does_a_framing_that_asks_for_one_byte_more_cost_few_receives,
@@ -21,6 +24,13 @@ on_every_backend! {
     are_the_limits_of_the_server_those_of_its_framing,
     are_limits_kept_that_a_framing_forgets,
     are_limits_kept_that_a_framing_forgets_to_predict_by,
+    is_what_a_framing_finds_told_to_the_handler,
+    is_what_a_framing_keeps_of_a_connection_its_own,
+    does_a_framing_answer_and_end_by_itself,
+    is_the_rest_at_the_end_of_a_stream_a_message,
+    is_each_byte_of_a_line_looked_at_once,
+    is_a_framing_that_claims_what_is_not_there_stopped,
+    does_a_fault_have_the_name_that_the_framing_gives,
 }
 
 /// What a framing says of a message that is not whole, in place of how much is missing.
@@ -259,4 +269,172 @@ fn are_limits_kept_that_a_framing_forgets_to_predict_by(backend: Backend) {
     peer.wait_for_end();
     drop(peer);
     server.stop();
+}
+
+/// Lines of words. It counts those of each connection, and some are for it alone.
+#[derive(Default)]
+struct Words {
+    /// The bytes that it has looked at.
+    looked: Arc<AtomicUsize>,
+}
+
+impl Framing for Words {
+    type Stream = u32;
+
+    fn decode(
+        &mut self,
+        lines: &mut u32,
+        input: Input<'_>,
+        frame: &mut Frame,
+    ) -> Result<Decoded, ProtocolError> {
+        let Input { bytes, scanned, is_last, answer, .. } = input;
+        self.looked.fetch_add(bytes.len() - scanned, Relaxed);
+        let (end, len) = match bytes[scanned..].iter().position(|byte| *byte == b'\n') {
+            Some(at) => (scanned + at, scanned + at + 1),
+            None if is_last => (bytes.len(), bytes.len()),
+            None => return Ok(Decoded::More { scanned: bytes.len(), in_content: false }),
+        };
+        *lines += 1;
+        let line = &mut bytes[..end];
+        match &*line {
+            b"PING" => {
+                answer.extend_from_slice(b"PONG\n");
+                return Ok(Decoded::Skip(len));
+            }
+            b"BYE" => {
+                answer.extend_from_slice(b"bye\n");
+                return Ok(Decoded::End(len));
+            }
+            b"MORE" => {
+                frame.set(0..end, len + 1);
+                return Ok(Decoded::Message);
+            }
+            b"NONE" => {
+                frame.set(0..0, 0);
+                return Ok(Decoded::Message);
+            }
+            b"STAY" => return Ok(Decoded::Skip(0)),
+            b"WRONG" => return Err(ProtocolError::named("NoWord", "a word is expected")),
+            _ => {}
+        }
+        if let [b'~', masked @ ..] = line {
+            masked.iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        frame.set(0..end, len);
+        frame.set_tag(*lines);
+        frame.set_content_encoding("utf-8");
+        let mut start = 0;
+        for word in bytes[..end].split(|byte| *byte == b' ') {
+            frame.push_part(start..start + word.len());
+            start += word.len() + 1;
+        }
+        Ok(Decoded::Message)
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>, _: &Head<'_>) -> Result<Mark, EncodeError> {
+        Ok(Mark::with_headroom(out, 1))
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>, mark: Mark, _: &Head<'_>) -> Result<(), EncodeError> {
+        let header = format!("{}:", mark.content_len(out)?);
+        mark.write_header(out, header.as_bytes())?;
+        out.push(b'\n');
+        Ok(())
+    }
+
+    fn error_reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+    ) -> Result<(), EncodeError> {
+        out.extend_from_slice(format!("! {kind}: {text}\n").as_bytes());
+        Ok(())
+    }
+}
+
+/// Answers with the number of the line, and its words.
+fn spell(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    let words: Vec<_> = message.parts().map(String::from_utf8_lossy).collect();
+    assert_eq!(words.join(" "), message.text()?);
+    let text = format!("{} {}", message.tag(), words.join("|"));
+    reply.binary("text/plain", text.as_bytes())?;
+    Ok(())
+}
+
+/// What a server of words answers to `sent`, when that is all.
+fn answers(backend: Backend, sent: &[u8]) -> (String, Stats) {
+    let server = Running::start(move || builder(backend).build_with(Words::default(), spell));
+    let mut peer = server.connect();
+    peer.send(sent);
+    peer.finish();
+    let mut answers = String::new();
+    peer.stream.read_to_string(&mut answers).unwrap();
+    (answers, server.stop())
+}
+
+fn is_what_a_framing_finds_told_to_the_handler(backend: Backend) {
+    let (said, stats) = answers(backend, b"one two\n~unmasked\na word of more than nine\n");
+    assert_eq!(said, "9:1 one|two\n11:2 ~tol\u{60}rjde\n26:3 a|word|of|more|than|nine\n");
+    assert_eq!(stats.messages, 3);
+}
+
+fn is_what_a_framing_keeps_of_a_connection_its_own(backend: Backend) {
+    let server = Running::start(move || builder(backend).build_with(Words::default(), spell));
+    let mut peers = [server.connect(), server.connect()];
+    for nth in 1..=3 {
+        for peer in &mut peers {
+            peer.send(b"x\n");
+            let mut answer = [0; 6];
+            peer.stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, *format!("3:{nth} x\n").as_bytes());
+        }
+    }
+    drop(peers);
+    server.stop();
+}
+
+fn does_a_framing_answer_and_end_by_itself(backend: Backend) {
+    let (said, stats) = answers(backend, b"a\nPING\nb\nBYE\nPING\nc\n");
+    assert_eq!(said, "3:1 a\nPONG\n3:3 b\nbye\n");
+    assert_eq!((stats.messages, stats.closed_for(Cause::Peer)), (2, 1), "{stats}");
+    // A peer that pings without end gets no more than its share of a turn.
+    let (said, stats) = answers(backend, &b"PING\n".repeat(5_000));
+    assert_eq!(said, "PONG\n".repeat(5_000));
+    assert_eq!((stats.messages, stats.discarded_in), (0, 0));
+}
+
+fn is_the_rest_at_the_end_of_a_stream_a_message(backend: Backend) {
+    let (said, stats) = answers(backend, b"whole\nthe rest");
+    assert_eq!(said, "7:1 whole\n10:2 the|rest\n");
+    assert_eq!((stats.truncated, stats.discarded_in), (0, 0), "{stats}");
+}
+
+fn is_each_byte_of_a_line_looked_at_once(backend: Backend) {
+    let framing = Words::default();
+    let looked = Arc::clone(&framing.looked);
+    let mut server = builder(backend).build_with(framing, spell).unwrap();
+    let mut peer = connect(&server);
+    run_until(&mut server, |stats| stats.open == 1);
+    let line = [&vec![b'x'; 700][..], b"\n"].concat();
+    for (nth, byte) in line.iter().enumerate() {
+        peer.send(&[*byte]);
+        run_until(&mut server, |stats| stats.bytes_in == nth as u64 + 1);
+    }
+    run_until(&mut server, |stats| stats.messages == 1);
+    assert_eq!(looked.load(Relaxed), line.len());
+}
+
+fn is_a_framing_that_claims_what_is_not_there_stopped(backend: Backend) {
+    for lie in ["MORE", "NONE", "STAY"] {
+        let (said, stats) = answers(backend, format!("{lie}\n").as_bytes());
+        assert!(said.starts_with("! FramingBroken: "), "{lie}: {said}");
+        assert_eq!((stats.messages, stats.closed_for(Cause::Fault)), (0, 1), "{lie}: {stats}");
+    }
+}
+
+fn does_a_fault_have_the_name_that_the_framing_gives(backend: Backend) {
+    let (said, stats) = answers(backend, b"fine\nWRONG\n");
+    assert_eq!(said, "6:1 fine\n! NoWord: a word is expected\n");
+    assert_eq!(stats.faults_of(Fault::Named), 1, "{stats}");
 }

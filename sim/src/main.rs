@@ -9,6 +9,7 @@ mod options;
 mod oracle;
 mod peer;
 mod planted;
+mod proxies;
 mod raw;
 mod replies;
 mod report;

@@ -10,7 +10,7 @@ use myriapod::sys::sim::{Faults, Injected, Packet, Rng, World, mix};
 use myriapod_sim::cut::Cut;
 
 use crate::watchdog::Watch;
-use crate::{clients, serve, watch};
+use crate::{clients, proxies, serve, watch};
 
 /// What became of one seed.
 #[derive(Debug, Default)]
@@ -44,14 +44,15 @@ impl Life {
     }
 }
 
-/// Lives through the world of one seed: of ten, eight are a server's, one is a selector's and one is
-/// of clients and several event loops.
+/// Lives through the world of one seed: of twenty, fifteen are a server's, one is that of a server
+/// behind proxies, two are a selector's and two are of clients and several event loops.
 pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
     let mut life: Option<Life> = None;
     let under_way = Watch::new(seed);
-    let run = match seed % 10 {
-        8 => watch::run,
-        9 => clients::run,
+    let run = match seed % 20 {
+        8 | 18 => watch::run,
+        9 | 19 => clients::run,
+        14 => proxies::run,
         _ => serve::run,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {

@@ -264,23 +264,36 @@ impl Frame {
     }
 
     /// A message of `len` bytes, of which `content` is the content. Whatever was noted
-    /// before is forgotten: its type is `application/octet-stream`, its encoding `binary`, its byte
-    /// order this machine's, its tag 0, and it has no parts.
+    /// before is forgotten, as [`clear`](Self::clear) does.
     ///
     /// The positions must fit 32 bits, as those of every allowed message do. A content that is not
     /// within the message is cut to what is.
     #[inline]
     pub fn set(&mut self, content: Range<usize>, len: usize) {
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        let Part { start, end } = Part::new(&content);
-        let (start, end) = (start.min(len), end.min(len).max(start.min(len)));
-        self.set_bare(FrameKind::Other, start, end - start);
-        self.len = len;
+        self.clear();
+        self.set_bounds(content, len);
+    }
+
+    /// Forgets whatever was noted: the content's type is `application/octet-stream`, its encoding
+    /// `binary`, its byte order this machine's, the tag 0, and there are no parts.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.set_bare(FrameKind::Other, 0, 0);
         let described = self.described();
         described.content_type = Name::Known(OCTETS);
         described.content_encoding = Name::Known(BINARY);
         described.tag = 0;
         described.parts.clear();
+    }
+
+    /// As [`set`](Self::set), but keeps what was noted since [`clear`](Self::clear): for a framing
+    /// that finds parts before it knows where the message ends.
+    #[inline]
+    pub fn set_bounds(&mut self, content: Range<usize>, len: usize) {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let Part { start, end } = Part::new(&content);
+        let (start, end) = (start.min(len), end.min(len).max(start.min(len)));
+        (self.content_start, self.content_len, self.len) = (start, end - start, len);
     }
 
     #[inline]
