@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +74,7 @@ fn is_the_operating_system_only_in_sys() {
 #[test]
 fn is_unsafe_code_only_in_sys() {
     let forbidden = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
-    for folder in ["src", "machine", "cli", "examples", "tests"] {
+    for folder in ["src", "machine", "command", "load", "check", "cli", "examples", "tests"] {
         let found = offenders(folder, &forbidden);
         let found: Vec<_> =
             found.iter().filter(|found| !found.contains("house_rules.rs")).collect();
@@ -124,7 +125,8 @@ fn do_features_choose_rooms_and_nothing_inside_one() {
 
 #[test]
 fn is_every_file_small_enough_to_be_read_in_one_sitting() {
-    for folder in ["src", "sys/src", "machine/src", "cli/src", "examples"] {
+    let tools = ["machine/src", "command/src", "load/src", "check/src", "cli/src"];
+    for folder in ["src", "sys/src", "examples"].into_iter().chain(tools) {
         for (path, text) in sources(folder) {
             let lines = text.lines().count();
             assert!(lines <= 700, "{}: {lines} lines", path.display());
@@ -260,7 +262,7 @@ fn do_all_arrows_point_one_way() {
 
 #[test]
 fn do_files_of_one_room_not_know_each_other_in_circles() {
-    let mut knows = std::collections::BTreeMap::<String, Vec<String>>::new();
+    let mut knows = BTreeMap::<String, Vec<String>>::new();
     let files = sources("src");
     let name = |path: &Path| path.with_extension("").display().to_string();
     let all: Vec<String> = files.iter().map(|(path, _)| name(path)).collect();
@@ -281,16 +283,58 @@ fn do_files_of_one_room_not_know_each_other_in_circles() {
         }
     }
     assert!(knows.len() > 5, "{knows:?}");
-    // A file that knows none of those that are left is taken away, until all are.
+    assert_eq!(circle(knows), None);
+}
+
+/// Takes away whoever knows none of those that are left, until nobody is left; what is then left are
+/// circles.
+fn circle(mut knows: BTreeMap<String, Vec<String>>) -> Option<BTreeMap<String, Vec<String>>> {
     while !knows.is_empty() {
         let free: Vec<String> = knows
             .iter()
             .filter(|(_, to)| to.iter().all(|to| !knows.contains_key(to)))
             .map(|(from, _)| from.clone())
             .collect();
-        assert!(!free.is_empty(), "a circle among {knows:?}");
+        if free.is_empty() {
+            return Some(knows);
+        }
         for from in free {
             knows.remove(&from);
         }
+    }
+    None
+}
+
+/// The rooms of its own crate that a line names, also in braces: `use crate::{figures, run::Bench};`.
+fn rooms_named(line: &str) -> Vec<String> {
+    let name = |rest: &str| -> String {
+        rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()
+    };
+    let Some((_, rest)) = line.split_once("crate::") else { return Vec::new() };
+    let listed = rest.strip_prefix('{').map_or(rest, |list| list.trim_end_matches(['}', ';']));
+    if listed == rest {
+        return vec![name(rest)];
+    }
+    listed.split(',').map(|item| name(item.trim())).collect()
+}
+
+#[test]
+fn do_the_rooms_of_the_tools_know_each_other_in_no_circle() {
+    for tool in ["command/src", "load/src", "check/src"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(tool);
+        let mut knows = BTreeMap::<String, Vec<String>>::new();
+        for (path, text) in sources(tool) {
+            let below = path.strip_prefix(&root).unwrap().components().next().unwrap();
+            let from = below.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+            if from == "lib" || path.ends_with("tests.rs") {
+                continue;
+            }
+            for (_, line) in code(&text) {
+                let named = rooms_named(line).into_iter().filter(|to| *to != from);
+                knows.entry(from.clone()).or_default().extend(named);
+            }
+        }
+        assert!(knows.len() > 5, "{tool}: {knows:?}");
+        assert_eq!(circle(knows), None, "{tool}");
     }
 }

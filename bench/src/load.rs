@@ -1,12 +1,11 @@
 //! A closed loop of clients: each connection has so many messages in flight, and sends another for
-//! every reply.
+//! every reply. `myriapod_load` makes them; here are the request, its reply, and the server's time.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use myriapod::protocol::{Decoder, JsonHeader};
-use myriapod::sys::{self, Errno};
-use myriapod::{Interest, Key, Selector};
+use myriapod_load::{Content, Exchanged, Options, Service};
 
 use crate::Result;
 use crate::servers::Running;
@@ -45,24 +44,9 @@ pub(crate) struct Measured {
     pub(crate) busy: f64,
 }
 
-/// When to stop sending.
-#[derive(Clone, Copy, Debug)]
-enum Until {
-    Sent(u64),
-    Time(Instant),
-}
-
-/// The connections, each with the bytes of its present reply that have come.
-pub(crate) struct Clients {
-    selector: Selector<usize>,
-    port: u16,
-    request: Vec<u8>,
-    reply: Vec<u8>,
-    /// As many requests as can ever be due at once.
-    burst: Vec<u8>,
-    in_flight: usize,
-    received: Vec<u8>,
-}
+/// Connections to a server, a closed loop of messages, and a server's processor time meanwhile.
+#[derive(Debug)]
+pub(crate) struct Clients(myriapod_load::Clients);
 
 impl Clients {
     /// Connects, and exchanges a message on each, so that nothing is done for the first time later.
@@ -79,202 +63,92 @@ impl Clients {
         expect: Expect,
         in_flight: usize,
     ) -> Result<Self> {
-        let mut clients = Self {
-            selector: Selector::new()?,
-            port,
-            reply: reply(port, request, expect)?,
-            burst: Vec::new(),
-            request: request.to_vec(),
-            in_flight,
-            received: vec![0; 64 << 10],
-        };
-        clients.set_in_flight(in_flight);
-        Ok(clients)
+        let options = options(port, request, expect)?;
+        let in_flight = u32::try_from(in_flight)?;
+        Ok(Self(myriapod_load::Clients::new(&Options { in_flight, ..options })?))
     }
 
     /// From now on, has so many messages in flight on each connection.
-    pub(crate) fn set_in_flight(&mut self, in_flight: usize) {
-        self.in_flight = in_flight;
-        self.burst = self.request.repeat(in_flight);
+    pub(crate) fn set_in_flight(&mut self, in_flight: usize) -> Result<()> {
+        Ok(self.0.set_in_flight(u32::try_from(in_flight)?)?)
     }
 
     /// Messages that may be in flight, on all connections together.
     pub(crate) fn at_once(&self) -> u64 {
-        (self.selector.len() * self.in_flight) as u64
+        self.0.at_once()
     }
 
     /// Connects up to so many, and exchanges messages on all.
     pub(crate) fn grow(&mut self, connections: u64) -> Result<()> {
-        for _ in self.selector.len() as u64..connections {
-            self.open()?;
-        }
-        self.exchange(self.at_once())
-    }
-
-    fn open(&mut self) -> Result<Key> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok(self.selector.register(stream, Interest::READABLE, 0)?)
+        Ok(self.0.grow(u32::try_from(connections)?)?)
     }
 
     /// Exchanges so many messages, with all connections at work.
     pub(crate) fn exchange(&mut self, requests: u64) -> Result<()> {
-        self.exchange_until(Until::Sent(requests)).map(drop)
-    }
-
-    /// Exchanges messages, and tells how many.
-    fn exchange_until(&mut self, until: Until) -> Result<u64> {
-        let keys: Vec<_> = self.selector.iter().map(|(key, _)| key).collect();
-        let (mut sent, mut come) = (0, 0);
-        let mut may_send = |wanted: u64| {
-            let now = match until {
-                Until::Sent(all) => wanted.min(all - sent),
-                Until::Time(end) if Instant::now() < end => wanted,
-                Until::Time(_) => 0,
-            };
-            sent += now;
-            (now, sent)
-        };
-        let mut due = 0;
-        for key in keys {
-            let (now, sent) = may_send(self.in_flight as u64);
-            due = sent;
-            self.send(key, now)?;
-        }
-        while come < due {
-            if self.selector.select(Some(PATIENCE))? == 0 {
-                return Err(format!("no reply within {PATIENCE:?}").into());
-            }
-            while let Some(ready) = self.selector.next_ready() {
-                let whole = self.receive(ready.key)?;
-                come += whole;
-                let (now, sent) = may_send(whole);
-                due = sent;
-                self.send(ready.key, now)?;
-            }
-        }
-        Ok(come)
-    }
-
-    /// Receives, and compares with what has to come; tells how many replies are now whole.
-    fn receive(&mut self, key: Key) -> Result<u64> {
-        let Some((socket, have)) = self.selector.entry_mut(key) else { return Ok(0) };
-        let len = match sys::recv(socket, &mut self.received) {
-            Ok(0) => return Err("the server closed a connection".into()),
-            Ok(len) => len,
-            Err(Errno::EAGAIN) => return Ok(0),
-            Err(errno) => return Err(format!("recv: {errno}").into()),
-        };
-        let mut came = self.received.get(..len).unwrap_or_default();
-        let mut whole = 0;
-        while !came.is_empty() {
-            let wanted = self.reply.get(*have..).unwrap_or_default();
-            let (now, rest) = came.split_at(came.len().min(wanted.len()));
-            if !wanted.starts_with(now) {
-                return Err("a wrong reply".into());
-            }
-            *have += now.len();
-            if *have == self.reply.len() {
-                *have = 0;
-                whole += 1;
-            }
-            came = rest;
-        }
-        Ok(whole)
-    }
-
-    fn send(&self, key: Key, requests: u64) -> Result<()> {
-        let Some(socket) = self.selector.source(key) else { return Ok(()) };
-        let len = usize::try_from(requests)? * self.request.len();
-        if len == 0 {
-            return Ok(());
-        }
-        let bytes = self.burst.get(..len).ok_or("more replies than requests")?;
-        match sys::send(socket, bytes) {
-            Ok(sent) if sent == len => Ok(()),
-            sent => Err(format!("send of {len} bytes: {sent:?}").into()),
-        }
+        self.0.exchange(requests)?;
+        Ok(())
     }
 
     /// As many messages on each connection as may be in flight: all are sent before `go` lets the
     /// server see them.
     pub(crate) fn round(&mut self, go: impl FnOnce() -> Result<()>) -> Result<()> {
-        let keys: Vec<_> = self.selector.iter().map(|(key, _)| key).collect();
-        for key in &keys {
-            self.send(*key, self.in_flight as u64)?;
-        }
-        go()?;
-        let (mut come, all) = (0, self.at_once());
-        while come < all {
-            if self.selector.select(Some(PATIENCE))? == 0 {
-                return Err(format!("no reply within {PATIENCE:?}").into());
-            }
-            while let Some(ready) = self.selector.next_ready() {
-                come += self.receive(ready.key)?;
-            }
-        }
-        Ok(())
+        Ok(self.0.round(go)?)
     }
 
     /// Exchanges so many messages and asks what that took of the server.
     pub(crate) fn measure(&mut self, server: &Running, requests: u64) -> Result<Measured> {
-        measured(server, || self.exchange_until(Until::Sent(requests)))
+        measured(server, || self.0.exchange(requests))
     }
 
     /// Exchanges messages for so long and asks what that took of the server.
     pub(crate) fn measure_for(&mut self, server: &Running, time: Duration) -> Result<Measured> {
-        measured(server, || self.exchange_until(Until::Time(Instant::now() + time)))
-    }
-
-    /// For so long, has `slots` connections that each carry one message, are closed from this side,
-    /// and give way to the next.
-    pub(crate) fn measure_short(
-        &mut self,
-        server: &Running,
-        slots: u64,
-        time: Duration,
-    ) -> Result<Measured> {
-        measured(server, || {
-            let end = Instant::now() + time;
-            let mut done = 0;
-            for _ in 0..slots {
-                let key = self.open()?;
-                self.send(key, 1)?;
-            }
-            while !self.selector.is_empty() {
-                if self.selector.select(Some(PATIENCE))? == 0 {
-                    return Err(format!("no reply within {PATIENCE:?}").into());
-                }
-                while let Some(ready) = self.selector.next_ready() {
-                    if self.receive(ready.key)? == 0 {
-                        continue;
-                    }
-                    self.selector.close(ready.key);
-                    done += 1;
-                    if Instant::now() < end {
-                        let key = self.open()?;
-                        self.send(key, 1)?;
-                    }
-                }
-            }
-            Ok(done)
-        })
+        measured(server, || self.0.exchange_for(time))
     }
 }
 
-/// What the server needed for what `exchange` counts.
-fn measured(server: &Running, exchange: impl FnOnce() -> Result<u64>) -> Result<Measured> {
-    let (before, began) = (server.cpu_time()?, Instant::now());
-    let requests = exchange()?;
-    let (elapsed, used) = (began.elapsed(), server.cpu_time()?.saturating_sub(before));
-    if requests == 0 {
+/// For so long, has `slots` connections that each carry one message, are closed from this side, and
+/// give way to the next.
+pub(crate) fn measure_short(
+    server: &Running,
+    request: &[u8],
+    expect: Expect,
+    slots: u64,
+    time: Duration,
+) -> Result<Measured> {
+    let options = options(server.port, request, expect)?;
+    let options = Options { short: true, connections: slots, ..options };
+    let mut clients = myriapod_load::Clients::new(&options)?;
+    measured(server, || clients.exchange_for(time))
+}
+
+/// Exactly these bytes go out, and exactly one reply is right.
+fn options(port: u16, request: &[u8], expect: Expect) -> Result<Options> {
+    Ok(Options {
+        host: Some(Ipv4Addr::LOCALHOST.to_string()),
+        ports: vec![port],
+        service: Service::Raw,
+        content: Content::Exchange(request.to_vec(), reply(port, request, expect)?),
+        timeout: PATIENCE,
+        connect_timeout: PATIENCE,
+        ..Options::default()
+    })
+}
+
+/// What the server needed for what is exchanged.
+fn measured(
+    server: &Running,
+    exchange: impl FnOnce() -> myriapod_load::Result<Exchanged>,
+) -> Result<Measured> {
+    let before = server.cpu_time()?;
+    let Exchanged { messages, seconds } = exchange()?;
+    let used = server.cpu_time()?.saturating_sub(before);
+    if messages == 0 || seconds <= 0.0 {
         return Err("not one message".into());
     }
     Ok(Measured {
-        cpu_time: used.div_f64(requests as f64),
-        requests_per_second: requests as f64 / elapsed.as_secs_f64(),
-        busy: used.as_secs_f64() / elapsed.as_secs_f64(),
+        cpu_time: used.div_f64(messages as f64),
+        requests_per_second: messages as f64 / seconds,
+        busy: used.as_secs_f64() / seconds,
     })
 }
 

@@ -1,19 +1,15 @@
 //! The `myriapod` command.
 
 mod bench;
-mod check;
 mod columns;
 mod config_file;
 mod decode;
 mod decode_limits;
 mod doctor;
 mod errors;
-mod failure;
-mod interrupt;
-mod json;
-mod json_log;
+mod http;
 mod limits;
-mod log_writer;
+mod live;
 mod message_line;
 mod metrics;
 mod ping;
@@ -24,12 +20,12 @@ mod serve;
 mod service_manager;
 mod services;
 mod sockets;
-mod terminal;
-mod units;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use myriapod_check as check;
+use myriapod_command::{failure, interrupt, json, json_log, log_writer, terminal, units};
 
 use self::log_writer::LOG;
 use self::terminal::tell_failure;

@@ -1,185 +1,48 @@
-//! `serve --metrics`: the counts of all event loops over HTTP, in Prometheus' text format.
+//! The counts of event loops, and of a load, in Prometheus' text format.
 //!
-//! A server of our own with another framing. Format:
-//! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use std::fmt::Write as _;
-use std::sync::mpsc;
-use std::time::Duration;
 
-use myriapod::protocol::{
-    Decoded, EncodeError, Fault, Frame, Framing, Head, Input, Mark, Message, ProtocolError, Raw,
-};
+use myriapod::protocol::Fault;
 use myriapod::proxy_protocol::Refusal;
-use myriapod::sys::{self, JoinHandle, Listener};
-use myriapod::{
-    Cause, Error, Handle, HandlerResult, Limits, LogEvent, Reply, Server, ServersStats, SocketAddr,
-    Stats,
-};
+use myriapod::sys::Listener;
+use myriapod::{Cause, Handle, ServersStats, Stats};
 
 use crate::failure::Failure;
-use crate::terminal::tell;
+use crate::http::{Answer, Site};
 use crate::units::Place;
 
-/// Bytes of a request; whatever is longer is refused.
-const MAX_REQUEST: usize = 8 << 10;
-
-/// How long a peer may take to ask, and to read the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A server of metrics on a thread of its own.
-pub(crate) struct Metrics {
-    /// Where it listens: a name may have several addresses.
-    pub(crate) addresses: Vec<SocketAddr>,
-    handle: Handle,
-    thread: JoinHandle<Result<(), Error>>,
-}
-
-impl Metrics {
-    /// Serves what `of` says at these places and with this listener.
-    pub(crate) fn start(
-        place: Option<Place>,
-        listener: Option<Listener>,
-        of: Handle,
-    ) -> Result<Self, Failure> {
-        let (started, told) = mpsc::channel();
-        let thread = sys::spawn("metrics", move || {
-            let limits = Limits {
-                max_connections: Some(32),
-                max_header_len: MAX_REQUEST,
-                max_content_len: MAX_REQUEST,
-                // A peer that sends nothing gives way to one that asks, at the latest when its
-                // time is over.
-                shed_idle: Some(Duration::from_secs(1)),
-                header_timeout: PATIENCE,
-                idle_timeout: PATIENCE,
-                write_timeout: PATIENCE,
-                // Nobody who asks for metrics keeps a stop waiting.
-                drain_timeout: Duration::from_secs(1),
-                ..Limits::default()
-            };
-            let mut builder = Server::builder();
-            if let Some(Place { host, port }) = &place {
-                builder = builder.listen(host, *port);
+/// Serves what `of` says at this place and with this listener.
+///
+/// # Errors
+///
+/// A place where nobody can listen.
+pub(crate) fn serve(
+    place: Option<Place>,
+    listener: Option<Listener>,
+    of: Handle,
+) -> Result<Site, Failure> {
+    let pages = move |path: &str| match path {
+        "/metrics" => match of.stats() {
+            Ok(loops) => metrics(exposition(&loops.into())),
+            Err(error) => {
+                Answer::Whole("503 Service Unavailable", "text/plain", format!("{error}\n"))
             }
-            if let Some(listener) = listener {
-                builder = builder.listener(listener);
-            }
-            let builder = builder.limits(limits).log(|event| {
-                if matches!(event, LogEvent::NotListening { .. }) {
-                    tell(format_args!("metrics: {event}"));
-                }
-            });
-            let answer =
-                move |request: Message<'_>, reply: &mut Reply<'_>| answer(&of, &request, reply);
-            let mut server = match builder.build_with(Http, answer) {
-                Ok(server) => server,
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                    return Ok(());
-                }
-            };
-            let _ = started.send(Ok((server.addresses().to_vec(), server.handle())));
-            server.run().map(drop)
-        })?;
-        match told.recv() {
-            Ok(Ok((addresses, handle))) => Ok(Self { addresses, handle, thread }),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(Failure::new("the thread for metrics did not start")),
-        }
-    }
-
-    /// Stops, and waits until the thread has ended.
-    pub(crate) fn stop(self) -> Result<(), Failure> {
-        let _ = self.handle.shutdown();
-        Ok(self.thread.join()?)
-    }
-}
-
-/// As much of HTTP/1.1 as a request without content needs: it ends with an empty line. Replies are
-/// written as they are.
-struct Http;
-
-impl Framing for Http {
-    type Stream = ();
-
-    fn decode(
-        &mut self,
-        (): &mut (),
-        input: Input<'_>,
-        frame: &mut Frame,
-    ) -> Result<Decoded, ProtocolError> {
-        let len = input.bytes.len();
-        // What was looked at may hold the first three bytes of the empty line.
-        let from = input.scanned.saturating_sub(3);
-        let unseen = input.bytes.get(from..).unwrap_or_default();
-        let end = unseen.windows(4).position(|window| window == b"\r\n\r\n");
-        let end = match end {
-            Some(at) if from + at + 4 <= MAX_REQUEST => from + at + 4,
-            // Too long: the handler says so. It gets no more than the limit of a content.
-            _ if len >= MAX_REQUEST => MAX_REQUEST,
-            _ => return Ok(Decoded::More { scanned: len, in_content: false }),
-        };
-        frame.set(0..end, end);
-        Ok(Decoded::Message)
-    }
-
-    fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {
-        Raw.begin(out, head)
-    }
-
-    fn finish(
-        &mut self,
-        out: &mut Vec<u8>,
-        mark: Mark,
-        head: &Head<'_>,
-    ) -> Result<(), EncodeError> {
-        Raw.finish(out, mark, head)
-    }
-
-    fn error_reply(&mut self, _: &mut Vec<u8>, _: &str, _: &str) -> Result<(), EncodeError> {
-        Ok(())
-    }
-}
-
-/// Answers one request, and closes.
-fn answer(of: &Handle, request: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
-    reply.close();
-    let head = request.content();
-    let (status, kind, body) = match target(head) {
-        _ if !head.ends_with(b"\r\n\r\n") => {
-            ("431 Request Header Fields Too Large", "text/plain", "too long\n".to_owned())
-        }
-        None => ("400 Bad Request", "text/plain", "no request of HTTP/1\n".to_owned()),
-        Some(("GET" | "HEAD", "/metrics")) => match of.stats() {
-            Ok(loops) => ("200 OK", "text/plain; version=0.0.4", exposition(&loops.into())),
-            Err(error) => ("503 Service Unavailable", "text/plain", format!("{error}\n")),
         },
-        Some(("GET" | "HEAD", _)) => ("404 Not Found", "text/plain", "see /metrics\n".to_owned()),
-        Some(_) => ("405 Method Not Allowed", "text/plain", "GET /metrics\n".to_owned()),
+        _ => not_found("see /metrics\n"),
     };
-    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
-    let mut response = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\n\
-         {allow}Connection: close\r\n\r\n",
-        body.len()
-    );
-    if !head.starts_with(b"HEAD ") {
-        response.push_str(&body);
-    }
-    reply.binary("", response.as_bytes())?;
-    Ok(())
+    Site::start("metrics", place, listener, Box::new(pages))
 }
 
-/// Method and path of a request line.
-fn target(head: &[u8]) -> Option<(&str, &str)> {
-    let line = head.split(|byte| *byte == b'\r').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
-    if words.next().is_some() || !version.starts_with("HTTP/1.") {
-        return None;
-    }
-    Some((method, target.split_once('?').map_or(target, |(path, _)| path)))
+/// A text of metrics.
+pub(crate) const fn metrics(text: String) -> Answer {
+    Answer::Whole("200 OK", "text/plain; version=0.0.4", text)
+}
+
+/// Nothing is there.
+pub(crate) fn not_found(text: &str) -> Answer {
+    Answer::Whole("404 Not Found", "text/plain", text.to_owned())
 }
 
 /// A count of one loop under its name.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr};
@@ -17,12 +18,13 @@ use crate::doctor::{self, Plan};
 use crate::failure::Failure;
 use crate::json_log;
 use crate::limits::LimitArgs;
+use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
-use crate::metrics::Metrics;
+use crate::metrics;
 use crate::reload::Reload;
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
-use crate::terminal::{ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
+use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
 use crate::units::{Count, Mode, Place, Rate, Size, Threads};
 
 /// Where the tutorial's server listens.
@@ -87,6 +89,9 @@ pub(crate) struct Args {
     /// Serve what is counted at http://HOST:PORT/metrics, for Prometheus
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<Place>,
+    /// Serve a page with moving charts of it: HOST:PORT, or a port of 127.0.0.1
+    #[arg(long, value_name = "HOST:PORT")]
+    live: Option<LivePlace>,
     /// Behind proxies in these networks, with commas between them; unix for Unix
     /// sockets: their connections begin with a PROXY header (version 1 or 2),
     /// and all others are refused
@@ -149,7 +154,7 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
     let settings = Settings::read(&given, config)?;
     let args = &settings.args.clone();
     if args.log == LogForm::Json {
-        json_log::begin();
+        terminal::begin_json();
     }
     let limits = args.limits.to_limits()?.decode();
     let reload = Arc::new(Reload {
@@ -237,9 +242,18 @@ where
     LOG.begin();
     let _ = loops.set(servers.handle());
     let metrics = if args.metrics.is_some() || for_metrics.is_some() {
-        Some(Metrics::start(args.metrics.clone(), for_metrics, servers.handle())?)
+        Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle())?)
     } else {
         None
+    };
+    let live = match &args.live {
+        Some(place) => {
+            let service = args.service.to_possible_value();
+            let service = service.as_ref().map_or("", |service| service.get_name());
+            let title = format!("serve {}, {service}", place_of(servers.addresses()));
+            Some(live::watch(place, title, servers.handle())?)
+        }
+        None => None,
     };
     let addresses = servers.addresses();
     announce(given, addresses, addresses.len().saturating_sub(inherited_count))?;
@@ -256,7 +270,15 @@ where
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }
+    if let Some(live) = live {
+        live.end("the server has ended")?;
+    }
     if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
+}
+
+/// Where it listens, for a title.
+fn place_of(addresses: &[SocketAddr]) -> String {
+    addresses.first().map_or_else(String::new, ToString::to_string)
 }
 
 /// Says beforehand that fewer connections will be reached than descriptors allow. Where descriptors

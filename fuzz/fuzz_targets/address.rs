@@ -2,7 +2,7 @@
 //! line, and addresses in the kernel's form.
 #![no_main]
 
-#[path = "../../cli/src/units.rs"]
+#[path = "../../command/src/units.rs"]
 #[allow(dead_code, reason = "the command uses the rest of it")]
 mod units;
 

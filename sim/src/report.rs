@@ -1,11 +1,14 @@
 //! What is said of the seeds.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of the command line")]
 
-use std::io::{IsTerminal, stderr};
+use std::fs::File;
+use std::io::{self, IsTerminal, stderr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use myriapod::sys::sim::{FaultKind, Injected, Trace};
+use myriapod::sys::sim::{FaultKind, Injected, Packet, Trace};
+use myriapod_sim::{cut, pcap};
 
 use crate::options::Options;
 use crate::run::{self, Outcome};
@@ -13,8 +16,27 @@ use crate::run::{self, Outcome};
 /// Seeds between two signs of life.
 const BETWEEN: u64 = 50;
 
+/// So many failing seeds are made smaller; each takes some forty worlds.
+const SHRUNK: u64 = 3;
+
+/// Says which smaller world fails in the same way.
+fn smaller(seed: u64, failure: &str) {
+    let cut = cut::shrink(failure, |cut| run::seed(seed, cut, false).failure);
+    if !cut.is_none() {
+        println!("    smaller: cargo sim --seed {seed}{cut}");
+    }
+}
+
+fn capture(path: &Path, packets: &[Packet]) -> io::Result<()> {
+    let mut file = io::BufWriter::new(File::create(path)?);
+    pcap::write(packets, &mut file)?;
+    println!("{} packets in {}", packets.len(), path.display());
+    Ok(())
+}
+
 /// Runs seeds, and says what happened.
-pub(crate) fn seeds(&Options { start, seeds: count, jobs, first }: &Options) -> ExitCode {
+pub(crate) fn seeds(options: &Options) -> ExitCode {
+    let Options { start, seeds: count, jobs, first, cut: ref left_out, pcap: ref file } = *options;
     let begun = Instant::now();
     let is_live = stderr().is_terminal();
     let mut all = Trace::default();
@@ -28,7 +50,7 @@ pub(crate) fn seeds(&Options { start, seeds: count, jobs, first }: &Options) -> 
     run::in_order(
         jobs,
         count,
-        |number| run::seed(start + number),
+        |number| run::seed(start + number, left_out, file.is_some()),
         |number, outcome: Outcome| {
             live(number, failed);
             all.add(outcome.trace);
@@ -38,6 +60,15 @@ pub(crate) fn seeds(&Options { start, seeds: count, jobs, first }: &Options) -> 
             steps += outcome.steps;
             if let Some(failure) = outcome.failure {
                 println!("seed={} step={}: {failure}", start + number, outcome.steps);
+                if left_out.is_none() && failed < SHRUNK {
+                    smaller(start + number, &failure);
+                }
+                failed += 1;
+            }
+            if let Some(path) = file
+                && let Err(error) = capture(path, &outcome.packets)
+            {
+                eprintln!("myriapod-sim: write {}: {error}", path.display());
                 failed += 1;
             }
             failed == 0 || !first

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use myriapod::sys::sim::{Faults, Injected, Rng, World, mix};
+use myriapod::sys::sim::{Faults, Injected, Packet, Rng, World, mix};
+
+use myriapod_sim::cut::Cut;
 
 use crate::watchdog::Watch;
 use crate::{clients, proxies, serve, watch};
@@ -19,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) handed_over: u64,
     pub(crate) steps: u64,
     pub(crate) failure: Option<String>,
+    /// What was on the wire, where that was asked for.
+    pub(crate) packets: Vec<Packet>,
 }
 
 /// What is left of a world, also of one that ended badly.
@@ -30,17 +34,19 @@ pub(crate) struct Life {
     pub(crate) messages: u64,
     /// Connections that one event loop accepted and another served.
     pub(crate) handed_over: u64,
+    /// What is left out of it.
+    pub(crate) cut: Cut,
 }
 
 impl Life {
-    pub(crate) fn new(world: World, rng: Rng) -> Self {
-        Self { world, rng, step: 0, messages: 0, handed_over: 0 }
+    pub(crate) fn new(world: World, rng: Rng, cut: Cut) -> Self {
+        Self { world, rng, step: 0, messages: 0, handed_over: 0, cut }
     }
 }
 
 /// Lives through the world of one seed: of twenty, fifteen are a server's, one is that of a server
 /// behind proxies, two are a selector's and two are of clients and several event loops.
-pub(crate) fn seed(seed: u64) -> Outcome {
+pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
     let mut life: Option<Life> = None;
     let under_way = Watch::new(seed);
     let run = match seed % 20 {
@@ -52,7 +58,11 @@ pub(crate) fn seed(seed: u64) -> Outcome {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let world = World::enter(seed, Faults::none());
         under_way.counts(world.calls());
-        run(life.insert(Life::new(world, Rng::new(mix(seed)))))
+        cut.apply(&world);
+        if recorded {
+            world.record();
+        }
+        run(life.insert(Life::new(world, Rng::new(mix(seed)), cut.clone())))
     }));
     let failure = match result {
         Ok(result) => result.err(),
@@ -71,6 +81,7 @@ pub(crate) fn seed(seed: u64) -> Outcome {
         // Where several threads go on at once, the kernel's calls are the only order there is.
         steps: if life.step > 0 { life.step } else { life.world.calls().get() },
         failure,
+        packets: life.world.take_packets(),
     }
 }
 

@@ -111,7 +111,7 @@ fn at_each_setting(
         if connections > peer.most {
             continue;
         }
-        clients.set_in_flight(in_flight);
+        clients.set_in_flight(in_flight)?;
         clients.grow(connections)?;
         let rounds = MESSAGES.div_ceil(clients.at_once());
         for _ in 0..SAMPLES {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::peers::Peer;
 use super::{MANY, SETTINGS, SLOTS, setting_of};
 use crate::Result;
-use crate::load::{Clients, Measured};
+use crate::load::{Clients, Measured, measure_short};
 use crate::servers::Running;
 
 /// How often a run is repeated at once because the host took processor time away from it.
@@ -48,11 +48,11 @@ pub(crate) fn repeat(
 fn run_once(peer: &Peer, setting: usize, time: Duration) -> Result<Ran> {
     let server = Running::start(&peer.contender)?;
     let (connections, in_flight) = setting_of(setting);
-    let mut clients = Clients::none(server.port, &peer.request, peer.expect, in_flight)?;
     if setting == SETTINGS.len() {
-        let measured = clients.measure_short(&server, SLOTS, time)?;
+        let measured = measure_short(&server, &peer.request, peer.expect, SLOTS, time)?;
         return Ok(Ran { measured, bytes: None });
     }
+    let mut clients = Clients::none(server.port, &peer.request, peer.expect, in_flight)?;
     // The slope is over connections that each have exchanged a message and are now idle.
     let mut bytes = None;
     if connections >= MANY {

@@ -1,17 +1,15 @@
-//! [`Args`]: the command line of `bench`, and the [`Plan`] that it becomes.
+//! [`Args`]: the command line of `bench`, and the [`Options`] that it means.
 
-use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use myriapod::sys::{self, SocketAddr};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use myriapod_load::{Content, Options, Service};
 
-use super::job::Job;
-use super::message::{Content, Messages, Service};
 use super::units::{Latency, PerSecond, Ports, Sources};
-use crate::doctor;
 use crate::failure::Failure;
-use crate::units::{Count, ProxyFrom, Size, Threads, Timeout};
+use crate::live::LivePlace;
+use crate::units::{Count, Place, ProxyFrom, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +29,9 @@ due whatever the server does, and response times count from the moment when each
 was due.
 
 Exit status: 0 all is well; 1 a reply was wrong, lost, late or duplicated, or a
-connection was not established or not kept; 2 wrong usage; 3 a threshold missed.";
+connection was not established or not kept; 2 wrong usage; 3 a threshold missed;
+130 or 143 ended by SIGINT or SIGTERM, and what was measured is reported. A second
+signal ends at once.";
 
 const LOAD: &str = "Load";
 const PHASES: &str = "Phases";
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// What is asked: search or echo (JSON messages), raw (bytes that come back)
     /// or padded (the tutorial's first program)
     #[arg(short, long, value_name = "NAME", default_value = "search", hide_possible_values = true,
-        help_heading = LOAD)]
+        value_parser = services(), help_heading = LOAD)]
     pub(crate) service: Service,
     /// Bytes of each request's content, such as 64 or 16KiB, or a file that holds it
     #[arg(long, value_name = "BYTES|FILE", default_value = "64", help_heading = LOAD)]
@@ -79,6 +79,10 @@ pub(crate) struct Args {
     /// A connection for each request
     #[arg(long, conflicts_with_all = ["in_flight", "idle", "hold", "ramp"], help_heading = LOAD)]
     pub(crate) short: bool,
+    /// So many slow connections beside the others: half of them send a byte at a
+    /// time, half ask much and read little
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "short", help_heading = LOAD)]
+    pub(crate) slow: u32,
     /// A reply that comes later after its request is late
     #[arg(long, value_name = "TIME", default_value_t = Timeout(Duration::from_secs(5)),
         help_heading = LOAD)]
@@ -97,6 +101,11 @@ pub(crate) struct Args {
     /// Run for so long before anything is counted
     #[arg(long, value_name = "TIME", default_value_t = Timeout(Duration::ZERO), help_heading = PHASES)]
     pub(crate) warmup: Timeout,
+    /// After the run, so often: close all connections, have them come back at once,
+    /// and see when each has an answer again
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["short", "find_rate"],
+        help_heading = PHASES)]
+    pub(crate) reconnect: u32,
     /// Keep so many more connections open and silent
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = PHASES)]
     pub(crate) idle: u32,
@@ -125,12 +134,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID,…", value_delimiter = ',', requires = "host", help_heading = SCALE)]
     pub(crate) server_pid: Vec<u32>,
 
-    /// Write the result as JSON
+    /// Write the result as JSON; - for standard output, and the table goes to
+    /// standard error
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) json: Option<PathBuf>,
     /// Write it as a page that needs nothing else
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) html: Option<PathBuf>,
+    /// Serve what is counted at http://HOST:PORT/metrics while it runs, for Prometheus
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare", help_heading = RESULTS)]
+    pub(crate) metrics: Option<Place>,
+    /// Serve a page with moving charts while it runs: HOST:PORT, or a port of
+    /// 127.0.0.1
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare", help_heading = RESULTS)]
+    pub(crate) live: Option<LivePlace>,
     /// Status 3 if the 99th percentile of response times is above: 500us, 2ms
     #[arg(long, value_name = "TIME", help_heading = RESULTS)]
     pub(crate) max_p99: Option<Latency>,
@@ -146,136 +163,70 @@ pub(crate) struct Args {
     pub(crate) compare: Vec<PathBuf>,
 }
 
-/// Descriptors that a process needs besides its connections.
-const RESERVE: u64 = 64;
-
-/// What is going to be done.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) job: Job,
-    pub(crate) processes: u32,
-    pub(crate) host: String,
-    /// Servers to start; 0 where there is one already.
-    pub(crate) embedded: u64,
-    pub(crate) content_len: usize,
-    pub(crate) request_len: usize,
-    pub(crate) verification: String,
-}
-
-impl Plan {
-    /// What of it this machine will reach.
-    pub(crate) fn foretell(&self) -> doctor::Verdict {
-        let targets = &self.job.targets;
-        let here = targets.iter().all(|(host, _)| {
-            host.parse::<IpAddr>().map_or(host.starts_with("unix:"), |ip| ip.is_loopback())
-        });
-        doctor::foretell(&doctor::Plan {
-            side: if here { doctor::Side::Both } else { doctor::Side::Client },
-            connections: Some(u64::from(self.job.connections) + u64::from(self.job.idle)),
-            processes: self.processes.into(),
-            sources: (self.job.sources.len() as u64).max(1),
-            ports: (targets.len() as u64).max(self.embedded).max(1),
-            ..doctor::Plan::default()
-        })
-    }
+fn services() -> impl TypedValueParser<Value = Service> {
+    let names = PossibleValuesParser::new(Service::ALL.map(Service::name));
+    names.map(|name| {
+        let named = Service::ALL.into_iter().find(|service| service.name() == name);
+        // The parser before lets nothing else through.
+        named.unwrap_or(Service::Search)
+    })
 }
 
 impl Args {
-    /// What these arguments come to on this machine.
+    /// What these arguments mean.
     ///
     /// # Errors
     ///
-    /// Arguments that cannot work together or here.
-    pub(crate) fn plan(&self) -> Result<Plan, Failure> {
-        let content = self.content()?;
-        let messages = Messages::new(self.service, &content)
-            .map_err(|why| Failure::usage(format_args!("--content {}: {why}", self.content)))?;
-        let connections = u32::try_from(self.connections.0)
-            .ok()
-            .filter(|connections| connections.checked_add(self.idle).is_some())
-            .ok_or_else(|| Failure::usage("more connections than 32 bits count"))?;
-        let in_flight = u32::try_from(self.in_flight.0)
-            .ok()
-            .filter(|&in_flight| in_flight <= 65_536)
-            .ok_or_else(|| Failure::usage("--in-flight must be at most 65536"))?;
-        if self.timeout.0.is_zero() || self.connect_timeout.0.is_zero() {
-            return Err(Failure::usage("--timeout and --connect-timeout must be above 0"));
-        }
-        if self.messages.is_none() && self.duration.0.is_zero() {
-            return Err(Failure::usage("--duration must be above 0"));
-        }
-        let all = u64::from(connections) + u64::from(self.idle);
-        let limit = sys::raise_descriptor_limit()?.soft;
-        let room = limit.saturating_sub(RESERVE).max(1);
-        let needed = all.div_ceil(room);
-        let processes = self.processes.map_or(needed, |count| count.0 as u64);
-        if processes < needed {
-            return Err(Failure::usage(format_args!(
-                "{all} connections need {needed} processes: RLIMIT_NOFILE lets each hold {limit} \
-                 descriptors"
-            ))
-            .with_next_step("leave --processes out, or raise the limit with `ulimit -n`"));
-        }
-        let processes = u32::try_from(processes)
-            .ok()
-            .filter(|&processes| u64::from(processes) <= all)
-            .ok_or_else(|| Failure::usage("more processes than connections"))?;
-        // The server's own limit leaves it as much room.
-        let embedded = if self.host.is_some() { 0 } else { needed };
-        let targets = self.targets()?;
-        let sources = self.sources(all, &targets, embedded)?;
-        let threads = match self.threads {
-            Threads::Number(count) => count.0,
-            Threads::Auto => sys::available_cpus().saturating_sub(1).max(1),
+    /// A content that cannot be read, and a host without a port.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let ports = match (&self.host, &self.ports, self.port) {
+            (None, ..) => Vec::new(),
+            (_, Some(ports), _) => ports.0.clone(),
+            (_, None, Some(port)) => vec![port],
+            (Some(host), None, None) if host.starts_with("unix:") => Vec::new(),
+            (Some(host), None, None) => {
+                return Err(Failure::usage(format_args!("which port of {host}?"))
+                    .with_next_step("`myriapod bench HOST PORT`, or --ports A,B,C-D"));
+            }
         };
-        let threads = threads.min((connections / processes).max(1) as usize);
-        let threads = u32::try_from(threads).unwrap_or(1);
-        let cpus = if self.pin {
-            // From the last on: servers begin with the first.
-            let mut cpus = sys::thread_cpus()?;
-            cpus.reverse();
-            (0..threads as usize * processes as usize)
-                .filter_map(|nth| cpus.get(nth % cpus.len()).copied())
-                .collect()
-        } else {
-            Vec::new()
-        };
-        Ok(Plan {
-            job: Job {
-                targets: targets.iter().map(|(host, port)| (host.clone(), *port)).collect(),
-                sources: sources.iter().map(ToString::to_string).collect(),
-                first: 0,
-                connections,
-                all: connections,
-                idle: self.idle,
-                in_flight,
-                service: self.service,
-                content,
-                messages: self.messages.map(|count| count.0 as u64),
-                rate: self.rate.map(|rate| rate.0),
-                poisson: self.poisson,
-                ramp: self.ramp.map(|ramp| ramp.0),
-                timeout: self.timeout.0,
-                connect_timeout: self.connect_timeout.0,
-                short: self.short,
-                proxy_from: self.proxy_from.map(|client| client.0),
-                threads,
-                cpus,
+        Ok(Options {
+            host: self.host.clone(),
+            ports,
+            connections: self.connections.0 as u64,
+            idle: self.idle,
+            slow: self.slow,
+            reconnect: self.reconnect,
+            in_flight: u32::try_from(self.in_flight.0).unwrap_or(u32::MAX),
+            duration: self.duration.0,
+            messages: self.messages.map(|count| count.0 as u64),
+            service: self.service,
+            content: self.content()?,
+            rate: self.rate.map(|rate| rate.0),
+            poisson: self.poisson,
+            short: self.short,
+            proxy_from: self.proxy_from.map(|client| client.0),
+            timeout: self.timeout.0,
+            connect_timeout: self.connect_timeout.0,
+            ramp: self.ramp.map(|ramp| ramp.0),
+            hold: self.hold.0,
+            warmup: self.warmup.0,
+            threads: match self.threads {
+                Threads::Number(count) => count.0,
+                Threads::Auto => 0,
             },
-            processes,
-            host: self.host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
-            embedded,
-            content_len: messages.content_len(),
-            request_len: messages.request_len(),
-            verification: messages.verification(),
+            processes: self.processes.map(|count| count.0 as u64),
+            sources: self.source.as_ref().map(|sources| sources.0.clone()),
+            pin: self.pin,
+            server_pids: self.server_pid.clone(),
+            max_p99: self.max_p99.map(|limit| limit.0),
+            min_rate: self.min_rate.map(|rate| rate.0),
+            find_rate: self.find_rate,
+            command: std::env::args().skip(1).collect(),
         })
     }
 
     fn content(&self) -> Result<Content, Failure> {
         if let Ok(Size(bytes)) = self.content.parse() {
-            if bytes > 64 << 20 {
-                return Err(Failure::usage("--content must be at most 64MiB"));
-            }
             return Ok(Content::Bytes(bytes));
         }
         let read = std::fs::read(&self.content);
@@ -283,73 +234,5 @@ impl Args {
             Failure::io("read", &self.content, &error)
                 .with_next_step("--content takes bytes, such as 64 or 16KiB, or a file")
         })
-    }
-
-    /// Host and port of each target, resolved once for all; none for the embedded server.
-    fn targets(&self) -> Result<Vec<(String, u16)>, Failure> {
-        let Some(host) = &self.host else { return Ok(Vec::new()) };
-        let ports = match (&self.ports, self.port) {
-            (Some(ports), _) => ports.0.clone(),
-            (None, Some(port)) => vec![port],
-            (None, None) if host.starts_with("unix:") => vec![0],
-            (None, None) => {
-                return Err(Failure::usage(format_args!("which port of {host}?"))
-                    .with_next_step("`myriapod bench HOST PORT`, or --ports A,B,C-D"));
-            }
-        };
-        let first = ports.first().copied().unwrap_or_default();
-        let addresses = sys::resolve(host, first)?;
-        let answers = |address: &&SocketAddr| {
-            let std = address.to_std();
-            std.is_some_and(|std| TcpStream::connect_timeout(&std, self.connect_timeout.0).is_ok())
-        };
-        // Of several addresses of a name, the first that answers.
-        let address = match &addresses[..] {
-            [only] => Some(only),
-            several => several.iter().find(answers).or(several.first()),
-        };
-        let resolved = match address.and_then(SocketAddr::ip) {
-            Some(ip) => ip.to_string(),
-            None => host.clone(),
-        };
-        Ok(ports.into_iter().map(|port| (resolved.clone(), port)).collect())
-    }
-
-    /// The addresses connected from: those asked for, or what so many connections need.
-    fn sources(
-        &self,
-        all: u64,
-        targets: &[(String, u16)],
-        embedded: u64,
-    ) -> Result<Vec<IpAddr>, Failure> {
-        // Linux gives ports of one parity first, and then looks long for each of the others.
-        let range =
-            myriapod_machine::Machine::read().local_ports.map_or(28_232, |ports| ports.count());
-        let per_source = (range / 2).clamp(1, 25_000);
-        let ports = if embedded > 0 { embedded } else { targets.len() as u64 };
-        let needed = all.div_ceil(per_source * ports.max(1));
-        let target = targets.first().and_then(|(host, _)| host.parse::<IpAddr>().ok());
-        if let Some(Sources(sources)) = &self.source {
-            if let Some(target) = target
-                && let Some(other) = sources.iter().find(|ip| ip.is_ipv4() != target.is_ipv4())
-            {
-                return Err(Failure::usage(format_args!(
-                    "--source {other} is of another family than the server's {target}"
-                )));
-            }
-            return Ok(sources.clone());
-        }
-        let loopback = match target {
-            None => embedded > 0,
-            Some(IpAddr::V4(ip)) => ip.is_loopback(),
-            Some(IpAddr::V6(_)) => false,
-        };
-        if needed <= 1 || !loopback {
-            return Ok(Vec::new());
-        }
-        // 127.0.0.1 is left to others.
-        let first = u32::from(std::net::Ipv4Addr::new(127, 0, 1, 1));
-        let count = u32::try_from(needed).unwrap_or(u32::MAX).min(65_536);
-        Ok((first..first + count).map(|ip| IpAddr::V4(ip.into())).collect())
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::report::Report;
-use super::table::{bytes, count, duration};
+use myriapod_load::report::Report;
+use myriapod_load::text::{bytes, count, duration};
 
 /// A figure of a result, and how it is shown.
 type Figure = (&'static str, fn(&Report) -> Option<f64>, fn(f64) -> String);
@@ -101,8 +101,8 @@ fn differing(one: &Report, other: &Report) -> Vec<(String, String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::sample;
     use super::*;
+    use crate::bench::sample;
 
     #[test]
     fn do_two_results_stand_side_by_side() {

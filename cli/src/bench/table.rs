@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Latency, Report};
+use myriapod_load::report::{Latency, Report};
+use myriapod_load::text::{bytes, count, duration, duration_of};
+
 use crate::terminal::OneLine;
 
 /// Characters of a line, and of the names at its left.
@@ -25,7 +27,12 @@ pub(crate) fn table(report: &Report) -> String {
     } else {
         format!("{} of {requested} established", count(connections.established))
     };
-    for (number, what) in [(connections.failed, "failed"), (connections.lost, "lost")] {
+    let ended = [
+        (connections.failed, "failed"),
+        (connections.lost, "lost"),
+        (connections.slow_closed, "slow ones closed by the server"),
+    ];
+    for (number, what) in ended {
         if number > 0 {
             let _ = write!(text, ", {} {what}", count(number));
         }
@@ -68,6 +75,21 @@ pub(crate) fn table(report: &Report) -> String {
                 count(short.closed_first_by_server),
                 count(short.closed_first_by_client),
                 count(short.reset)
+            ),
+        );
+    }
+    for (nth, storm) in report.storms.iter().enumerate() {
+        let time = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
+        line(
+            "storm",
+            format!(
+                "{}: {} of {} served again; half after {}, 99 % after {}, all after {}",
+                nth + 1,
+                count(storm.served),
+                count(storm.connections),
+                time(storm.p50_ns),
+                time(storm.p99_ns),
+                time(storm.all_ns)
             ),
         );
     }
@@ -156,6 +178,9 @@ fn load(report: &Report) -> String {
     let mut text = format!("{} connections", count(settings.connections));
     if settings.idle > 0 {
         let _ = write!(text, " and {} idle", count(settings.idle));
+    }
+    if settings.slow > 0 {
+        let _ = write!(text, " and {} slow", count(settings.slow));
     }
     if settings.short {
         text.push_str(" at once, a new one for each request");
@@ -247,76 +272,10 @@ fn noise(report: &Report) -> String {
     text
 }
 
-/// Nanoseconds with three digits and their unit.
-pub(crate) fn duration(ns: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    duration_of(ns as f64)
-}
-
-/// The same, of a number with a fraction.
-pub(crate) fn duration_of(ns: f64) -> String {
-    let (value, unit) = match ns {
-        ns if ns < 1e3 => return format!("{ns:.0} ns"),
-        ns if ns < 1e6 => (ns / 1e3, "µs"),
-        ns if ns < 1e9 => (ns / 1e6, "ms"),
-        ns => (ns / 1e9, "s"),
-    };
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.digits$} {unit}")
-}
-
-/// A number with commas between thousands.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Bytes with their unit.
-pub(crate) fn bytes(number: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let number = number as f64;
-    match number {
-        small if small < 1024.0 => format!("{small:.0} B"),
-        kib if kib < 1024.0 * 1024.0 => format!("{:.0} KiB", kib / 1024.0),
-        mib if mib < 1024.0 * 1024.0 * 1024.0 => format!("{:.1} MiB", mib / (1024.0 * 1024.0)),
-        gib => format!("{:.2} GiB", gib / (1024.0 * 1024.0 * 1024.0)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::sample;
     use super::*;
-
-    #[test]
-    fn are_units_chosen_for_people() {
-        for (ns, shown) in [
-            (0, "0 ns"),
-            (999, "999 ns"),
-            (1000, "1.00 µs"),
-            (12_345, "12.3 µs"),
-            (123_456, "123 µs"),
-            (2_000_000, "2.00 ms"),
-            (9_999_000_000, "10.0 s"),
-        ] {
-            assert_eq!(duration(ns), shown);
-        }
-        assert_eq!(
-            [count(0), count(999), count(1000), count(1_234_567)],
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        assert_eq!(
-            [bytes(10), bytes(2048), bytes(3 << 20), bytes(5 << 30)],
-            ["10 B", "2 KiB", "3.0 MiB", "5.00 GiB"]
-        );
-    }
+    use crate::bench::sample;
 
     #[test]
     fn are_long_lines_broken_between_words() {

@@ -4,7 +4,6 @@ mod notes;
 mod print;
 #[cfg(test)]
 mod tests;
-mod text;
 mod verdict;
 
 use std::process::ExitCode;
@@ -15,7 +14,6 @@ use myriapod_machine::Machine;
 use crate::failure::{FAILED, Failure};
 use crate::units::{Count, Threads};
 
-pub(crate) use self::text::grouped;
 pub(crate) use self::verdict::{Plan, Side, Verdict};
 use self::verdict::{Readings, judge};
 

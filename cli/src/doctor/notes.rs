@@ -5,8 +5,8 @@ use std::fmt::Display;
 
 use myriapod_machine::Machine;
 
-use super::text::{bytes, grouped};
 use super::verdict::{Note, Plan, Remedy, Side};
+use myriapod_command::numbers::{bytes, grouped};
 
 /// Backlogs below this make a rush of peers wait for retransmissions.
 const BACKLOG: u64 = 4_096;

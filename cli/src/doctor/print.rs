@@ -6,9 +6,9 @@ use std::io;
 use myriapod_machine::Machine;
 use serde_json::json;
 
-use super::text::grouped;
 use super::verdict::{Limit, Remedy, Scope, Side, Verdict};
 use crate::terminal::print_text;
+use myriapod_command::numbers::grouped;
 
 impl Verdict {
     /// Whether what is asked for can be reached, as far as anybody can tell beforehand.

@@ -6,8 +6,8 @@ use myriapod::{EventLoop, ServerBuilder};
 use myriapod_machine::{CgroupMemory, Machine};
 use serde::Serialize;
 
-use super::text::{bytes, grouped};
 use crate::services::Service;
+use myriapod_command::numbers::{bytes, grouped};
 
 /// What a connection that is at rest costs one end in kernel memory, in bytes: its socket, inode,
 /// file, directory entry and epoll item. Measured on Linux 6.18; see "What doctor counts with" in

@@ -356,3 +356,48 @@ fn is_wrong_usage_told_from_failure() {
         assert!(!stderr.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn are_all_served_again_after_a_storm() {
+    let server = Serving::myriapod(&["--service", "echo"]);
+    let port = server.port.to_string();
+    for processes in ["1", "2"] {
+        let load = ["-s", "echo", "-m", "200", "-c", "40", "--processes", processes];
+        let load = [&load[..], &["--reconnect", "2"]].concat();
+        let ran = bench(&[&["127.0.0.1", port.as_str()], &load[..]].concat());
+        assert_eq!((ran.status, ran.reason()), (0, "completed"), "{ran:?}");
+        let storms = ran.json["storms"].as_array().unwrap();
+        assert_eq!(storms.len(), 2, "{ran:?}");
+        for storm in storms {
+            assert_eq!((&storm["connections"], &storm["served"]), (&40.into(), &40.into()));
+            let time = |key: &str| storm[key].as_u64().unwrap();
+            assert!(0 < time("p50_ns") && time("p99_ns") <= time("all_ns"), "{storm}");
+        }
+        // They are no part of the run's figures, but for what was connected.
+        assert_eq!(ran.number("messages.sent"), 200.0, "{ran:?}");
+        assert_eq!(ran.number("latency_ns.response.count"), 200.0, "{ran:?}");
+        assert_eq!(ran.number("connections.opened"), 120.0, "{ran:?}");
+        assert!(ran.stdout.contains("storm         2: 40 of 40 served again"), "{ran:?}");
+    }
+}
+
+#[test]
+fn are_slow_ones_beside_the_others_no_part_of_the_figures() {
+    let server = Serving::myriapod(&["--service", "echo", "--header-timeout", "300ms"]);
+    let port = server.port.to_string();
+    let load = ["-s", "echo", "-d", "1500ms", "-c", "4", "--slow", "20"];
+    let ran = bench(&[&["127.0.0.1", port.as_str()], &load[..]].concat());
+    assert_eq!((ran.status, ran.reason()), (0, "completed"), "{ran:?}");
+    assert_eq!(ran.number("connections.established"), 4.0, "{ran:?}");
+    assert_eq!(ran.number("messages.sent"), ran.number("messages.ok"), "{ran:?}");
+    // Those that send a byte at a time run into the server's deadline, and come back; not more often
+    // than their turn comes.
+    let closed = ran.number("connections.slow_closed");
+    assert!((1.0..=80.0).contains(&closed), "{ran:?}");
+    // One that nobody closes stays.
+    let patient = Serving::myriapod(&["--service", "echo"]);
+    let port = patient.port.to_string();
+    let ran = bench(&[&["127.0.0.1", port.as_str()], &load[..]].concat());
+    assert_eq!((ran.status, ran.number("connections.slow_closed")), (0, 0.0), "{ran:?}");
+    assert!(ran.stdout.contains("4 connections and 20 slow"), "{ran:?}");
+}

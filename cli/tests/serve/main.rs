@@ -9,6 +9,7 @@ mod config;
 mod descriptors;
 mod limits;
 mod listening;
+mod live;
 mod log;
 mod metrics;
 mod proxies;

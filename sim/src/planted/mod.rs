@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use self::patch::Patch;
 use self::workshop::{Finding, Workshop};
 use crate::options::Options;
+use myriapod_sim::cut::Cut;
+
 use crate::run;
 
 /// The root of the workspace that this program was built in.
@@ -62,7 +64,7 @@ fn hunt_all(options: &Options, name: Option<&str>) -> Result<ExitCode, String> {
         match workshop.find(patch, options)? {
             Some(Finding { seed, step, failure }) => {
                 // A seed that fails without the bug says nothing about it.
-                if let Some(otherwise) = run::seed(seed).failure {
+                if let Some(otherwise) = run::seed(seed, &Cut::default(), false).failure {
                     println!("{name:<40} seed={seed} fails without it: {otherwise}");
                     all_found = false;
                     continue;

@@ -19,8 +19,15 @@ use crate::peer::{Habits, Peer};
 use crate::run::Life;
 use crate::service::{Book, FIRST_PORT, Service, peer_at};
 
-/// Where the server listens.
-const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 7);
+/// Where the server listens: a port that tells Wireshark what is spoken. Port 7 is that of echoes.
+fn server_at(framing: FramingKind) -> SocketAddr {
+    let port = match framing {
+        FramingKind::JsonHeader => 65432,
+        FramingKind::Padded => 5050,
+        FramingKind::Raw => 7,
+    };
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
 
 /// Which of a few machines a peer is on.
 pub(crate) fn host_of(peer: u32) -> u8 {
@@ -89,7 +96,7 @@ pub(crate) fn run(life: &mut Life) -> Result<(), String> {
     let book = Rc::new(RefCell::new(Book::default()));
     let by_signals = rng.chance(300);
     let built = Server::builder()
-        .listen("10.0.0.1", SERVER.1)
+        .listen("10.0.0.1", server_at(framing).port().unwrap_or_default())
         .limits(limits.clone())
         .one_shot(false)
         .spin(Duration::from_micros(if rng.chance(100) { 20 } else { 0 }))
@@ -167,6 +174,7 @@ impl Scene<'_> {
     fn play(&mut self) -> Result<(), String> {
         let steps = *self.life.rng.pick(&[100, 400, 2000]).unwrap_or(&400);
         let most_peers = self.life.rng.len(1, 24);
+        let most_peers = self.life.cut.peers_of(most_peers);
         let closes = self.closes;
         // Some servers are stopped in the middle of everything.
         let stop_at = self.life.rng.chance(500).then(|| self.life.rng.between(20, steps));
@@ -221,7 +229,7 @@ impl Scene<'_> {
         if self.life.rng.chance(100) {
             return self.bring(peer);
         }
-        peer.connect(&address_of(number), &SocketAddr::from(SERVER));
+        peer.connect(&address_of(number), &server_at(self.habits.framing));
         self.peers.push(peer);
         Ok(())
     }
@@ -230,7 +238,7 @@ impl Scene<'_> {
     fn bring(&mut self, mut peer: Peer) -> Result<(), String> {
         let from = address_of(peer.number);
         // Where there is no descriptor for it, nobody comes.
-        if let Ok((remote, socket)) = Remote::connected(&from, &SocketAddr::from(SERVER)) {
+        if let Ok((remote, socket)) = Remote::connected(&from, &server_at(self.habits.framing)) {
             peer.remote = Some(remote);
             self.given += 1;
             match self.handle.adopt(socket) {

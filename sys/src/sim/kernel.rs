@@ -11,6 +11,7 @@ use super::net::{Listening, ListeningId};
 use super::poller::Watches;
 use super::rng::{Rng, Trace};
 use super::threads::Thread;
+use super::wire::Packet;
 use crate::{Errno, Signal, SocketAddr};
 
 /// A microsecond, in the clock's unit.
@@ -77,6 +78,10 @@ pub(super) struct Kernel {
     pub(super) calls: Calls,
     /// The streams that were closed since somebody asked.
     pub(super) closings: Vec<Closing>,
+    /// What was on the wire, where that is wanted; see [`carry`](Self::carry).
+    pub(super) wire: Option<Vec<Packet>>,
+    /// Kinds that never happen, by their numbers; the world is the same otherwise.
+    pub(super) without: u64,
     /// Bytes that descriptors have received and sent so far.
     pub(super) received: u64,
     pub(super) sent: u64,
@@ -107,6 +112,8 @@ impl Kernel {
             dead: None,
             calls: Calls::default(),
             closings: Vec::new(),
+            wire: None,
+            without: 0,
             received: 0,
             sent: 0,
         }
@@ -165,7 +172,8 @@ impl Kernel {
 
     /// Whether a fault happens; if so, it is counted.
     pub(super) fn fault(&mut self, kind: FaultKind, permille: u16) -> bool {
-        let happens = self.rng.chance(permille);
+        // The chance is taken all the same, so that the rest of the world stays as it was.
+        let happens = self.rng.chance(permille) && self.without & (1 << kind as u64) == 0;
         if happens {
             self.note(kind);
         }

@@ -32,6 +32,7 @@ pub use super::closing::Closing;
 pub use super::faults::{FaultKind, Faults, Injected};
 pub use super::remote::{Remote, RemoteListener};
 pub use super::rng::{Rng, Trace, mix};
+pub use super::wire::{Carried, Packet};
 
 /// What goes wrong from now on in the world of this thread.
 pub fn set_faults(faults: Faults) {
@@ -74,6 +75,23 @@ impl World {
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.lock().faults = faults;
+    }
+
+    /// Has these kinds never happen, whatever the faults say. The rest of the world stays as it is
+    /// until something depends on them: so a history that fails can be made smaller.
+    pub fn set_without(&self, kinds: &[FaultKind]) {
+        self.shared.lock().without = kinds.iter().fold(0, |mask, kind| mask | 1 << *kind as u64);
+    }
+
+    /// Notes from now on what arrives, up to a million packets.
+    pub fn record(&self) {
+        self.shared.lock().wire.get_or_insert_default();
+    }
+
+    /// What has arrived since it was asked for, in order; only with [`record`](Self::record).
+    #[must_use]
+    pub fn take_packets(&self) -> Vec<Packet> {
+        self.shared.lock().wire.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// How many calls were made, now and later.

@@ -20,6 +20,7 @@ mod socket;
 mod system;
 mod threads;
 mod waker;
+mod wire;
 
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
 pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept};

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::end::{EndId, Owner, State};
 use super::faults::FaultKind;
 use super::kernel::{Happening, Kernel, MICROSECOND};
+use super::wire::Carried;
 use crate::{Errno, SocketAddr};
 
 pub(super) type ListeningId = u64;
@@ -92,6 +93,7 @@ impl Kernel {
         }
         let accepted = self.new_end(Owner::Backlog, target, source);
         self.join(end, accepted);
+        self.carry(end, || Carried::Opened);
         if let Some(to) = self.listenings.get_mut(&to) {
             to.queue.push_back(accepted);
         }
@@ -151,6 +153,7 @@ impl Kernel {
         let now = self.now;
         let Some(from) = self.ends.get_mut(&end) else { return };
         let bytes: Vec<u8> = from.outbox.drain(..count).collect();
+        self.carry(end, || Carried::Bytes(bytes.clone()));
         if let Some(to) = self.ends.get_mut(&other) {
             to.inbox.extend(bytes);
             to.arrived_at = now;
@@ -164,6 +167,7 @@ impl Kernel {
             return;
         }
         from.finish_told = true;
+        self.carry(end, || Carried::Ended);
         if let Some(to) = self.ends.get_mut(&other) {
             to.end_seen = true;
         }
@@ -184,7 +188,10 @@ impl Kernel {
         }
         // One that has seen the end already was told to stop, rather than cut off.
         let errno = if to.end_seen { Errno::EPIPE } else { Errno::ECONNRESET };
-        let unread = !to.inbox.is_empty();
+        let (unread, other) = (!to.inbox.is_empty(), to.other);
+        if let Some(other) = other {
+            self.carry(other, || Carried::Reset);
+        }
         self.break_end(end, errno);
         if unread
             && self.fault(FaultKind::DroppedByReset, self.faults.dropped_by_reset)

@@ -6,6 +6,7 @@ use super::kernel::{Kernel, Object};
 use super::net::ListeningId;
 use super::socket::Socket;
 use super::threads::{call, call_if_there};
+use super::wire::Carried;
 use crate::{Errno, SocketAddr};
 
 /// One end of a connection, on another machine.
@@ -38,6 +39,7 @@ impl Remote {
             let far = kernel.new_end(Owner::Remote, from.clone(), to.clone());
             let near = kernel.new_end(Owner::Descriptor, to.clone(), from.clone());
             kernel.join(far, near);
+            kernel.carry(far, || Carried::Opened);
             let number = kernel.open(Object::Stream(near)).inspect_err(|_| {
                 kernel.drop_end(far);
                 kernel.drop_end(near);
