@@ -102,7 +102,7 @@ fn inline(bytes: &[u8], frame: &mut Frame) -> Result<Decoded, ProtocolError> {
         };
     };
     let mut start = 0;
-    for word in bytes[..end].split(|byte| byte.is_ascii_whitespace()) {
+    for word in bytes[..end].split(u8::is_ascii_whitespace) {
         if !word.is_empty() {
             frame.push_part(start..start + word.len());
         }

@@ -105,11 +105,11 @@ pub(crate) struct Args {
     /// 0 for as many as it likes
     #[arg(long, value_name = "SIZE", default_value_t = Rate(256 << 10))]
     kernel_unsent: Rate,
-    /// Bytes that it may hold until they are read (SO_RCVBUF) [default: it
+    /// Bytes that it may hold until they are read [default: it
     /// decides]
     #[arg(long, value_name = "SIZE")]
     kernel_receive_buffer: Option<Size>,
-    /// Bytes that it may hold until they have arrived (SO_SNDBUF) [default: it
+    /// Bytes that it may hold until they have arrived [default: it
     /// decides]
     #[arg(long, value_name = "SIZE")]
     kernel_send_buffer: Option<Size>,

@@ -153,7 +153,7 @@ pub fn nodelay(fd: impl AsFd) -> Result<bool> {
 ///
 /// [`SystemError::Call`]; [`SystemError::Unsupported`] on systems other than Linux and Apple's.
 ///
-/// Source: tcp(7); "networking: TCP_NOTSENT_LOWAT", `Documentation/networking/ip-sysctl.rst` of Linux.
+/// Source: tcp(7); `TCP_NOTSENT_LOWAT`, `Documentation/networking/ip-sysctl.rst` of Linux.
 pub(super) fn set_max_unsent(fd: impl AsFd, bytes: u32) -> Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
