@@ -88,6 +88,8 @@ pub(super) struct Layout {
     pub(super) utf8: bool,
     /// The header is, to the byte, what we would write for it.
     pub(super) canonical: bool,
+    /// The four keys of the header may be missing, or spelled otherwise.
+    pub(super) any_spelling: bool,
 }
 
 impl Layout {
@@ -103,6 +105,7 @@ impl Layout {
             json: false,
             utf8: matches!(kind, FrameKind::Padded),
             canonical: false,
+            any_spelling: false,
         }
     }
 }
@@ -254,6 +257,17 @@ impl Frame {
         self.content_len = content_len;
         self.len = content_start.saturating_add(content_len);
         self.unescaped = None;
+    }
+
+    /// A text behind a decimal length of `header_len` bytes.
+    pub(super) fn set_padded(&mut self, header_len: u16, content_len: u32) {
+        self.set_bare(FrameKind::Padded, u32::from(header_len), content_len);
+        self.layout.header_len = header_len;
+    }
+
+    /// So many bytes in front of the content are a header.
+    pub(super) const fn set_header_len(&mut self, header_len: u16) {
+        self.layout.header_len = header_len;
     }
 
     /// Content of another length, with nothing behind it.

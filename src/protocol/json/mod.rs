@@ -2,9 +2,11 @@
 //!
 //! The rest of [`protocol`](super) knows nothing of JSON text.
 
+mod dialect;
 mod encoder;
 mod error;
 mod extra;
+mod find;
 mod full_parse;
 mod header;
 mod key_set;
@@ -13,12 +15,16 @@ mod prediction;
 mod scan;
 #[cfg(test)]
 mod scan_agrees;
+mod stream;
 mod text;
 mod values;
 mod write;
 
+pub use dialect::JsonHeaderDialect;
 pub use encoder::{encode, encode_json};
+pub(super) use find::find;
 pub use header::JsonHeader;
+pub use stream::{JsonScan, JsonStream};
 pub use write::write_json;
 
 /// The framing of a [`Server`](crate::Server) that names none: [`JsonHeader`].
