@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
+use myriapod::protocol::{AnyFraming, Framing, FramingSpec, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, Server, ServersStats, SocketAddr};
 
@@ -31,6 +31,8 @@ Examples:
   myriapod serve localhost            all addresses of a name
   myriapod serve unix:/tmp/search     a Unix socket
   myriapod serve --threads auto       an event loop for each processor
+  myriapod serve --framing lines --service echo   nc can talk to it
+  myriapod serve --framing length:4be             searches as JSON behind a length
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far.
@@ -38,7 +40,7 @@ Where nobody reads stderr, lines are dropped and counted; peers never wait for i
 A loop whose handler is busy keeps its own clients waiting, also new ones.
 Listeners that a service manager hands over (LISTEN_FDS) are served too.";
 
-/// Serve JSON-header messages
+/// Serve messages
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -52,6 +54,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Service::Search,
         hide_possible_values = true)]
     service: Service,
+    /// How messages are framed: json-header, padded, length:4be, lines, delimited:\r\n, json
+    /// or raw; a name that is none lists all [default: that of the service]
+    #[arg(long, value_name = "SPEC")]
+    framing: Option<FramingSpec>,
     /// Close after one reply, as the tutorial does
     #[arg(long)]
     one_shot: bool,
@@ -96,14 +102,49 @@ pub(crate) struct Args {
 /// Arguments that cannot work, whatever the system refuses, and a stop that cut something off.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let limits = args.limits.to_limits()?.decode();
-    match args.service {
-        Service::Search | Service::Echo => serve(args, move || JsonHeader::new(limits)),
-        Service::Raw => serve(args, || Raw),
-        Service::Padded => serve(args, move || Padded::new(limits)),
+    let service = args.service;
+    let spec = match &args.framing {
+        Some(spec) if *spec != FramingSpec::DEFAULT => spec.clone(),
+        _ => return serve_usual(args),
+    };
+    let refused = |why| Err(Failure::usage(format_args!("--framing {spec}: {why}")));
+    let service = match (service, &spec) {
+        (Service::Search, FramingSpec::Raw) => {
+            return refused("--service search needs messages that end; --service echo does not");
+        }
+        (Service::Search, spec) if !spec.has_header() => Service::SearchText,
+        (Service::Raw, _) => return refused("--service raw has none; --service echo has"),
+        (Service::Padded, spec) if !matches!(spec, FramingSpec::Padded { .. }) => {
+            return refused("--service padded needs --framing padded, or a variant of that");
+        }
+        (service, _) => service,
+    };
+    let framing = move || AnyFraming::new(&spec, limits);
+    match service {
+        Service::SearchText => {
+            serve(args, service, move || framing().carrying("text/json", "utf-8"))
+        }
+        service => serve(args, service, framing),
     }
 }
 
-fn serve<F, N>(args: &Args, framing: N) -> Result<ExitCode, Failure>
+/// Serves in the framing that the service has by itself.
+fn serve_usual(args: &Args) -> Result<ExitCode, Failure> {
+    let limits = args.limits.to_limits()?.decode();
+    let service = args.service;
+    match service {
+        _ if args.framing.is_some() && matches!(service, Service::Raw | Service::Padded) => {
+            Err(Failure::usage("--framing json-header needs --service search or echo"))
+        }
+        Service::Search | Service::SearchText | Service::Echo => {
+            serve(args, service, move || JsonHeader::new(limits))
+        }
+        Service::Raw => serve(args, service, || Raw),
+        Service::Padded => serve(args, service, move || Padded::new(limits)),
+    }
+}
+
+fn serve<F, N>(args: &Args, service: Service, framing: N) -> Result<ExitCode, Failure>
 where
     F: Framing + 'static,
     N: Fn() -> F + Send + Sync + 'static,
@@ -154,7 +195,6 @@ where
     if args.end_with_parent {
         myriapod_machine::end_with_parent()?;
     }
-    let service = args.service;
     let mut servers = builder.build_each_with(framing, move || service)?;
     // The signals are caught from here on, so nothing may block for ever.
     LOG.begin();

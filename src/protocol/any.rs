@@ -132,6 +132,20 @@ impl AnyFraming {
         self
     }
 
+    /// The same, with contents of this type and encoding, `("text/json", "utf-8")` say, where the
+    /// framing does not say itself what they are: a length or a delimiter does not.
+    #[must_use]
+    pub fn carrying(mut self, content_type: &'static str, content_encoding: &'static str) -> Self {
+        self.one = match self.one {
+            One::LengthPrefix(one) => {
+                One::LengthPrefix(one.carrying(content_type, content_encoding))
+            }
+            One::Delimited(one) => One::Delimited(one.carrying(content_type, content_encoding)),
+            one => one,
+        };
+        self
+    }
+
     /// The name of it.
     #[must_use]
     pub const fn spec(&self) -> &FramingSpec {
