@@ -1,12 +1,8 @@
 //! [`Delimited`]: messages that end with certain bytes, such as lines.
 
-#[cfg(feature = "json")]
-use super::json::find;
-#[cfg(not(feature = "json"))]
-use super::without_json::find;
-
 use super::error::Fault;
 use super::error_text::error_text;
+use super::find::find;
 use super::{DecodeLimits, Decoded, EncodeError, Frame, Framing, Head, Input, Mark, ProtocolError};
 
 /// Messages that each end with a delimiter of one or more bytes, which no content may contain.

@@ -45,6 +45,11 @@ mod delimited;
 mod error;
 mod error_text;
 mod extra;
+#[cfg(feature = "json")]
+mod find;
+#[cfg(not(feature = "json"))]
+#[path = "plain_find.rs"]
+mod find;
 mod frame;
 mod framing;
 mod head;

@@ -6,7 +6,6 @@ mod dialect;
 mod encoder;
 mod error;
 mod extra;
-mod find;
 mod full_parse;
 mod header;
 mod key_set;
@@ -22,7 +21,6 @@ mod write;
 
 pub use dialect::JsonHeaderDialect;
 pub use encoder::{encode, encode_json};
-pub(super) use find::find;
 pub use header::JsonHeader;
 pub use stream::{JsonScan, JsonStream};
 pub use write::write_json;
