@@ -206,6 +206,7 @@ impl Default for Frame {
 impl Frame {
     /// Makes this the same as `other`, which is of a message with a JSON header: in place, since that
     /// is once for each message.
+    #[allow(dead_code, reason = "the framing with a JSON header is a feature")]
     #[inline(always)]
     pub(super) fn set_header(&mut self, other: &Self) {
         self.layout = other.layout;
@@ -271,6 +272,7 @@ impl Frame {
     }
 
     /// Content of another length, with nothing behind it.
+    #[allow(dead_code, reason = "the framing with a JSON header is a feature")]
     #[inline]
     pub(super) fn set_content_len(&mut self, content_len: u32) {
         self.content_len = content_len;
