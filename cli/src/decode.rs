@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use myriapod::protocol::{
-    Decoder, EncodeError, Framing, JsonHeader, Message, Padded, ProtocolError,
+    AnyFraming, Decoder, EncodeError, Framing, FramingSpec, JsonHeader, Message, ProtocolError,
 };
 
 use crate::decode_limits::DecodeLimitArgs;
 use crate::failure::{FAILED, Failure};
-use crate::message_line::{write_fault, write_message, write_rest, write_text};
-use crate::terminal::standard_output;
+use crate::identify;
+use crate::message_line::{write_bare, write_fault, write_message, write_rest, write_text};
+use crate::terminal::{standard_output, tell};
 
 /// Bytes that are read at once.
 const CHUNK_LEN: usize = 64 << 10;
@@ -22,11 +23,13 @@ Examples:
   myriapod decode capture.bin                   one line for each message
   nc -l 65432 | myriapod decode                 messages as they arrive
   myriapod decode capture.bin | jq .json        what the messages say
-  myriapod decode --protocol padded chat.bin    the 64-byte header
+  myriapod decode --framing padded chat.bin     the 64-byte header
+  myriapod decode --framing length:4be x.bin    another; `myriapod identify` tells which
 
 Output, one line each:
   {\"header\": {…}, \"content\": \"<hex>\", \"json\": …}      a message; json only for text/json
   {\"text\": …}                                         a padded message
+  {\"content\": \"<hex>\", \"text\": …}                     another without a header; json for JSON
   {\"rest\": N}                                         N bytes of an unfinished message at the end
   {\"error\": {\"kind\": …, \"header\": …, \"offset\": N}}    what is wrong, with the message at byte N
 
@@ -40,34 +43,34 @@ pub(crate) struct Args {
     /// The captured bytes; standard input where it is missing or `-`
     file: Option<PathBuf>,
 
-    /// How messages are framed
-    #[arg(long, value_enum, default_value_t = Protocol::JsonHeader)]
-    protocol: Protocol,
+    /// How messages are framed: json-header, padded, length:4be, lines, delimited:\r\n, json
+    /// or raw; a name that is none lists all
+    #[arg(long, visible_alias = "protocol", value_name = "SPEC",
+        default_value_t = FramingSpec::DEFAULT)]
+    framing: FramingSpec,
 
     #[command(flatten)]
     limits: DecodeLimitArgs,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Protocol {
-    /// Two bytes of length, a JSON header, content
-    JsonHeader,
-    /// A 64-byte decimal length padded with spaces, UTF-8 text
-    Padded,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let limits = args.limits.to_limits()?;
     let mut source = Source::open(args)?;
     let out = standard_output();
-    match args.protocol {
-        Protocol::JsonHeader => decode(&mut source, out, JsonHeader::new(limits), write_message),
-        Protocol::Padded => {
-            decode(&mut source, out, Padded::new(limits), |line, message| match message.text() {
+    let spec = &args.framing;
+    let framing = AnyFraming::new(spec, limits);
+    match spec {
+        spec if *spec == FramingSpec::DEFAULT => {
+            decode(&mut source, out, spec, JsonHeader::new(limits), write_message)
+        }
+        FramingSpec::JsonHeader { .. } => decode(&mut source, out, spec, framing, write_message),
+        FramingSpec::Padded { bytes: false, .. } => {
+            decode(&mut source, out, spec, framing, |line, message| match message.text() {
                 Ok(text) => write_text(line, &text).map(|()| None),
                 Err(fault) => write_fault(line, &fault).map(|()| Some(fault)),
             })
         }
+        spec => decode(&mut source, out, spec, framing, write_bare),
     }
 }
 
@@ -107,6 +110,7 @@ impl Source {
 fn decode<F: Framing>(
     source: &mut Source,
     mut out: impl Write,
+    spec: &FramingSpec,
     framing: F,
     write: impl Fn(&mut Vec<u8>, &Message<'_>) -> Result<Option<ProtocolError>, EncodeError>,
 ) -> Result<ExitCode, Failure> {
@@ -121,10 +125,10 @@ fn decode<F: Framing>(
     let mut code = ExitCode::SUCCESS;
     loop {
         let received = source.read(&mut chunk)?;
-        if received == 0 {
-            break;
+        match received {
+            0 => decoder.finish(),
+            received => decoder.feed(&chunk[..received]),
         }
-        decoder.feed(&chunk[..received]);
         loop {
             match decoder.next_message() {
                 Ok(None) => break,
@@ -137,9 +141,17 @@ fn decode<F: Framing>(
                 Err(fault) => {
                     write_fault(&mut line, &fault).map_err(Failure::new)?;
                     print(&mut line)?;
+                    if fault.offset() == 0
+                        && let Some(advice) = identify::advice(decoder.unread(), spec)
+                    {
+                        tell(format_args!("myriapod: {}: {advice}", source.name));
+                    }
                     return Ok(ExitCode::from(FAILED));
                 }
             }
+        }
+        if received == 0 {
+            break;
         }
     }
     if decoder.rest() > 0 {

@@ -8,6 +8,7 @@ mod decode_limits;
 mod doctor;
 mod errors;
 mod http;
+mod identify;
 mod limits;
 mod live;
 mod message_line;
@@ -37,6 +38,7 @@ Examples:
   myriapod send 127.0.0.1 65432 search morpheus  ask it something
   myriapod serve '' 0 --service echo -v          all interfaces, any free port
   myriapod decode capture.bin                    one line of JSON per message
+  myriapod identify capture.bin                  how its messages are framed
   myriapod errors EADDRINUSE                     what an error means, and what to do
   myriapod resolve localhost                     the addresses of a name, in order
   myriapod sockets --port 65432                  who is connected, and what waits
@@ -59,6 +61,7 @@ enum Command {
     Serve(Box<serve::Args>),
     Send(send::Args),
     Decode(decode::Args),
+    Identify(identify::Args),
     Errors(errors::Args),
     Resolve(resolve::Args),
     Ping(ping::Args),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args.config.as_deref()),
         Command::Send(args) => send::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::Identify(args) => identify::run(&args),
         Command::Errors(args) => errors::run(&args),
         Command::Resolve(args) => resolve::run(&args),
         Command::Ping(args) => ping::run(&args),

@@ -34,6 +34,39 @@ pub(crate) fn write_message(
     Ok(fault)
 }
 
+/// Appends `{"content": "<hex>", "json": …}` for a message without a header: `json` for JSON,
+/// `text` for other text, neither for what is none. The type of some framings is JSON, and then what
+/// is none gets a line behind it, and is returned.
+pub(crate) fn write_bare(
+    out: &mut Vec<u8>,
+    message: &Message<'_>,
+) -> Result<Option<ProtocolError>, EncodeError> {
+    let (content, text) = (message.content(), std::str::from_utf8(message.content()).ok());
+    let parsed = message.is_json().then(|| message.json_as::<Json>());
+    // A number alone is text, unless all is JSON.
+    let json = match (&parsed, content) {
+        (Some(parsed), _) => parsed.as_ref().ok().cloned(),
+        (None, [b'{' | b'[', ..]) => serde_json::from_slice(content).ok(),
+        (None, _) => None,
+    };
+    out.extend_from_slice(b"{\"content\": \"");
+    write_hex(out, content);
+    out.push(b'"');
+    if let Some(json) = json {
+        out.extend_from_slice(b", \"json\": ");
+        write_json(out, &json)?;
+    } else if let Some(text) = text {
+        out.extend_from_slice(b", \"text\": ");
+        write_json(out, text)?;
+    }
+    out.extend_from_slice(b"}\n");
+    let fault = parsed.and_then(Result::err);
+    if let Some(fault) = &fault {
+        write_fault(out, fault)?;
+    }
+    Ok(fault)
+}
+
 /// Appends `{"text": …}`.
 pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) -> Result<(), EncodeError> {
     out.extend_from_slice(b"{\"text\": ");
@@ -45,7 +78,7 @@ pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) -> Result<(), EncodeErro
 /// Appends `{"error": {"kind": …, "header": …, "offset": N}}`, without `header` where none is meant.
 pub(crate) fn write_fault(out: &mut Vec<u8>, fault: &ProtocolError) -> Result<(), EncodeError> {
     out.extend_from_slice(b"{\"error\": {\"kind\": ");
-    write_json(out, fault.kind().name())?;
+    write_json(out, fault.name())?;
     if let Some(header) = fault.header() {
         out.extend_from_slice(b", \"header\": ");
         write_json(out, header)?;

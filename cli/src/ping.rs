@@ -5,11 +5,12 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use myriapod::protocol::Head;
+use myriapod::protocol::{AnyFraming, FramingSpec, Head};
 use myriapod::sys;
 use myriapod::{Client, ClientOptions, Error, SocketAddr};
 
 use crate::failure::{FAILED, Failure};
+use crate::identify;
 use crate::interrupt::Interrupt;
 use crate::terminal::print_line;
 use crate::units::{Count, Timeout};
@@ -19,6 +20,7 @@ Examples:
   myriapod ping example.org 443 -c 3         three connections, one a second
   myriapod ping 127.0.0.1 65432 --message    with a JSON-header message on each
   myriapod ping 127.0.0.1 65432 --message='{\"action\": \"list\"}'  with a request of yours
+  myriapod ping 127.0.0.1 7000 --json '[1]' --framing length:4be   to a server of another kind
   myriapod ping localhost 65432 -4 -i 200ms  its IPv4 address, often
   myriapod ping unix:/tmp/echo 0 -c 1        a Unix socket
 
@@ -61,6 +63,15 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "JSON", num_args = 0..=1, require_equals = true,
         default_missing_value = REQUEST, value_parser = parse_request)]
     message: Option<String>,
+
+    /// The same as --message=JSON
+    #[arg(long, value_name = "JSON", conflicts_with = "message", value_parser = parse_request)]
+    json: Option<String>,
+
+    /// How messages are framed: json-header, padded, length:4be, lines, delimited:\r\n, json
+    /// or raw; a name that is none lists all
+    #[arg(long, value_name = "SPEC", default_value_t = FramingSpec::DEFAULT)]
+    framing: FramingSpec,
 
     /// Only an IPv4 address
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -147,7 +158,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     print(format_args!(
         "PING {} ({address}): TCP connect{}",
         args.host,
-        if args.message.is_some() { " and a JSON-header message" } else { "" }
+        match target.message {
+            Some(_) if args.framing == FramingSpec::DEFAULT => " and a JSON-header message",
+            Some(_) => " and a message",
+            None => "",
+        }
     ))?;
     let count = args.count.map_or(u64::MAX, |count| count.0 as u64);
     let mut next = sys::now();
@@ -188,7 +203,16 @@ fn unanswered(target: &Target, connected: u32, last: &Failure) -> Failure {
              --message='JSON' sends another request",
             last.message
         ),
-        _ => format!("the last said: {}; does it speak the JSON-header protocol?", last.message),
+        _ => format!(
+            "the last said: {}; {}",
+            last.message,
+            match (&last.next_step, &target.framing) {
+                (Some(advice), _) => advice.clone(),
+                (None, FramingSpec::JsonHeader { .. }) =>
+                    "does it speak the JSON-header protocol?".to_owned(),
+                (None, framing) => format!("does it speak {framing}?"),
+            }
+        ),
     };
     Failure::new(message).with_next_step(next_step)
 }
@@ -210,6 +234,7 @@ struct Target {
     shown: String,
     /// The request, if one is sent.
     message: Option<String>,
+    framing: FramingSpec,
     options: ClientOptions,
 }
 
@@ -228,8 +253,9 @@ impl Target {
             write_timeout: timeout,
             ..ClientOptions::default()
         };
-        let (shown, message) = (address.to_string(), args.message.clone());
-        Self { host, port: args.port, shown, message, options }
+        let message = args.message.as_ref().or(args.json.as_ref()).cloned();
+        let (shown, framing) = (address.to_string(), args.framing.clone());
+        Self { host, port: args.port, shown, message, framing, options }
     }
 
     /// Connects once and returns the line that says what became of it.
@@ -241,19 +267,24 @@ impl Target {
                 figures.received += 1;
                 line
             }
-            Err((error, took)) => {
+            Err((error, took, advice)) => {
                 let line = format!("{error}: seq={number} after {:.3} ms", millis(took));
-                figures.last_failure = Some(Failure::from(error));
+                let failure = Failure::from(error);
+                figures.last_failure = Some(match advice {
+                    Some(advice) => failure.with_next_step(advice),
+                    None => failure,
+                });
                 line
             }
         }
     }
 
-    fn try_ping(&self, number: u64, figures: &mut Figures) -> Result<String, (Error, Duration)> {
+    fn try_ping(&self, number: u64, figures: &mut Figures) -> Result<String, Failed> {
         let start = sys::now();
         let since = || sys::now().saturating_since(start);
-        let mut client = Client::connect_with(&self.host, self.port, self.options)
-            .map_err(|error| (error, since()))?;
+        let framing = AnyFraming::new(&self.framing, self.options.limits).for_client();
+        let mut client = Client::with_framing(&self.host, self.port, self.options, framing)
+            .map_err(|error| (error, since(), None))?;
         let connected = since();
         figures.connects.add(connected);
         let (shown, connected) = (&self.shown, millis(connected));
@@ -262,8 +293,17 @@ impl Target {
         };
         let start = sys::now();
         let since = || sys::now().saturating_since(start);
-        let reply = client.request(&Head::json(), request.as_bytes());
-        let reply = reply.map_err(|error| (error, since()))?;
+        let asked = client.send(&Head::json(), request.as_bytes());
+        if let Err(error) = asked {
+            return Err((error, since(), identify::advice(client.unread(), &self.framing)));
+        }
+        let reply = match client.receive() {
+            Ok(reply) => reply.to_owned(),
+            Err(error) => {
+                return Err((error, since(), identify::advice(client.unread(), &self.framing)));
+            }
+        };
+        let reply = reply.as_message();
         let answered = since();
         figures.messages.add(answered);
         let error = reply.error_kind().map_or_else(String::new, |kind| format!(" error={kind}"));
@@ -274,6 +314,9 @@ impl Target {
         ))
     }
 }
+
+/// Why an attempt failed, after how long, and what its user may try.
+type Failed = (Error, Duration, Option<String>);
 
 /// As ping's last lines.
 fn summarize(target: &Target, figures: &Figures) -> Result<(), Failure> {

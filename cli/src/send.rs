@@ -5,14 +5,15 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use myriapod::protocol::{DecodeLimits, ExtraHeaders, Head, Message};
+use myriapod::protocol::{AnyFraming, DecodeLimits, ExtraHeaders, FramingSpec, Head, Message};
 use myriapod::{Client, ClientOptions, Error};
 use serde::Serialize;
 
 use crate::decode_limits::DecodeLimitArgs;
 use crate::failure::{FAILED, Failure};
+use crate::identify;
 use crate::json::Json;
-use crate::message_line::write_message;
+use crate::message_line::{write_bare, write_message};
 use crate::terminal::standard_output;
 use crate::units::{ProxyFrom, Timeout};
 
@@ -28,6 +29,7 @@ Examples:
   myriapod send 127.0.0.1 65432 --file cat.png --content-type image/png --header 'name=\"Tom\"'
   echo '[1, 2]' | myriapod send 127.0.0.1 65432 --file - --content-type text/json
   myriapod send 127.0.0.1 65432 get cat.png --output cat.png
+  myriapod send 127.0.0.1 7000 hello '' --framing lines      a server of lines
 
 A JSON reply prints its \"result\" if that is a string, else all of it; another its bytes.
 An error reply goes to standard error, but with --json it is printed like any other.
@@ -70,6 +72,11 @@ pub(crate) struct Args {
     /// A further header key; may be given more than once
     #[arg(long = "header", value_name = "KEY=JSON", value_parser = parse_header)]
     headers: Vec<(String, Json)>,
+
+    /// How messages are framed: json-header, padded, length:4be, lines, delimited:\r\n, json
+    /// or raw; a name that is none lists all
+    #[arg(long, value_name = "SPEC", default_value_t = FramingSpec::DEFAULT)]
+    framing: FramingSpec,
 
     /// Print the whole reply as `decode` would: one line of JSON
     #[arg(long)]
@@ -172,6 +179,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             .push(key, value)
             .map_err(|error| Failure::usage(format_args!("--header: {error}")))?;
     }
+    if !args.framing.has_header() && !args.headers.is_empty() {
+        let spec = &args.framing;
+        return Err(Failure::usage(format_args!("--header: --framing {spec} has no header")));
+    }
     let request = Request::new(args)?;
     let head = Head {
         content_encoding: request.content_encoding,
@@ -186,12 +197,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         proxy_from: args.proxy_from.map(|client| client.0),
         ..ClientOptions::default()
     };
-    let mut client = Client::connect_with(&args.host, args.port, options)?;
+    let framing = AnyFraming::new(&args.framing, options.limits).for_client();
+    let mut client = Client::with_framing(&args.host, args.port, options, framing)?;
     let peer = client.peer().unwrap_or_default().to_owned();
-    match client.request(&head, &request.content) {
-        Ok(reply) => print(&reply, args, &peer),
-        Err(error) => Err(explain(error, &peer)),
-    }
+    let error = match client.request(&head, &request.content) {
+        Ok(reply) => return print(&reply, args, &peer),
+        Err(error) => error,
+    };
+    let failure = explain(error, &peer, &args.framing);
+    Err(match identify::advice(client.unread(), &args.framing) {
+        Some(advice) => failure.with_next_step(advice),
+        None => failure,
+    })
 }
 
 fn print(reply: &Message<'_>, args: &Args, peer: &str) -> Result<ExitCode, Failure> {
@@ -200,7 +217,8 @@ fn print(reply: &Message<'_>, args: &Args, peer: &str) -> Result<ExitCode, Failu
     let mut code = ExitCode::SUCCESS;
     let mut failure = None;
     if args.json {
-        let fault = write_message(&mut out, reply).map_err(Failure::new)?;
+        let write = if args.framing.has_header() { write_message } else { write_bare };
+        let fault = write(&mut out, reply).map_err(Failure::new)?;
         if fault.is_some() || error_kind.is_some() {
             code = ExitCode::from(FAILED);
         }
@@ -216,15 +234,19 @@ fn print(reply: &Message<'_>, args: &Args, peer: &str) -> Result<ExitCode, Failu
             return Ok(code);
         }
         out.extend_from_slice(reply.content());
-    } else if reply.is_json() {
-        match reply.json_as::<Json>() {
+    } else if reply.is_json() || is_object(reply, args) {
+        let json = match serde_json::from_slice(reply.content()) {
+            Ok(json) if is_object(reply, args) => Ok(json),
+            _ => reply.json_as::<Json>(),
+        };
+        match json {
             Ok(json) => match json.get("result").and_then(Json::as_str) {
                 Some(result) => out.extend_from_slice(result.as_bytes()),
                 None => serde_json::to_writer(&mut out, &json).map_err(Failure::new)?,
             },
             // The content as it is may tell what the server meant.
             Err(fault) => {
-                failure = Some(explain(Error::Protocol(fault), peer));
+                failure = Some(explain(Error::Protocol(fault), peer, &args.framing));
                 out.extend_from_slice(reply.content());
             }
         }
@@ -241,21 +263,33 @@ fn print(reply: &Message<'_>, args: &Args, peer: &str) -> Result<ExitCode, Failu
     failure.map_or(Ok(code), Err)
 }
 
+/// Whether a reply without a header is a JSON object.
+fn is_object(reply: &Message<'_>, args: &Args) -> bool {
+    !args.framing.has_header()
+        && reply.content().starts_with(b"{")
+        && matches!(serde_json::from_slice(reply.content()), Ok(Json::Object(_)))
+}
+
 /// What an error reply says to people: its `result`, or its content as it is.
 fn error_text(reply: &Message<'_>) -> String {
-    let result = reply.json_as::<Json>().ok();
+    let result = serde_json::from_slice::<Json>(reply.content()).ok();
+    let result = reply.json_as::<Json>().ok().or(result);
     match result.as_ref().and_then(|json| json.get("result")).and_then(Json::as_str) {
         Some(text) => text.to_owned(),
         None => String::from_utf8_lossy(reply.content()).into_owned(),
     }
 }
 
-fn explain(error: Error, peer: &str) -> Failure {
+fn explain(error: Error, peer: &str, framing: &FramingSpec) -> Failure {
     match error {
         Error::Protocol(fault) => {
-            let (kind, offset) = (fault.kind(), fault.offset());
+            let (kind, offset) = (fault.name(), fault.offset());
             let failure = format!("reply of {peer}, byte {offset}: {kind} ({fault})");
-            Failure::new(failure).with_next_step("does that server speak the JSON-header protocol?")
+            let protocol = match framing {
+                FramingSpec::JsonHeader { .. } => "the JSON-header protocol".to_owned(),
+                other => other.to_string(),
+            };
+            Failure::new(failure).with_next_step(format!("does that server speak {protocol}?"))
         }
         Error::Encode(error) => Failure::usage(error),
         error @ Error::Closed { received: 0, .. } => Failure::from(error)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::ValueEnum as _;
-use myriapod::protocol::{Framing, JsonHeader, Padded, Raw};
+use myriapod::protocol::{AnyFraming, DecodeLimits, Framing, FramingSpec, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{Cause, Handle, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr};
 
@@ -41,6 +41,8 @@ Examples:
   myriapod serve --threads auto       an event loop for each processor
   myriapod serve --proxy-protocol 127.0.0.0/8,10.0.0.0/8
                                       behind HAProxy or nginx
+  myriapod serve --framing lines --service echo   nc can talk to it
+  myriapod serve --framing length:4be             searches as JSON behind a length
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far; SIGHUP reads --config again:
@@ -51,7 +53,7 @@ Listeners that a service manager hands over (LISTEN_FDS) are served too; one
 that is named metrics (LISTEN_FDNAMES) serves --metrics. systemd is told when it
 is ready, reloading, stopping and, with a watchdog, that every loop turns.";
 
-/// Serve JSON-header messages
+/// Serve messages
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -65,6 +67,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Service::Search,
         hide_possible_values = true)]
     service: Service,
+    /// How messages are framed: json-header, padded, length:4be, lines, delimited:\r\n, json
+    /// or raw; a name that is none lists all [default: that of the service]
+    #[arg(long, value_name = "SPEC")]
+    framing: Option<FramingSpec>,
     /// Close after one reply, as the tutorial does
     #[arg(long)]
     one_shot: bool,
@@ -164,14 +170,57 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
         settings: Mutex::new(settings),
         manager: Arc::new(ServiceManager::find()?),
     });
-    match args.service {
-        Service::Search | Service::Echo => serve(args, reload, move || JsonHeader::new(limits)),
-        Service::Raw => serve(args, reload, || Raw),
-        Service::Padded => serve(args, reload, move || Padded::new(limits)),
+    let service = args.service;
+    let spec = match &args.framing {
+        Some(spec) if *spec != FramingSpec::DEFAULT => spec.clone(),
+        _ => return serve_usual(args, reload, limits),
+    };
+    let refused = |why| Err(Failure::usage(format_args!("--framing {spec}: {why}")));
+    let service = match (service, &spec) {
+        (Service::Search, FramingSpec::Raw) => {
+            return refused("--service search needs messages that end; --service echo does not");
+        }
+        (Service::Search, spec) if !spec.has_header() => Service::SearchText,
+        (Service::Raw, _) => return refused("--service raw has none; --service echo has"),
+        (Service::Padded, spec) if !matches!(spec, FramingSpec::Padded { .. }) => {
+            return refused("--service padded needs --framing padded, or a variant of that");
+        }
+        (service, _) => service,
+    };
+    let framing = move || AnyFraming::new(&spec, limits);
+    match service {
+        Service::SearchText => {
+            serve(args, reload, service, move || framing().carrying("text/json", "utf-8"))
+        }
+        service => serve(args, reload, service, framing),
     }
 }
 
-fn serve<F, N>(args: &Args, reload: Arc<Reload>, framing: N) -> Result<ExitCode, Failure>
+/// Serves in the framing that the service has by itself.
+fn serve_usual(
+    args: &Args,
+    reload: Arc<Reload>,
+    limits: DecodeLimits,
+) -> Result<ExitCode, Failure> {
+    let service = args.service;
+    match service {
+        _ if args.framing.is_some() && matches!(service, Service::Raw | Service::Padded) => {
+            Err(Failure::usage("--framing json-header needs --service search or echo"))
+        }
+        Service::Search | Service::SearchText | Service::Echo => {
+            serve(args, reload, service, move || JsonHeader::new(limits))
+        }
+        Service::Raw => serve(args, reload, service, || Raw),
+        Service::Padded => serve(args, reload, service, move || Padded::new(limits)),
+    }
+}
+
+fn serve<F, N>(
+    args: &Args,
+    reload: Arc<Reload>,
+    service: Service,
+    framing: N,
+) -> Result<ExitCode, Failure>
 where
     F: Framing + 'static,
     N: Fn() -> F + Send + Sync + 'static,
@@ -236,7 +285,6 @@ where
     if args.end_with_parent {
         myriapod_machine::end_with_parent()?;
     }
-    let service = args.service;
     let mut servers = builder.build_each_with(framing, move || service)?;
     // The signals are caught from here on, so nothing may block for ever.
     LOG.begin();

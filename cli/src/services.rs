@@ -15,6 +15,9 @@ use serde_json::Value;
 pub(crate) enum Service {
     /// The tutorial's application: looks a value up, and tells the first bytes of anything binary.
     Search,
+    /// The same over a framing without a header: every content is JSON text.
+    #[value(skip)]
+    SearchText,
     /// Sends each message back under its own header.
     Echo,
     /// Sends all bytes back as they come: no messages at all.
@@ -38,6 +41,7 @@ impl Handler for Service {
     ) -> HandlerResult {
         match self {
             Self::Search => search(&message, reply),
+            Self::SearchText => search_json(&message, reply),
             Self::Echo | Self::Raw => Ok(reply.echo(&message)?),
             Self::Padded => padded(&message, reply),
         }
@@ -70,6 +74,12 @@ fn search(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
         })?;
         return Ok(());
     }
+    search_json(message, reply)
+}
+
+/// Answers a request that is JSON text.
+#[inline]
+fn search_json(message: &Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
     let mut converted = String::new();
     let request = match message.text()? {
         Cow::Borrowed(text) => Request::predicted(text),

@@ -89,7 +89,10 @@ fn check_vectors(file: &str, messages: &str, protocol: &str) {
             stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines, expected_lines(&vector, messages), "{name}");
         assert_eq!(status(&output), i32::from(vector.get("error").is_some()), "{name}");
-        assert!(output.stderr.is_empty(), "{name}");
+        // Some faults look like another framing.
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let advice = "myriapod: standard input: that looks like ";
+        assert!(stderr.is_empty() || stderr.starts_with(advice), "{name}: {stderr}");
     }
 }
 
@@ -253,4 +256,86 @@ fn are_all_lines_written_to_a_pipe_that_does_not_block() {
     });
     let output = child.wait_with_output().unwrap();
     assert_eq!((lines, status(&output)), (3000, 0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn is_a_message_without_a_header_shown_as_what_it_is() {
+    for (spec, input, lines) in [
+        (
+            "length:2be",
+            &b"\0\x02[]\0\x02hi\0\x01\xff\0"[..],
+            &[
+                r#"{"content": "5b5d", "json": []}"#,
+                r#"{"content": "6869", "text": "hi"}"#,
+                r#"{"content": "ff"}"#,
+                r#"{"rest": 1}"#,
+            ][..],
+        ),
+        (
+            "lines",
+            b"1\r\n{\"a\": 1}\nend",
+            &[
+                r#"{"content": "31", "text": "1"}"#,
+                r#"{"content": "7b2261223a20317d", "json": {"a": 1}}"#,
+                r#"{"content": "656e64", "text": "end"}"#,
+            ],
+        ),
+        (
+            "json",
+            b"1 [}",
+            &[
+                r#"{"content": "31", "json": 1}"#,
+                r#"{"content": "5b7d", "text": "[}"}"#,
+                r#"{"error": {"kind": "ContentNotJson", "offset": 2}}"#,
+            ],
+        ),
+        (
+            "json-header:lenient",
+            b"\0\x14{\"CONTENT-LENGTH\":2}[]",
+            &[r#"{"header": {"CONTENT-LENGTH": 2}, "content": "5b5d", "json": []}"#],
+        ),
+    ] {
+        let output = run(&["--framing", spec], input);
+        assert_eq!(stdout(&output).lines().collect::<Vec<_>>(), lines, "{spec}");
+    }
+}
+
+#[test]
+fn is_what_a_peer_speaks_told_where_it_is_something_else() {
+    let output = run(&[], b"{\"a\": 1}\n{}\n");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected = "myriapod: standard input: that looks like --framing json (2 JSON values, the first of 8 bytes)\n";
+    assert_eq!(stderr, expected);
+    let output = run(&["--framing=tabs"], b"");
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(status(&output), 2);
+    assert!(stderr.contains("no framing is called \"tabs\"; there are json-header,"), "{stderr}");
+}
+
+#[test]
+fn does_identify_print_the_likely_framings() {
+    let identify = |args: &[&str], input: &[u8]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_myriapod"))
+            .arg("identify")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let capture = b"\0\0\0\x08{\"a\": 1}\0\0\0\x0c";
+    let output = identify(&[], capture);
+    let reason = "00 00 00 08 is followed by 8 bytes of JSON, then by 00 00 00 0c …";
+    assert_eq!(stdout(&output).lines().next(), Some(&*format!("length:4be: {reason}")));
+    assert_eq!(status(&output), 0);
+    let output = identify(&["--json", "-"], capture);
+    let first: Value = serde_json::from_str(stdout(&output).lines().next().unwrap()).unwrap();
+    assert_eq!(first, json!({ "framing": "length:4be", "reason": reason }));
+    let output = identify(&[], b"\xff\xfe\xfd");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((stdout(&output), status(&output)), ("", 1));
+    assert!(stderr.starts_with("myriapod: standard input: no framing fits the first bytes; "));
 }

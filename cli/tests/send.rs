@@ -253,7 +253,7 @@ fn does_another_protocol_say_so() {
     let output = send("127.0.0.1", &port, &["search", "x"], b"");
     let expected = format!(
         "myriapod: reply of 127.0.0.1:{port}, byte 0: HeaderTooLong (the header is longer than \
-         the limit); does that server speak the JSON-header protocol?\n"
+         the limit); that looks like HTTP\n"
     );
     assert_eq!(seen(&output), ("", &*expected, 1));
     peer.join().unwrap();
@@ -362,4 +362,38 @@ fn is_a_reply_written_to_a_file_byte_for_byte() {
     let (_, stderr, status) = seen(&output);
     assert!(stderr.starts_with("myriapod: write /nonexistent/x: ENOENT"), "{stderr}");
     assert_eq!(status, 1);
+}
+
+#[test]
+fn does_every_framing_carry_a_search_and_an_echo() {
+    for spec in [
+        "json-header:lenient",
+        "json-header:prefix=4be",
+        "padded",
+        "padded:width=10,replies=padded",
+        "length:4be",
+        "length:2le",
+        "length:4be,inclusive",
+        "lines",
+        "delimited:\\r\\n",
+        "json",
+    ] {
+        let serve = Serve::new(&["--framing", spec, "--one-shot"]);
+        let output = serve.send(&["search", "morpheus", "--framing", spec]);
+        assert_eq!(seen(&output), ("Follow the white rabbit. 🐰\n", "", 0), "{spec}");
+    }
+    for spec in ["raw", "length:8be", "lines", "padded:bytes"] {
+        let serve = Serve::new(&["--framing", spec, "--service=echo"]);
+        let output = serve.send(&["hello", "", "--framing", spec]);
+        assert_eq!(seen(&output), ("hello\n", "", 0), "{spec}");
+    }
+}
+
+#[test]
+fn is_an_error_reply_without_a_header_an_error() {
+    let serve = Serve::new(&["--framing", "length:4be"]);
+    let output = serve.send(&["not", "json", "--framing", "length:4be"]);
+    let (stdout, stderr, status) = seen(&output);
+    assert_eq!((stdout, status), ("", 1));
+    assert!(stderr.ends_with("(ContentNotJson)\n"), "{stderr}");
 }

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use crate::protocol::{
-    DecodeLimits, Decoder, EncodeError, Framing, Head, JsonHeader, Message, ProtocolError,
-    write_json,
+    DecodeLimits, Decoder, EncodeError, Framing, Head, Message, ProtocolError, write_json,
 };
 
 /// The least that is received at once, in bytes.
@@ -15,24 +14,23 @@ const STEP: usize = 64 << 10;
 const KEPT: usize = 256 << 10;
 
 /// Bytes that wait to be sent, bytes that were received, and how many replies are owed.
-///
-#[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct Exchange<F: Framing> {
     /// Bytes of the longest reply that is accepted.
     longest: usize,
     out: Vec<u8>,
     sent: usize,
-    input: Decoder<JsonHeader>,
+    input: Decoder<F>,
     awaited: usize,
 }
 
-impl Exchange {
-    pub(super) fn new(limits: DecodeLimits) -> Self {
+impl<F: Framing> Exchange<F> {
+    pub(super) fn new(mut framing: F, limits: DecodeLimits) -> Self {
+        framing.set_limits(limits);
         Self {
             longest: limits.max_header_len.saturating_add(limits.max_content_len).saturating_add(2),
             out: Vec::new(),
             sent: 0,
-            input: Decoder::new(JsonHeader::new(limits)),
+            input: Decoder::new(framing),
             awaited: 0,
         }
     }
@@ -105,6 +103,11 @@ impl Exchange {
         self.input.rest()
     }
 
+    /// These bytes.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.input.unread()
+    }
+
     /// Whether to receive while there is something to send: only so can a server that waits for us
     /// to read go on reading. Ends when the longest reply is certainly there.
     pub(super) fn may_read_ahead(&self) -> bool {
@@ -130,6 +133,11 @@ impl Exchange {
         self.input.find_message()
     }
 
+    /// The server has ended its side: some framings take the rest for a message then.
+    pub(super) const fn finish(&mut self) {
+        self.input.finish();
+    }
+
     /// The message that [`is_whole`](Self::is_whole) found.
     pub(super) fn take(&mut self) -> Option<Message<'_>> {
         let message = self.input.take_message()?;
@@ -141,7 +149,11 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Fault, encode};
+    use crate::protocol::{Fault, JsonHeader, encode};
+
+    fn new(limits: DecodeLimits) -> Exchange<JsonHeader> {
+        Exchange::new(JsonHeader::default(), limits)
+    }
 
     fn replies(contents: &[&[u8]]) -> Vec<u8> {
         let mut wire = Vec::new();
@@ -155,7 +167,7 @@ mod tests {
     fn are_replies_found_however_they_arrive() {
         let wire = replies(&[b"one", b"", &[7; 200_000], b"four"]);
         for piece_len in [1, 2, 7, 100, 65_537, wire.len()] {
-            let mut exchange = Exchange::new(DecodeLimits::default());
+            let mut exchange = new(DecodeLimits::default());
             let mut lens = Vec::new();
             for piece in wire.chunks(piece_len) {
                 exchange.receive_buffer().extend_from_slice(piece);
@@ -173,7 +185,7 @@ mod tests {
         let mut wire = replies(&[b"good"]);
         let len = wire.len() as u64;
         wire.extend_from_slice(b"\0\x02[]");
-        let mut exchange = Exchange::new(DecodeLimits::default());
+        let mut exchange = new(DecodeLimits::default());
         exchange.receive_buffer().extend_from_slice(&wire);
         assert!(exchange.is_whole().unwrap());
         assert_eq!(exchange.take().unwrap().content(), b"good");
@@ -184,7 +196,7 @@ mod tests {
     #[test]
     fn does_an_announced_length_reserve_nothing() {
         let limits = DecodeLimits { max_content_len: 1 << 30, ..DecodeLimits::default() };
-        let mut exchange = Exchange::new(limits);
+        let mut exchange = new(limits);
         let header = br#"{"byteorder": "big", "content-type": "x", "content-encoding": "binary", "content-length": 1000000000}"#;
         let wire = [&[0, u8::try_from(header.len()).unwrap()], &header[..]].concat();
         exchange.receive_buffer().extend_from_slice(&wire);
@@ -194,7 +206,7 @@ mod tests {
 
     #[test]
     fn is_a_request_that_cannot_be_encoded_not_awaited() {
-        let mut exchange = Exchange::new(DecodeLimits::default());
+        let mut exchange = new(DecodeLimits::default());
         exchange.queue_json(&Head::json(), "first").unwrap();
         let before = exchange.unsent().to_vec();
         assert!(exchange.queue_json(&Head::json(), &f64::NAN).is_err());
@@ -204,7 +216,7 @@ mod tests {
 
     #[test]
     fn does_a_short_write_keep_the_tail() {
-        let mut exchange = Exchange::new(DecodeLimits::default());
+        let mut exchange = new(DecodeLimits::default());
         exchange.queue(&Head::binary("x"), b"content").unwrap();
         let whole = exchange.unsent().to_vec();
         exchange.advance(whole.len() - 3);

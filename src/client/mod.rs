@@ -4,6 +4,7 @@ mod error_reply;
 mod exchange;
 mod transport;
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use self::exchange::Exchange;
 use self::transport::{Probe, Transport};
 use crate::error::Error;
-use crate::protocol::{DecodeLimits, Head, Message};
+use crate::protocol::{DecodeLimits, Framing, Head, JsonHeader, Message};
 
 /// How a [`Client`] connects, how long it waits, and what replies it accepts.
 ///
@@ -59,7 +60,8 @@ impl Default for ClientOptions {
     }
 }
 
-/// A connection to a server of JSON-header messages, and calls that wait.
+/// A connection to a server of messages, with a JSON header unless it is given
+/// [another framing](Self::with_framing), and calls that wait.
 ///
 /// [`request`](Self::request) sends one message and waits for its reply. To have several under way,
 /// [`send`](Self::send) each and [`receive`](Self::receive) as many replies: they come in the order
@@ -101,13 +103,12 @@ impl Default for ClientOptions {
 /// # })?;
 /// # Ok::<(), myriapod::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Client {
+pub struct Client<F: Framing = JsonHeader> {
     host: Box<str>,
     port: u16,
     options: ClientOptions,
     transport: Option<Transport>,
-    exchange: Exchange,
+    exchange: Exchange<F>,
     connections: u64,
     dropped_bytes: u64,
 }
@@ -130,12 +131,39 @@ impl Client {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_with(host: &str, port: u16, options: ClientOptions) -> Result<Self, Error> {
+        Self::with_framing(host, port, options, JsonHeader::default())
+    }
+}
+
+impl<F: Framing> Client<F> {
+    /// Connects to a server that speaks another framing. It is given the limits of the options.
+    ///
+    /// ```no_run
+    /// use myriapod::protocol::{Delimited, Head};
+    /// use myriapod::{Client, ClientOptions};
+    ///
+    /// let options = ClientOptions::default();
+    /// let mut client = Client::with_framing("::1", 7000, options, Delimited::lines())?;
+    /// let reply = client.request(&Head::binary("text/plain"), b"hello")?;
+    /// assert_eq!(reply.text()?, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub fn with_framing(
+        host: &str,
+        port: u16,
+        options: ClientOptions,
+        framing: F,
+    ) -> Result<Self, Error> {
         let mut client = Self {
             host: host.into(),
             port,
             options,
             transport: None,
-            exchange: Exchange::new(options.limits),
+            exchange: Exchange::new(framing, options.limits),
             connections: 0,
             dropped_bytes: 0,
         };
@@ -153,7 +181,7 @@ impl Client {
     ///
     /// [`Error::RepliesAwaited`] where earlier requests have no reply yet; nothing is sent then.
     /// [`Error::Encode`] for a header that is too long; the connection is as it was. Those of
-    /// [`connect`](Self::connect) where the connection had to be made anew. [`Error::Timeout`],
+    /// [`connect`](Client::connect) where the connection had to be made anew. [`Error::Timeout`],
     /// [`Error::Closed`] where the server closes before its reply is whole, [`Error::Protocol`]
     /// where its reply is malformed (with the offset in the stream), [`Error::System`].
     pub fn request(&mut self, head: &Head<'_>, content: &[u8]) -> Result<Message<'_>, Error> {
@@ -242,6 +270,13 @@ impl Client {
         self.dropped_bytes
     }
 
+    /// The bytes that were received and belong to no reply that was taken. After a fault they begin
+    /// with the reply that it is in, and show what the server speaks instead.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.exchange.unread()
+    }
+
     /// Closes the connection. Replies that were still to come are lost; the next request connects
     /// again.
     pub fn close(&mut self) {
@@ -294,5 +329,16 @@ impl Client {
             self.close();
         }
         result
+    }
+}
+
+impl<F: Framing> fmt::Debug for Client<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("transport", &self.transport)
+            .field("awaited", &self.awaited())
+            .finish_non_exhaustive()
     }
 }

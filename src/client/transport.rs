@@ -8,6 +8,7 @@ use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, Socke
 use super::exchange::Exchange;
 use crate::error::Error;
 use crate::link;
+use crate::protocol::Framing;
 use crate::proxy_protocol::header_for;
 
 /// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
@@ -90,7 +91,11 @@ impl Transport {
     ///
     /// A peer that stops listening may have said why. So that is no error here: it is kept for
     /// [`receive`](Self::receive), which returns it when the replies that came are used up.
-    pub(super) fn send(&mut self, exchange: &mut Exchange, timeout: Duration) -> Result<(), Error> {
+    pub(super) fn send<F: Framing>(
+        &mut self,
+        exchange: &mut Exchange<F>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
         let result = self.try_send(exchange, timeout);
         exchange.discard_unsent();
         match result {
@@ -104,7 +109,11 @@ impl Transport {
         }
     }
 
-    fn try_send(&mut self, exchange: &mut Exchange, timeout: Duration) -> Result<(), Error> {
+    fn try_send<F: Framing>(
+        &mut self,
+        exchange: &mut Exchange<F>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
         while !self.ended && self.send_error.is_none() && !exchange.unsent().is_empty() {
             match link::send(self.socket.as_fd(), exchange.unsent()) {
                 Ok(sent) => {
@@ -127,13 +136,17 @@ impl Transport {
     }
 
     /// Waits until a whole reply is there.
-    pub(super) fn receive(
+    pub(super) fn receive<F: Framing>(
         &mut self,
-        exchange: &mut Exchange,
+        exchange: &mut Exchange<F>,
         timeout: Duration,
     ) -> Result<(), Error> {
         while !exchange.is_whole()? {
             if self.ended {
+                exchange.finish();
+                if exchange.is_whole()? {
+                    break;
+                }
                 let received = exchange.buffered();
                 let closed = || Error::Closed { peer: self.peer.clone(), received };
                 return Err(self.send_error.take().unwrap_or_else(closed));
@@ -154,7 +167,7 @@ impl Transport {
         }
     }
 
-    fn receive_some(&mut self, exchange: &mut Exchange) -> Result<(), Error> {
+    fn receive_some<F: Framing>(&mut self, exchange: &mut Exchange<F>) -> Result<(), Error> {
         match link::receive(self.socket.as_fd(), exchange.receive_buffer()) {
             Ok(0) => self.ended = true,
             Ok(_) => {}

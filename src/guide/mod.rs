@@ -15,6 +15,7 @@ pages! {
     readiness "readiness.md"
     selector "selector.md"
     messages "messages.md"
+    own_protocol "own_protocol.md"
     state "state.md"
     event_loop "event_loop.md"
     backpressure "backpressure.md"

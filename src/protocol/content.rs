@@ -23,6 +23,8 @@ use super::frame::ByteOrder;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Encoding {
     Utf8,
+    /// With or without a mark in front, which is no part of the text.
+    Utf8Marked,
     /// Without an order: the mark's, else the sender's.
     Utf16(Option<ByteOrder>),
     /// Without an order: the mark's, else the sender's.
@@ -37,9 +39,20 @@ impl Encoding {
     /// The encoding that `name` means; `None` for `binary` and unknown names.
     pub(super) fn by_name(name: &str) -> Option<Self> {
         Codec::by_name(name).map(Self::from).or_else(|| {
-            encoding_rs::Encoding::for_label_no_replacement(name.as_bytes()).map(|encoding| {
-                if encoding == encoding_rs::UTF_8 { Self::Utf8 } else { Self::Whatwg(encoding) }
-            })
+            let encoding = label(name).or_else(|| {
+                let name = name.to_ascii_lowercase().replace('_', "-");
+                label(&name).or_else(|| by_python(&name))
+            });
+            match encoding {
+                Some(encoding) if encoding == encoding_rs::UTF_8 => Some(Self::Utf8),
+                Some(encoding) => Some(Self::Whatwg(encoding)),
+                None => {
+                    ["utf-8-sig", "utf_8_sig", "utf-8_sig", "utf_8-sig", "utf8-sig", "utf8_sig"]
+                        .iter()
+                        .any(|marked| name.eq_ignore_ascii_case(marked))
+                        .then_some(Self::Utf8Marked)
+                }
+            }
         })
     }
 
@@ -48,6 +61,9 @@ impl Encoding {
     fn decode(self, bytes: &[u8], sender: ByteOrder) -> Option<Cow<'_, str>> {
         match self {
             Self::Utf8 => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Self::Utf8Marked => {
+                Self::Utf8.decode(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), sender)
+            }
             Self::Utf16(Some(ByteOrder::Little)) => strict(UTF_16LE, bytes),
             Self::Utf16(Some(ByteOrder::Big)) => strict(UTF_16BE, bytes),
             Self::Utf16(None) => match bytes {
@@ -82,6 +98,22 @@ impl From<Codec> for Encoding {
             Codec::Ascii => Self::Ascii,
             Codec::Cp1252 => Self::Cp1252,
         }
+    }
+}
+
+fn label(name: &str) -> Option<&'static encoding_rs::Encoding> {
+    encoding_rs::Encoding::for_label_no_replacement(name.as_bytes())
+}
+
+/// An encoding of the WHATWG by a name that Python alone has, in small letters and with `-`.
+///
+/// The two have slightly different tables in places: that of the WHATWG knows more characters.
+fn by_python(name: &str) -> Option<&'static encoding_rs::Encoding> {
+    match name {
+        "cp949" | "949" | "ms949" | "uhc" | "euckr" => Some(encoding_rs::EUC_KR),
+        "cp932" | "932" | "ms932" | "mskanji" | "ms-kanji" => Some(encoding_rs::SHIFT_JIS),
+        "mac-roman" | "macroman" => Some(encoding_rs::MACINTOSH),
+        _ => None,
     }
 }
 
@@ -123,7 +155,7 @@ mod tests {
 
     #[test]
     fn is_binary_no_encoding_of_text() {
-        for name in ["binary", "", "klingon", "replacement", "iso-2022-kr", "utf-8-sig"] {
+        for name in ["binary", "", "klingon", "replacement", "iso-2022-kr", "utf-7", "cp437"] {
             assert_eq!(Encoding::by_name(name), None, "{name}");
         }
     }
@@ -135,6 +167,24 @@ mod tests {
         assert_eq!(Encoding::by_name("x-cp1252"), Some(Encoding::Whatwg(WINDOWS_1252)));
         assert_eq!(Encoding::by_name("unicode-1-1-utf-8"), Some(Encoding::Utf8));
         assert_eq!(Encoding::by_name("Shift_JIS"), Some(Encoding::Whatwg(encoding_rs::SHIFT_JIS)));
+    }
+
+    #[test]
+    fn are_names_known_that_python_alone_has() {
+        let text = |name: &str, bytes: &[u8]| {
+            let encoding = Encoding::by_name(name)?;
+            encoding.decode(bytes, ByteOrder::Big).map(Cow::into_owned)
+        };
+        for name in ["utf-8-sig", "UTF_8_SIG"] {
+            assert_eq!(text(name, b"\xef\xbb\xbf\xc3\xa9").as_deref(), Some("é"), "{name}");
+            assert_eq!(text(name, b"a").as_deref(), Some("a"), "{name}");
+        }
+        for name in ["cp949", "euc_kr", "EUC-KR"] {
+            assert_eq!(text(name, b"\xb0\xa1").as_deref(), Some("가"), "{name}");
+        }
+        assert_eq!(text("cp932", b"\x82\xa0").as_deref(), Some("あ"));
+        assert_eq!(text("mac_roman", b"\x8e").as_deref(), Some("é"));
+        assert_eq!(text("koi8_r", b"\xc1").as_deref(), Some("а"));
     }
 
     #[test]

@@ -185,6 +185,12 @@ impl<F: Framing> Decoder<F> {
         self.buffer.len().saturating_sub(self.start)
     }
 
+    /// Those bytes: after a fault, they begin with the message that it is in.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
     /// Bytes that must be fed before the next message can be there; 0 if that is not known.
     #[must_use]
     pub fn missing(&self) -> usize {

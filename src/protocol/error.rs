@@ -275,6 +275,10 @@ pub enum EncodeError {
     /// The value cannot be written as JSON: a map key that is neither string nor
     /// number, say, or an error of its own `Serialize`. A `serde_json::Error`.
     Json(Box<dyn std::error::Error + Send + Sync>),
+    /// The content is longer than the length in front of it can say.
+    ContentTooLong,
+    /// The content contains what ends a message.
+    ContentHasDelimiter,
     /// The buffer was cut back behind the mark between `begin` and `finish`.
     MarkLost,
 }
@@ -287,6 +291,8 @@ impl fmt::Display for EncodeError {
             Self::ReservedHeader(key) => write!(f, "the header key {key:?} is set by the encoder"),
             Self::DuplicateHeader(key) => write!(f, "the header key {key:?} is there already"),
             Self::Json(error) => write!(f, "the value cannot be written as JSON: {error}"),
+            Self::ContentTooLong => f.write_str("the content is longer than its length can say"),
+            Self::ContentHasDelimiter => f.write_str("the content contains what ends a message"),
             Self::MarkLost => f.write_str("the buffer was cut back behind the mark"),
         }
     }

@@ -88,6 +88,8 @@ pub(super) struct Layout {
     pub(super) utf8: bool,
     /// The header is, to the byte, what we would write for it.
     pub(super) canonical: bool,
+    /// The four keys of the header may be missing, or spelled otherwise.
+    pub(super) any_spelling: bool,
 }
 
 impl Layout {
@@ -103,6 +105,7 @@ impl Layout {
             json: false,
             utf8: matches!(kind, FrameKind::Padded),
             canonical: false,
+            any_spelling: false,
         }
     }
 }
@@ -203,6 +206,7 @@ impl Default for Frame {
 impl Frame {
     /// Makes this the same as `other`, which is of a message with a JSON header: in place, since that
     /// is once for each message.
+    #[allow(dead_code, reason = "the framing with a JSON header is a feature")]
     #[inline(always)]
     pub(super) fn set_header(&mut self, other: &Self) {
         self.layout = other.layout;
@@ -256,7 +260,19 @@ impl Frame {
         self.unescaped = None;
     }
 
+    /// A text behind a decimal length of `header_len` bytes.
+    pub(super) fn set_padded(&mut self, header_len: u16, content_len: u32) {
+        self.set_bare(FrameKind::Padded, u32::from(header_len), content_len);
+        self.layout.header_len = header_len;
+    }
+
+    /// So many bytes in front of the content are a header.
+    pub(super) const fn set_header_len(&mut self, header_len: u16) {
+        self.layout.header_len = header_len;
+    }
+
     /// Content of another length, with nothing behind it.
+    #[allow(dead_code, reason = "the framing with a JSON header is a feature")]
     #[inline]
     pub(super) fn set_content_len(&mut self, content_len: u32) {
         self.content_len = content_len;

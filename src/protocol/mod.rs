@@ -1,11 +1,18 @@
 //! Messages: bytes in, messages out, and back. No sockets and no clock.
 //!
-//! Three framings say where a message ends:
+//! A framing says where a message ends:
 //!
 //! - [`JsonHeader`]: two bytes with the length of a JSON header, the header,
 //!   and as many bytes of content as the header says (with the feature `json`);
 //! - [`Padded`]: 64 bytes with a decimal length and spaces, then UTF-8 text;
+//! - [`LengthPrefix`]: a binary length of 1, 2, 4 or 8 bytes, then content;
+//! - [`Delimited`]: content, then certain bytes, such as the end of a line;
+//! - [`JsonStream`]: JSON values one after another (`json`);
+//! - [`JsonHeaderDialect`]: as the first, less strict, or with another prefix (`json`);
 //! - [`Raw`]: whatever has been received is a message.
+//!
+//! [`FramingSpec`] reads the name of one from text, and [`AnyFraming`] is any of them (`json`).
+//! [`Framing`] is how to write another.
 //!
 //! [`Decoder`] and [`Framing::encode`] are the simple way in:
 //!
@@ -25,6 +32,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "json")]
+mod any;
 mod codec;
 #[cfg(feature = "encoding")]
 mod content;
@@ -32,20 +41,33 @@ mod content;
 #[path = "utf8_content.rs"]
 mod content;
 mod decoder;
+mod delimited;
 mod error;
+mod error_text;
 mod extra;
+#[cfg(feature = "json")]
+mod find;
+#[cfg(not(feature = "json"))]
+#[path = "plain_find.rs"]
+mod find;
 mod frame;
 mod framing;
 mod head;
 #[cfg(feature = "json")]
 mod json;
+mod length_prefix;
 mod message;
 mod padded;
 mod raw;
+#[cfg(feature = "json")]
+mod spec;
 #[cfg(not(feature = "json"))]
 mod without_json;
 
+#[cfg(feature = "json")]
+pub use any::{AnyFraming, AnyStream};
 pub use decoder::Decoder;
+pub use delimited::Delimited;
 pub use error::{EncodeError, Fault, ProtocolError};
 pub use extra::ExtraHeaders;
 pub use frame::{ByteOrder, Frame};
@@ -56,10 +78,16 @@ pub use head::{Head, Mark};
 #[doc(hidden)]
 pub use json::check_scan;
 #[cfg(feature = "json")]
-pub use json::{DefaultFraming, JsonHeader, encode, encode_json, write_json};
+pub use json::{
+    DefaultFraming, JsonHeader, JsonHeaderDialect, JsonScan, JsonStream, encode, encode_json,
+    write_json,
+};
+pub use length_prefix::{LengthPrefix, PrefixWidth};
 pub use message::{Message, OwnedMessage};
 pub use padded::{Padded, encode_padded};
 pub use raw::Raw;
+#[cfg(feature = "json")]
+pub use spec::{FramingSpec, UnknownFraming};
 #[cfg(not(feature = "json"))]
 pub use without_json::DefaultFraming;
 

@@ -280,7 +280,7 @@ fn same_name(left: &str, right: &str) -> bool {
 
 /// Appends prefix and header, and says where the digits of the content's length
 /// are, counted from the prefix.
-fn write_header(
+pub(super) fn write_header(
     out: &mut Vec<u8>,
     head: &Head<'_>,
     content_len: usize,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::dialect::usual_spelling;
 use super::header::REQUIRED;
 use super::text::{Members, unescape};
 use super::write::{write_json, write_json_string};
@@ -60,7 +61,10 @@ impl ExtraHeaders {
         let result = Members::of_object(header.as_bytes()).try_for_each(|member| {
             let quoted = header.get(member.key).unwrap_or_default();
             let key = unescape(quoted, member.key_escaped);
-            if REQUIRED.contains(&&*key) {
+            let any_spelling = message.frame.layout.any_spelling;
+            if REQUIRED.contains(&&*key)
+                || any_spelling && REQUIRED.contains(&&*usual_spelling(&key))
+            {
                 return Ok(());
             }
             if check {

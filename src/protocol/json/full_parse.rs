@@ -84,6 +84,7 @@ impl Parsed {
             json: header.get(content_type.start..content_type.end) == Some(JSON),
             utf8: header.get(content_encoding.start..content_encoding.end) == Some(UTF_8),
             canonical: meaning.is_ours,
+            any_spelling: false,
         };
         let mut frame = Frame::with_header(layout, 2 + u32::from(meaning.header_len));
         if !frame.layout.utf8 || content_type.escaped {
@@ -211,7 +212,11 @@ fn find_required(header: &str) -> Result<[Member; 4], ProtocolError> {
 }
 
 /// The member's value, which must be a string.
-fn string(header: &str, member: &Member, key: &'static str) -> Result<Text, ProtocolError> {
+pub(super) fn string(
+    header: &str,
+    member: &Member,
+    key: &'static str,
+) -> Result<Text, ProtocolError> {
     let Range { start, end } = member.value;
     if header.as_bytes().get(start) != Some(&b'"') {
         return Err(ProtocolError::of_header(Fault::InvalidHeader, key));
@@ -220,7 +225,7 @@ fn string(header: &str, member: &Member, key: &'static str) -> Result<Text, Prot
 }
 
 /// The number that `digits` are, if they are nothing but digits.
-fn number(header: &str, digits: Range<usize>) -> Option<u64> {
+pub(super) fn number(header: &str, digits: Range<usize>) -> Option<u64> {
     let digits = header.get(digits)?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -6,17 +6,22 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::dialect::usual_spelling;
+use super::header::REQUIRED;
 use super::text::{Members, unescape, validate};
 use crate::protocol::error::{Fault, ProtocolError};
 use crate::protocol::frame::FrameKind;
 use crate::protocol::message::Message;
 
 impl<'a> Message<'a> {
-    /// The value of one header key, one of the four or any other.
+    /// The value of one header key, one of the four or any other. Of a
+    /// [lenient](crate::protocol::JsonHeaderDialect::lenient) header, the four are found by their usual
+    /// spelling, also those that are missing there.
     #[must_use]
     pub fn header(&self, key: &str) -> Option<Value> {
-        let Some(header) = self.json_header() else {
-            return self.headers().remove(key);
+        let header = match self.json_header() {
+            Some(header) if !self.frame.layout.any_spelling => header,
+            _ => return self.headers().remove(key),
         };
         let member = Members::of_object(header.as_bytes()).find(|member| {
             header
@@ -29,10 +34,14 @@ impl<'a> Message<'a> {
     /// Every header key with its value, the four included.
     #[must_use]
     pub fn headers(&self) -> Map<String, Value> {
-        if self.frame.layout.kind == FrameKind::JsonHeader {
-            return serde_json::from_slice(self.header_bytes()).unwrap_or_default();
-        }
         let mut headers = Map::new();
+        if self.frame.layout.kind == FrameKind::JsonHeader {
+            headers = serde_json::from_slice(self.header_bytes()).unwrap_or_default();
+            if !self.frame.layout.any_spelling {
+                return headers;
+            }
+            headers.retain(|key, _| !REQUIRED.contains(&&*usual_spelling(key)));
+        }
         headers.insert("byteorder".to_owned(), self.byteorder().name().into());
         headers.insert("content-type".to_owned(), self.content_type().into());
         headers.insert("content-encoding".to_owned(), self.content_encoding().into());

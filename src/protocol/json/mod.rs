@@ -2,6 +2,7 @@
 //!
 //! The rest of [`protocol`](super) knows nothing of JSON text.
 
+mod dialect;
 mod encoder;
 mod error;
 mod extra;
@@ -13,12 +14,15 @@ mod prediction;
 mod scan;
 #[cfg(test)]
 mod scan_agrees;
+mod stream;
 mod text;
 mod values;
 mod write;
 
+pub use dialect::JsonHeaderDialect;
 pub use encoder::{encode, encode_json};
 pub use header::JsonHeader;
+pub use stream::{JsonScan, JsonStream};
 pub use write::write_json;
 
 /// The framing of a [`Server`](crate::Server) that names none: [`JsonHeader`].
