@@ -5,8 +5,9 @@ mod common;
 #[path = "common/programs.rs"]
 mod programs;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::process::Stdio;
 
 use common::{PATIENCE, Peer, Running as Server, binary, error_kind, json, number_of, numbered};
 use myriapod::Backend;
@@ -464,4 +465,101 @@ fn does_a_first_message_in_small_pieces_not_escape_the_deadline() {
     peer.stream.shutdown(Shutdown::Both).unwrap_or_default();
     terminate(&program);
     program.succeed();
+}
+
+// Other protocols than ours.
+
+/// What a program answers to `sent`, when that is all.
+fn exchange(port: u16, sent: &[u8]) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    answers
+}
+
+#[test]
+fn does_the_resp_server_answer_as_redis_does() {
+    let (program, port) = start("resp_server", &[]);
+    let commands = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\n41\r\nINCR a\r\n\r\n  get  a \r\n\
+        *2\r\n$4\r\nECHO\r\n$4\r\n\r\n\r\n\r\nEXISTS a b\r\nDEL a b\r\nGET a\r\nINCR\r\nPUBLISH r x\r\n\
+        *0\r\nSET t text\r\nINCR t\r\nQUIT\r\nPING\r\n";
+    let answers = "+OK\r\n:42\r\n$2\r\n42\r\n$4\r\n\r\n\r\n\r\n:1\r\n:1\r\n$-1\r\n\
+        -ERR unknown command 'INCR', or its arguments\r\n:0\r\n+OK\r\n\
+        -ERR value is not an integer or out of range\r\n+OK\r\n";
+    assert_eq!(exchange(port, commands.as_bytes()), answers);
+    for (wrong, told) in [
+        ("*1\r\n$99999999\r\n", "-ERR invalid bulk length\r\n"),
+        ("*1\r\n:1\r\n", "-ERR a string is expected\r\n"),
+        ("*x\r\n", "-ERR a length is expected\r\n"),
+    ] {
+        assert_eq!(exchange(port, wrong.as_bytes()), told);
+    }
+    // A subscriber hears of what others publish.
+    let mut subscriber = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    subscriber.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut expect = |sent: &str, told: &str| {
+        subscriber.write_all(sent.as_bytes()).unwrap();
+        let mut answer = vec![0; told.len()];
+        subscriber.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), told);
+    };
+    expect("SUBSCRIBE r\r\n", "*3\r\n$9\r\nsubscribe\r\n$1\r\nr\r\n:1\r\n");
+    assert_eq!(exchange(port, b"PUBLISH r hello\r\n"), ":1\r\n");
+    expect("", "*3\r\n$7\r\nmessage\r\n$1\r\nr\r\n$5\r\nhello\r\n");
+    expect("UNSUBSCRIBE r\r\n", "*3\r\n$11\r\nunsubscribe\r\n$1\r\nr\r\n:0\r\n");
+    stop(program);
+}
+
+#[test]
+fn does_the_language_server_say_the_same_on_both_ways() {
+    let message = |value: &Value| {
+        let text = value.to_string();
+        format!("Content-Length: {}\r\n\r\n{text}", text.len())
+    };
+    let document = json!({ "uri": "file:///a", "text": "one TODO\nhéllo" });
+    let about = json!({ "textDocument": document, "position": { "line": 1, "character": 4 } });
+    let sent = [
+        json!({ "id": 1, "method": "initialize" }),
+        json!({ "method": "textDocument/didOpen", "params": about }),
+        json!({ "id": 2, "method": "textDocument/hover", "params": about }),
+        json!({ "id": 3, "method": "unheard of" }),
+        json!({ "id": 4, "method": "shutdown" }),
+        json!({ "method": "exit" }),
+    ];
+    let sent: String = sent.iter().map(message).collect();
+    let (program, port) = start("lsp_server", &[]);
+    let over_tcp = exchange(port, sent.as_bytes());
+    for part in ["`héllo` has 5 characters", "no method unheard of", r#""character": 8"#] {
+        assert!(over_tcp.contains(part), "{part} in {over_tcp}");
+    }
+    let told = exchange(port, b"Content-Length: x\r\n\r\n");
+    assert!(told.contains("BadHeader: Content-Length is not one number"), "{told}");
+    stop(program);
+
+    let mut command = example("lsp_server");
+    command.arg("--stdio").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(sent.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), String::from_utf8(output.stdout).unwrap()),
+        (Some(0), over_tcp)
+    );
+}
+
+#[test]
+fn does_the_ndjson_server_answer_line_by_line() {
+    let (program, port) = start("ndjson_server", &[]);
+    let sent = "{\"put\": \"a\", \"value\": [1]}\r\n{\"get\": \"a\"}\n[]\n{\"list\": true}\n{\"delete\": \"a\"}";
+    let answers = exchange(port, sent.as_bytes());
+    let results: Vec<Value> =
+        answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(results.len(), 5, "{answers}");
+    assert_eq!(results[1]["result"], json!([1]));
+    assert_eq!(results[2]["error"], "ContentMismatch");
+    assert_eq!((&results[3]["result"], &results[4]["result"]), (&json!(["a"]), &json!([1])));
+    stop(program);
 }

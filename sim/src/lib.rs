@@ -2,7 +2,7 @@
 //! splits, delays and loses, and peers that come, go, half-close and reset.
 //!
 //! One number decides everything that happens in a world, so a failure can be repeated exactly. Write
-//! a [`trial::Trial`]: which server it is, what peers say, and what they must hear. [`trial::check`]
+//! a `trial::Trial`: which server it is, what peers say, and what they must hear. `trial::check`
 //! lives through as many worlds as you like, makes the first that fails smaller, and says how to
 //! repeat it.
 //!
