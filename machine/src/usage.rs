@@ -167,8 +167,13 @@ pub fn time_wait_sockets() -> Result<u64> {
 #[must_use]
 pub fn thread_cpu_time() -> Duration {
     // Where the system has no such clock, nothing is known.
-    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
-    clock.now().map_or(Duration::ZERO, Duration::from)
+    #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+    {
+        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+        clock.now().map_or(Duration::ZERO, Duration::from)
+    }
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    Duration::ZERO
 }
 
 /// `int prctl(PR_SET_TIMERSLACK, unsigned long nanoseconds)`: how much later than asked for a wait

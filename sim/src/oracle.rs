@@ -175,6 +175,7 @@ pub(crate) fn at_every_step(moment: &Moment<'_>) -> Result<(), String> {
     }
     per_address(moment)?;
     // Nothing leaks.
+    hold!(audit.overdue == 0, "{} connections have a timer behind their deadline", audit.overdue);
     hold!(
         audit.timers == audit.armed,
         "the wheel has {} timers, and the connections {}",

@@ -27,6 +27,9 @@ pub struct Audit {
     pub timers: usize,
     /// Armed timers of connections, counted one by one.
     pub armed: usize,
+    /// Connections with nothing unfinished whose timer would fire after their deadline, once all are
+    /// set by the limits in force.
+    pub overdue: usize,
     /// Timers that were set and connects that are under way.
     pub alarms: usize,
     /// Places on the ready list.
@@ -80,6 +83,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             };
             audit.connections += 1;
             audit.armed += usize::from(connection.timer.expires().is_some());
+            let is_idle = connection.recv.is_none() && connection.send.is_none();
+            let is_settled = is_idle && self.rearming.is_none();
+            let is_overdue = is_settled && self.shared.sooner(connection).is_some();
+            audit.overdue += usize::from(is_overdue);
             if let Some(buffer) = self.shared.pool.recv(connection.recv) {
                 audit.buffered += buffer.unread().len() as u64;
                 audit.largest_buffer = audit.largest_buffer.max(buffer.bytes.capacity());

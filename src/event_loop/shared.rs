@@ -146,7 +146,7 @@ impl<H, F> Shared<H, F> {
     }
 
     /// The connection's deadline, where its timer would fire later.
-    fn sooner<S>(&self, connection: &Connection<S>) -> Option<Tick> {
+    pub(super) fn sooner<S>(&self, connection: &Connection<S>) -> Option<Tick> {
         let (due, _) = self.deadline(connection)?;
         let ahead = timer::until(self.tick, due);
         let is_later = |armed| ahead < timer::until(self.tick, armed);

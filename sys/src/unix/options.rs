@@ -157,6 +157,12 @@ pub fn nodelay(fd: impl AsFd) -> Result<bool> {
 pub(super) fn set_max_unsent(fd: impl AsFd, bytes: u32) -> Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
+        // Of Apple's <netinet/tcp.h>; the crate libc has it for Linux alone.
+        #[cfg(target_vendor = "apple")]
+        const TCP_NOTSENT_LOWAT: libc::c_int = 0x201;
+        #[cfg(not(target_vendor = "apple"))]
+        use libc::TCP_NOTSENT_LOWAT;
+
         // The kernels read an int.
         let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
         let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
@@ -165,7 +171,7 @@ pub(super) fn set_max_unsent(fd: impl AsFd, bytes: u32) -> Result<()> {
             libc::setsockopt(
                 raw(fd.as_fd()),
                 libc::IPPROTO_TCP,
-                libc::TCP_NOTSENT_LOWAT,
+                TCP_NOTSENT_LOWAT,
                 (&raw const value).cast(),
                 len,
             )
