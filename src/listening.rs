@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn is_an_address_that_cannot_be_bound_told_and_the_others_served() {
+    fn is_an_address_that_cannot_be_bound_told_and_others_served() {
         // TEST-NET-1 of RFC 5737: no interface has it.
         let nowhere = SocketAddr::from(([192, 0, 2, 1], 0));
         let bound = bind_both(&[nowhere.clone(), v4(1, 0)], false).unwrap();

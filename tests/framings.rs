@@ -230,7 +230,7 @@ fn does_each_framing_tell_its_peer_of_a_fault() {
 }
 
 #[test]
-fn does_a_long_message_that_comes_byte_by_byte_cost_what_it_is_long() {
+fn does_a_message_byte_by_byte_cost_no_more_than_its_length() {
     // Looked through anew with each byte, these would take minutes.
     let text = "x".repeat(60_000);
     for (spec, wire) in [

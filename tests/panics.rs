@@ -22,7 +22,7 @@ on_every_backend! {
     does_a_panic_in_decode_close_that_connection_alone,
     does_a_panic_in_predict_close_that_connection_alone,
     does_a_panic_in_encoding_a_push_close_nobody,
-    does_a_panic_in_encoding_a_pushed_reply_close_that_connection,
+    does_a_panic_in_encoding_a_push_close_that_connection,
     does_a_panic_in_error_reply_close_that_connection_alone,
     does_a_panic_in_the_log_close_nobody,
     is_a_panic_of_a_timer_told_without_a_connection,
@@ -250,7 +250,7 @@ fn does_a_panic_in_encoding_a_push_close_nobody(backend: Backend) {
     stage.stop(2, 0);
 }
 
-fn does_a_panic_in_encoding_a_pushed_reply_close_that_connection(backend: Backend) {
+fn does_a_panic_in_encoding_a_push_close_that_connection(backend: Backend) {
     let stage = Stage::start(backend, true);
     let (mut other, _) = stage.connect();
     let (mut peer, id) = stage.connect();

@@ -1,4 +1,4 @@
-//! [`Site`]: a few pages over HTTP, on a thread of its own, for whoever watches a server or a load.
+//! [`Site`]: a few pages over HTTP, on a thread of its own, for those who watch a server or a load.
 //!
 //! A server of our own with another framing. It reads nothing but request lines, and changes nothing.
 //! A stream of events is a reply without an end: <https://html.spec.whatwg.org/#server-sent-events>.
@@ -146,7 +146,7 @@ pub(crate) fn event(name: &str, line: &str) -> String {
     format!("event: {name}\ndata: {line}\n\n")
 }
 
-/// Answers whoever connects.
+/// Answers each peer that connects.
 struct Peers {
     pages: Pages,
     /// How many streams there are.

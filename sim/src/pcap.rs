@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use myriapod::SocketAddr;
 use myriapod::sys::sim::{Carried, Packet};
 
-/// Nanosecond time stamps, in the byte order of whoever writes.
+/// Nanosecond time stamps, in the byte order of the writer.
 const MAGIC: u32 = 0xa1b2_3c4d;
 
 /// `LINKTYPE_RAW`: a packet begins with its IP header.

@@ -84,7 +84,7 @@ fn does_making_room_drop_what_is_done_with_and_keep_the_rest() {
 }
 
 #[test]
-fn does_a_buffer_come_back_that_was_taken_while_its_connection_closed() {
+fn does_a_buffer_come_back_whose_connection_has_closed() {
     let mut pool = Pool::new(1 << 20, FREE, |_| 0);
     let handle = pool.lend_recv(OWNER, b"some bytes", Missing::new(100, false), (0, true)).unwrap();
     let bytes = pool.take_bytes(handle);

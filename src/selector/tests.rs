@@ -122,7 +122,7 @@ fn is_a_closed_socket_with_a_living_duplicate_no_event() {
 }
 
 #[test]
-fn is_an_event_for_a_socket_that_was_closed_since_counted_and_dropped() {
+fn is_an_event_for_a_closed_socket_counted_and_dropped() {
     on_every_backend(|mut selector| {
         let pairs: Vec<_> = (0..4).map(|_| pair()).collect();
         let (mut ours, mut keys) = (Vec::new(), Vec::new());

@@ -103,7 +103,7 @@ fn failed(error: &Error) -> Failure {
     }
 }
 
-/// ``in_flight`` between backticks is --in-flight to whoever typed it.
+/// ``in_flight`` between backticks is --in-flight on the command line.
 fn as_flags(text: &str) -> String {
     let is_option = |word: &str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')

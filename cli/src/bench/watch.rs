@@ -43,7 +43,7 @@ impl Watch {
         })
     }
 
-    /// The run is over; whoever watched it is told.
+    /// The run is over; those who watch it are told.
     ///
     /// # Errors
     ///

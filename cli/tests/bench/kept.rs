@@ -221,7 +221,7 @@ fn does_a_dash_put_the_json_on_standard_output() {
     assert!(said.contains("ended         completed\n"), "{said}");
 }
 
-/// A server that says `hello` to whoever connects, and `answer` to whatever is asked.
+/// A server that says `hello` to each peer that connects, and `answer` to whatever is asked.
 fn stranger(hello: &'static [u8], answer: &'static [u8]) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
