@@ -1,6 +1,7 @@
 //! The `myriapod` command.
 
 mod bench;
+mod chat;
 mod columns;
 mod config_file;
 mod decode;
@@ -16,6 +17,7 @@ mod metrics;
 mod ping;
 mod reload;
 mod resolve;
+mod rooms;
 mod send;
 mod serve;
 mod service_manager;
@@ -60,6 +62,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Args>),
     Send(send::Args),
+    Chat(chat::Args),
     Decode(decode::Args),
     Identify(identify::Args),
     Errors(errors::Args),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(args.config.as_deref()),
         Command::Send(args) => send::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::Identify(args) => identify::run(&args),
         Command::Errors(args) => errors::run(&args),

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::http::{Answer, Site};
 use crate::units::Place;
 
-/// Serves what `of` says at this place and with this listener.
+/// Serves what `of` says at this place and with this listener; `more` has further metrics.
 ///
 /// # Errors
 ///
@@ -22,10 +22,11 @@ pub(crate) fn serve(
     place: Option<Place>,
     listener: Option<Listener>,
     of: Handle,
+    more: impl Fn() -> String + Send + 'static,
 ) -> Result<Site, Failure> {
     let pages = move |path: &str| match path {
         "/metrics" => match of.stats() {
-            Ok(loops) => metrics(exposition(&loops.into())),
+            Ok(loops) => metrics(exposition(&loops.into()) + &more()),
             Err(error) => {
                 Answer::Whole("503 Service Unavailable", "text/plain", format!("{error}\n"))
             }

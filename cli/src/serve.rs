@@ -11,7 +11,9 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use myriapod::protocol::{AnyFraming, DecodeLimits, Framing, FramingSpec, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
-use myriapod::{Cause, Handle, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr};
+use myriapod::{
+    Cause, ConnectionId, Handle, Handler, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr,
+};
 
 use crate::config_file::{self, Settings};
 use crate::doctor::{self, Plan};
@@ -22,6 +24,7 @@ use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
 use crate::metrics;
 use crate::reload::Reload;
+use crate::rooms::{Hall, RoomArgs, Rooms, Summary};
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
 use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
@@ -43,6 +46,7 @@ Examples:
                                       behind HAProxy or nginx
   myriapod serve --framing lines --service echo   nc can talk to it
   myriapod serve --framing length:4be             searches as JSON behind a length
+  myriapod serve --service rooms                  for myriapod chat
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far; SIGHUP reads --config again:
@@ -62,8 +66,8 @@ pub(crate) struct Args {
     host: Option<String>,
     /// A port; 0 for any that is free [default: 65432]
     port: Option<u16>,
-    /// How messages are answered: search, echo, raw (bytes come back) or padded
-    /// (the tutorial's first program)
+    /// How messages are answered: search, echo, raw (bytes come back), padded
+    /// (the tutorial's first program) or rooms (whose members hear each other)
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Service::Search,
         hide_possible_values = true)]
     service: Service,
@@ -133,6 +137,8 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     end_with_parent: bool,
     #[command(flatten)]
+    rooms: RoomArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
 }
 
@@ -171,6 +177,9 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
         manager: Arc::new(ServiceManager::find()?),
     });
     let service = args.service;
+    if let (Some(flag), true) = (args.rooms.given(), service != Service::Rooms) {
+        return Err(Failure::usage(format_args!("{flag} needs --service rooms")));
+    }
     let spec = match &args.framing {
         Some(spec) if *spec != FramingSpec::DEFAULT => spec.clone(),
         _ => return serve_usual(args, reload, limits),
@@ -179,6 +188,9 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
     let service = match (service, &spec) {
         (Service::Search, FramingSpec::Raw) => {
             return refused("--service search needs messages that end; --service echo does not");
+        }
+        (Service::Rooms, FramingSpec::Raw) => {
+            return refused("--service rooms needs messages that end");
         }
         (Service::Search, spec) if !spec.has_header() => Service::SearchText,
         (Service::Raw, _) => return refused("--service raw has none; --service echo has"),
@@ -190,9 +202,13 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
     let framing = move || AnyFraming::new(&spec, limits);
     match service {
         Service::SearchText => {
-            serve(args, reload, service, move || framing().carrying("text/json", "utf-8"))
+            let carrying = move || framing().carrying("text/json", "utf-8");
+            serve(args, reload, move || service, None, carrying)
         }
-        service => serve(args, reload, service, framing),
+        Service::Rooms => {
+            serve_rooms(args, reload, move || framing().carrying("text/json", "utf-8"))
+        }
+        service => serve(args, reload, move || service, None, framing),
     }
 }
 
@@ -205,23 +221,41 @@ fn serve_usual(
     let service = args.service;
     match service {
         _ if args.framing.is_some() && matches!(service, Service::Raw | Service::Padded) => {
-            Err(Failure::usage("--framing json-header needs --service search or echo"))
+            Err(Failure::usage("--framing json-header needs --service search, echo or rooms"))
         }
         Service::Search | Service::SearchText | Service::Echo => {
-            serve(args, reload, service, move || JsonHeader::new(limits))
+            serve(args, reload, move || service, None, move || JsonHeader::new(limits))
         }
-        Service::Raw => serve(args, reload, service, || Raw),
-        Service::Padded => serve(args, reload, service, move || Padded::new(limits)),
+        Service::Raw => serve(args, reload, move || service, None, || Raw),
+        Service::Padded => serve(args, reload, move || service, None, move || Padded::new(limits)),
+        Service::Rooms => serve_rooms(args, reload, move || JsonHeader::new(limits)),
     }
 }
 
-fn serve<F, N>(
+/// Serves rooms, in any framing.
+fn serve_rooms<F, N>(args: &Args, reload: Arc<Reload>, framing: N) -> Result<ExitCode, Failure>
+where
+    F: Framing + 'static,
+    N: Fn() -> F + Send + Sync + 'static,
+{
+    let hall = Arc::new(Hall::new(&args.rooms));
+    let shared = Arc::clone(&hall);
+    serve(args, reload, move || Rooms::new(Arc::clone(&shared)), Some(hall), framing)
+}
+
+/// The rooms of a server that has any.
+type Halls = Option<Arc<Hall<ConnectionId>>>;
+
+fn serve<H, M, F, N>(
     args: &Args,
     reload: Arc<Reload>,
-    service: Service,
+    handler: M,
+    hall: Halls,
     framing: N,
 ) -> Result<ExitCode, Failure>
 where
+    H: Handler + 'static,
+    M: Fn() -> H + Send + Sync + 'static,
     F: Framing + 'static,
     N: Fn() -> F + Send + Sync + 'static,
 {
@@ -229,6 +263,7 @@ where
     let told = Arc::clone(&manager);
     let loops: Arc<OnceLock<Handle>> = Arc::default();
     let asked = Arc::clone(&loops);
+    let reported = hall.clone();
     let reason = foresee(args);
     let mut builder = Server::builder()
         .threads(args.threads.number())
@@ -240,7 +275,7 @@ where
         .signals(&[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::Hangup])
         .log_messages(args.verbose)
         .log_each(move |event| match event {
-            LogEvent::Report => report(asked.get()),
+            LogEvent::Report => report(asked.get(), reported.clone()),
             LogEvent::Reload => begin_reload(&reload, asked.get()),
             LogEvent::LimitLowered { asked, lowered, because } => {
                 let because = reason.as_deref().unwrap_or(because);
@@ -285,12 +320,15 @@ where
     if args.end_with_parent {
         myriapod_machine::end_with_parent()?;
     }
-    let mut servers = builder.build_each_with(framing, move || service)?;
+    let mut servers = builder.build_each_with(framing, handler)?;
     // The signals are caught from here on, so nothing may block for ever.
     LOG.begin();
     let _ = loops.set(servers.handle());
     let metrics = if args.metrics.is_some() || for_metrics.is_some() {
-        Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle())?)
+        let hall = hall.clone();
+        let rooms =
+            move || hall.as_ref().map_or_else(String::new, |hall| hall.stats().exposition());
+        Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle(), rooms)?)
     } else {
         None
     };
@@ -314,7 +352,7 @@ where
     let graceful = servers.run();
     drop(watch);
     let stats = servers.stats();
-    tell_summary(&stats);
+    tell_summary(&stats, &hall);
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }
@@ -356,10 +394,10 @@ fn foresee(args: &Args) -> Option<String> {
 /// Says what has happened so far. The loops are asked, so they cannot wait for the answer
 /// themselves: a thread does. It is made only now, since the C library's calls cost more in a
 /// process that has ever had two.
-fn report(loops: Option<&Handle>) {
+fn report(loops: Option<&Handle>, hall: Halls) {
     let Some(handle) = loops.cloned() else { return };
     let said = sys::spawn("report", move || match handle.stats() {
-        Ok(loops) => tell_summary(&ServersStats::from(loops)),
+        Ok(loops) => tell_summary(&ServersStats::from(loops), &hall),
         Err(error) => tell(format_args!("no report: {error}")),
     });
     if let Err(error) = said {
@@ -380,8 +418,9 @@ fn tell_event(event: &LogEvent<'_>) {
     if json_log::is_on() { tell_line(json_log::event(event)) } else { tell(event) }
 }
 
-fn tell_summary(stats: &ServersStats) {
-    if json_log::is_on() { tell_line(json_log::summary(stats)) } else { tell(stats) }
+fn tell_summary(stats: &ServersStats, hall: &Halls) {
+    let summary = Summary { stats, rooms: hall.as_ref().map(|hall| hall.stats()) };
+    if json_log::is_on() { tell_line(json_log::summary(&summary)) } else { tell(&summary) }
 }
 
 /// Why a stop was not graceful.

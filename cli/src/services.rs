@@ -24,6 +24,8 @@ pub(crate) enum Service {
     Raw,
     /// The tutorial's first program: texts behind a length of 64 bytes, each of them received.
     Padded,
+    /// Rooms whose members hear what is said; [`Rooms`](crate::rooms::Rooms) answers.
+    Rooms,
 }
 
 impl Handler for Service {
@@ -44,6 +46,7 @@ impl Handler for Service {
             Self::SearchText => search_json(&message, reply),
             Self::Echo | Self::Raw => Ok(reply.echo(&message)?),
             Self::Padded => padded(&message, reply),
+            Self::Rooms => Ok(()),
         }
     }
 }

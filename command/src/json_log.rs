@@ -8,7 +8,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use myriapod::{ConnectionId, LogEvent, ServersStats};
+use myriapod::{ConnectionId, LogEvent};
 use serde::Serialize;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
@@ -109,8 +109,8 @@ pub fn event(event: &LogEvent<'_>) -> String {
     line.end()
 }
 
-/// What has happened so far.
-pub fn summary(stats: &ServersStats) -> String {
+/// What has happened so far, as counts of the form `name=1` with spaces between them.
+pub fn summary(stats: &impl Display) -> String {
     let shown = stats.to_string();
     let pairs = shown.split(' ').filter_map(|pair| pair.split_once('='));
     let counts: serde_json::Map<String, serde_json::Value> = pairs

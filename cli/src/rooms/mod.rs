@@ -1,0 +1,21 @@
+//! `serve --service rooms`: rooms whose members hear what is said in them.
+//!
+//! A client [asks](request) to join, leave, say, tell, and for members and history. What happens in
+//! a room comes to its members as pushes, JSON objects with `event`. [`Hall`] holds the rooms of a
+//! server and decides; it knows no socket. [`Rooms`] is the handler around it.
+
+mod args;
+mod bucket;
+mod hall;
+mod report;
+mod request;
+mod room;
+mod service;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::args::RoomArgs;
+pub(crate) use self::hall::Hall;
+pub(crate) use self::report::Summary;
+pub(crate) use self::service::Rooms;
