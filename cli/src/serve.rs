@@ -203,12 +203,12 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
     match service {
         Service::SearchText => {
             let carrying = move || framing().carrying("text/json", "utf-8");
-            serve(args, reload, move || service, None, carrying)
+            serve(args, reload, move || service, &None, carrying)
         }
         Service::Rooms => {
             serve_rooms(args, reload, move || framing().carrying("text/json", "utf-8"))
         }
-        service => serve(args, reload, move || service, None, framing),
+        service => serve(args, reload, move || service, &None, framing),
     }
 }
 
@@ -224,10 +224,10 @@ fn serve_usual(
             Err(Failure::usage("--framing json-header needs --service search, echo or rooms"))
         }
         Service::Search | Service::SearchText | Service::Echo => {
-            serve(args, reload, move || service, None, move || JsonHeader::new(limits))
+            serve(args, reload, move || service, &None, move || JsonHeader::new(limits))
         }
-        Service::Raw => serve(args, reload, move || service, None, || Raw),
-        Service::Padded => serve(args, reload, move || service, None, move || Padded::new(limits)),
+        Service::Raw => serve(args, reload, move || service, &None, || Raw),
+        Service::Padded => serve(args, reload, move || service, &None, move || Padded::new(limits)),
         Service::Rooms => serve_rooms(args, reload, move || JsonHeader::new(limits)),
     }
 }
@@ -240,7 +240,7 @@ where
 {
     let hall = Arc::new(Hall::new(&args.rooms));
     let shared = Arc::clone(&hall);
-    serve(args, reload, move || Rooms::new(Arc::clone(&shared)), Some(hall), framing)
+    serve(args, reload, move || Rooms::new(Arc::clone(&shared)), &Some(hall), framing)
 }
 
 /// The rooms of a server that has any.
@@ -250,7 +250,7 @@ fn serve<H, M, F, N>(
     args: &Args,
     reload: Arc<Reload>,
     handler: M,
-    hall: Halls,
+    hall: &Halls,
     framing: N,
 ) -> Result<ExitCode, Failure>
 where
@@ -352,7 +352,7 @@ where
     let graceful = servers.run();
     drop(watch);
     let stats = servers.stats();
-    tell_summary(&stats, &hall);
+    tell_summary(&stats, hall);
     if let Some(metrics) = metrics {
         metrics.stop()?;
     }

@@ -215,7 +215,7 @@ impl Handler for Client {
     }
 
     fn on_connect_error(&mut self, _tag: u64, error: &SystemError) {
-        let is_last = (self.at + 1) % self.addresses.len().max(1) == 0;
+        let is_last = (self.at + 1).is_multiple_of(self.addresses.len().max(1));
         self.at += 1;
         if self.is_ended {
         } else if !is_last {

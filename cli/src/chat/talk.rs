@@ -231,3 +231,95 @@ impl Talk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(text: Value) -> Heard {
+        serde_json::from_value(text).unwrap()
+    }
+
+    fn reply(talk: &mut Talk, result: &str, error: Option<&str>) -> Vec<Step> {
+        talk.heard(&heard(json!({ "result": result })), error)
+    }
+
+    /// One that is in the room.
+    fn talk() -> Talk {
+        let mut talk = Talk::new("r", "Neo", 0, false);
+        talk.opened();
+        assert_eq!(reply(&mut talk, "joined", None), [Step::ShowMembers]);
+        assert!(talk.is_free());
+        talk
+    }
+
+    fn say(text: &str) -> Step {
+        Step::Send(json!({ "action": "say", "room": "r", "text": text }))
+    }
+
+    #[test]
+    fn is_one_request_under_way_at_a_time() {
+        let mut talk = talk();
+        assert_eq!(talk.line("a"), [say("a")]);
+        assert!(!talk.is_free());
+        assert_eq!(reply(&mut talk, "Error: too fast", Some("RateLimit")), [Step::Again]);
+        assert!(!talk.is_free() && talk.stay_alive().is_empty());
+        assert_eq!(reply(&mut talk, "said", None), []);
+        assert!(talk.is_free());
+        assert_eq!(talk.stay_alive().len(), 1);
+    }
+
+    #[test]
+    fn what_do_slashes_mean() {
+        let mut talk = talk();
+        let mut line = |line: &str| {
+            talk.asked = Asked::Nothing;
+            talk.line(line)
+        };
+        assert_eq!(line(""), []);
+        assert_eq!(line("//x /y"), [say("/x /y")]);
+        let tell = json!({ "action": "tell", "room": "r", "to": "a", "text": "b c" });
+        assert_eq!(line("/tell a b c"), [Step::Send(tell)]);
+        assert!(matches!(line("/tell a")[..], [Step::Tell(_)]));
+        assert!(matches!(line("/")[..], [Step::Tell(_)]));
+        assert_eq!(line("/members"), [Step::Send(json!({ "action": "members", "room": "r" }))]);
+    }
+
+    #[test]
+    fn does_the_end_wait_for_our_own_words() {
+        let mut talk = talk();
+        talk.line("a");
+        assert_eq!(talk.end_of_input(), [], "no reply yet");
+        assert_eq!(reply(&mut talk, "said", None), [Step::EndSoon]);
+        let own = heard(json!({ "event": "said", "name": "Neo", "text": "a", "n": 1 }));
+        assert_eq!(talk.heard(&own, None), [Step::Show, Step::End(Ok(()))]);
+    }
+
+    #[test]
+    fn is_a_line_under_way_named_and_not_repeated() {
+        let mut talk = talk();
+        talk.line("a");
+        let steps = talk.closed();
+        assert!(matches!(&steps[..], [Step::Tell(text), Step::Reconnect] if text.ends_with(": a")));
+        talk.opened();
+        // The server has not seen yet that the connection before is gone.
+        assert_eq!(reply(&mut talk, "Error: taken", Some("NameTaken")), [Step::Reconnect]);
+    }
+
+    #[test]
+    fn is_nothing_shown_twice_after_a_lost_connection() {
+        let mut talk = talk();
+        let push = |n: u64| heard(json!({ "event": "said", "name": "x", "text": "t", "n": n }));
+        assert_eq!(talk.heard(&push(7), None), [Step::Show]);
+        talk.closed();
+        talk.opened();
+        assert_eq!(reply(&mut talk, "joined", None).len(), 2, "the history is asked for");
+        // A push that the history holds too.
+        let history = |n: u64| heard(json!({ "result": "history", "messages": [{ "n": n }] }));
+        assert_eq!(talk.heard(&history(9), None), [Step::ShowHistory { after: 7 }]);
+        assert_eq!(talk.heard(&push(9), None), []);
+        assert_eq!(talk.heard(&push(10), None), [Step::Show]);
+        talk.asked = Asked::History;
+        assert_eq!(talk.heard(&history(2), None), [Step::ShowHistory { after: 0 }], "a new room");
+    }
+}
