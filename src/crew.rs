@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use myriapod_sys::{Descriptor, SocketAddr};
 
+use crate::group_watch::Watched;
 use crate::handle::Handle;
 use crate::handle_error::HandleError;
 use crate::mailbox::{Item, Mailbox};
@@ -41,6 +42,7 @@ struct Crew {
     broken: AtomicBool,
     /// What the peers of each address have.
     usages: Arc<Usages>,
+    watched: Watched,
 }
 
 /// The connections of one loop, those on their way to it included.
@@ -77,6 +79,7 @@ pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Ve
         starved: AtomicBool::new(false),
         broken: AtomicBool::new(false),
         usages: Arc::new(Usages::new()),
+        watched: Watched::default(),
     });
     let indices = (0..count).filter_map(|nth| u16::try_from(nth).ok());
     let member = |index| Member {
@@ -107,7 +110,7 @@ impl Member {
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.crew.mailboxes))
+        Handle::new(Arc::clone(&self.crew.mailboxes), self.crew.watched.clone())
     }
 
     pub(crate) fn brake(&self) -> Brake {

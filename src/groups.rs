@@ -14,6 +14,9 @@ pub(crate) struct Groups {
     by_name: BTreeMap<Box<str>, u32>,
     groups: Slab<Group>,
     members: Slab<Membership>,
+    /// Groups that came (`true`) or went since they were last asked for, where somebody watches.
+    news: Vec<(Box<str>, bool)>,
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,9 @@ impl Groups {
                     return head;
                 };
                 self.by_name.insert(name.into(), key.index());
+                if self.is_watched {
+                    self.news.push((name.into(), true));
+                }
                 key.index()
             }
         };
@@ -118,6 +124,17 @@ impl Groups {
         self.groups.len()
     }
 
+    /// From now on, groups that come and go are noted, as if those that exist had just come.
+    pub(crate) fn watch(&mut self) {
+        self.is_watched = true;
+        self.news = self.by_name.keys().map(|name| (name.clone(), true)).collect();
+    }
+
+    /// Groups that came (`true`) or went.
+    pub(crate) fn take_news(&mut self) -> Vec<(Box<str>, bool)> {
+        std::mem::take(&mut self.news)
+    }
+
     /// The connection's membership in a group, and the one before it in the connection's list.
     fn find(&self, head: u32, group: u32) -> Option<(Option<u32>, u32)> {
         let (mut before, mut at) = (None, head);
@@ -152,6 +169,9 @@ impl Groups {
             && let Some(group) = self.groups.remove(key)
         {
             self.by_name.remove(&group.name);
+            if self.is_watched {
+                self.news.push((group.name, false));
+            }
         }
     }
 }

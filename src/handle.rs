@@ -10,6 +10,7 @@ use myriapod_sys::{self as sys, Descriptor, SocketAddr};
 use crate::config::Limits;
 use crate::connection_id::ConnectionId;
 use crate::error::Error;
+use crate::group_watch::{GroupWatch, Watched};
 use crate::handle_error::HandleError;
 use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
@@ -29,11 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Handle {
     loops: Arc<[Arc<Mailbox>]>,
+    watched: Watched,
 }
 
 impl Handle {
-    pub(crate) fn new(loops: Arc<[Arc<Mailbox>]>) -> Self {
-        Self { loops }
+    pub(crate) fn new(loops: Arc<[Arc<Mailbox>]>, watched: Watched) -> Self {
+        Self { loops, watched }
     }
 
     /// Sends a message to one connection.
@@ -51,6 +53,17 @@ impl Handle {
     ///
     /// Where a loop is gone or too much waits for it already.
     pub fn broadcast(&self, group: &str, outgoing: Outgoing) -> Result<(), HandleError> {
+        self.tell_watch(group, &outgoing);
+        self.broadcast_to(Some(group), None, outgoing)
+    }
+
+    /// As [`broadcast`](Self::broadcast), but whoever [watches](Self::watch_groups) the groups is not
+    /// told: the message stays in this server.
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone or too much waits for it already.
+    pub fn broadcast_here(&self, group: &str, outgoing: Outgoing) -> Result<(), HandleError> {
         self.broadcast_to(Some(group), None, outgoing)
     }
 
@@ -66,7 +79,56 @@ impl Handle {
         except: ConnectionId,
         outgoing: Outgoing,
     ) -> Result<(), HandleError> {
+        self.tell_watch(group, &outgoing);
         self.broadcast_to(Some(group), Some(except), outgoing)
+    }
+
+    fn tell_watch(&self, group: &str, outgoing: &Outgoing) {
+        if let Some(watch) = self.watched.get() {
+            watch.broadcast(group, outgoing);
+        }
+    }
+
+    /// Has `watch` told from now on which groups have members, beginning with those that have some
+    /// already, and what is broadcast to them. There is one watch for a server, for as long as it
+    /// runs; returns whether this is the one.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use myriapod::{GroupWatch, Outgoing, Server};
+    ///
+    /// #[derive(Debug)]
+    /// struct Telling;
+    ///
+    /// impl GroupWatch for Telling {
+    ///     fn first_in(&self, group: &str) {
+    ///         println!("{group} has a member");
+    ///     }
+    ///
+    ///     fn last_out(&self, group: &str) {
+    ///         println!("{group} has none");
+    ///     }
+    ///
+    ///     fn broadcast(&self, group: &str, outgoing: &Outgoing) {
+    ///         println!("{} bytes for {group}", outgoing.content().len());
+    ///     }
+    /// }
+    ///
+    /// let server = Server::builder().answer(|message, reply| Ok(reply.echo(&message)?))?;
+    /// assert!(server.handle().watch_groups(Arc::new(Telling))?);
+    /// assert!(!server.handle().watch_groups(Arc::new(Telling))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where a loop is gone.
+    pub fn watch_groups(&self, watch: Arc<impl GroupWatch + 'static>) -> Result<bool, HandleError> {
+        let watch: Arc<dyn GroupWatch> = watch;
+        if !self.watched.set(Arc::clone(&watch)) {
+            return Ok(false);
+        }
+        self.for_each(|| Item::Watch(Arc::clone(&watch))).map(|()| true)
     }
 
     /// Sends a message to all connections.

@@ -12,6 +12,7 @@ use myriapod_sys::{self as sys, Descriptor, SocketAddr, Time};
 
 use crate::config::Limits;
 use crate::connection_id::ConnectionId;
+use crate::group_watch::GroupWatch;
 use crate::handle_error::HandleError;
 use crate::handler_error::HandlerError;
 use crate::outgoing::Outgoing;
@@ -81,6 +82,8 @@ pub(crate) enum Item {
     CloseNow {
         key: Key,
     },
+    /// Who is told of groups.
+    Watch(Arc<dyn GroupWatch>),
     /// Other limits.
     Limits(Box<Limits>),
     /// Whether the log is told of every message.
@@ -118,7 +121,7 @@ pub(crate) enum Item {
 
 impl Item {
     /// Whether it is taken however much waits already: a connection waits for an answer, and each
-    /// [`Deferred`] posts one; a stop is asked for once; a loop that accepts nobody for now may
+    /// [`Deferred`] posts one; a stop and a watch are asked for once; a loop that accepts nobody for now may
     /// hear of a free place from nobody else.
     fn is_owed(&self) -> bool {
         matches!(
@@ -128,6 +131,7 @@ impl Item {
                 | Self::Abandon { .. }
                 | Self::Shutdown
                 | Self::CutOff
+                | Self::Watch(_)
                 | Self::Resume
         )
     }

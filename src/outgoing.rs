@@ -5,7 +5,7 @@ mod json;
 
 use std::borrow::Cow;
 
-use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Head, Message, Writing};
+use crate::protocol::{ByteOrder, EncodeError, ExtraHeaders, Framing, Head, Message, Writing};
 
 /// A message whose content is ready, and whose header is written by the loop that sends it.
 ///
@@ -74,6 +74,31 @@ impl Outgoing {
     #[must_use]
     pub fn content(&self) -> &[u8] {
         &self.content
+    }
+
+    /// Appends the whole message to `out` as `framing` writes it, for where no event loop does: a
+    /// file, or another way to another server.
+    ///
+    /// ```
+    /// use myriapod::Outgoing;
+    /// use myriapod::protocol::{ByteOrder, LengthPrefix, PrefixWidth};
+    ///
+    /// let news = Outgoing::binary("text/plain", b"none".to_vec());
+    /// let mut out = Vec::new();
+    /// news.write_to(&mut LengthPrefix::new(PrefixWidth::Two, ByteOrder::Big), &mut out)?;
+    /// assert_eq!(out, b"\0\x04none");
+    /// # Ok::<(), myriapod::protocol::EncodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Framing::encode`]; `out` is as it was.
+    pub fn write_to(
+        &self,
+        framing: &mut impl Framing,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        self.encode(framing, out)
     }
 
     /// Appends the whole message to `out`, which is as it was where that fails.

@@ -6,14 +6,16 @@
 mod common;
 
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use common::{
     PATIENCE, Peer, Running, Telling, binary, builder, number_of, numbered, on_every_backend,
 };
 use myriapod::{
-    Backend, Cause, ConnectionId, HandlerResult, Limits, Message, Outgoing, Overflow, Reply,
+    Backend, Cause, ConnectionId, GroupWatch, HandlerResult, Limits, Message, Outgoing, Overflow,
+    Reply,
 };
 
 on_every_backend! {
@@ -22,6 +24,7 @@ on_every_backend! {
     does_a_push_to_a_connection_that_is_gone_count_as_missed,
     does_a_broadcast_reach_the_members_of_its_group_only,
     do_broadcasts_keep_their_order,
+    is_a_watch_told_of_groups_and_broadcasts,
     does_a_group_go_with_its_last_member,
     does_a_broadcast_go_on_while_members_come_and_go,
     is_another_connection_served_during_a_large_broadcast,
@@ -171,6 +174,57 @@ fn does_a_broadcast_reach_the_members_of_its_group_only(backend: Backend) {
     drop(peers);
     let stats = pushing.server.stop();
     assert_eq!((stats.pushes, stats.groups), (2 + 3 + 6 + 6, 0), "{stats}");
+}
+
+/// Writes down what a loop tells of groups.
+#[derive(Debug)]
+struct Watching(SyncSender<String>);
+
+impl GroupWatch for Watching {
+    fn first_in(&self, group: &str) {
+        self.0.send(format!("+{group}")).unwrap();
+        assert_ne!(group, "unlucky", "a panic of the watch ends nothing");
+    }
+
+    fn last_out(&self, group: &str) {
+        self.0.send(format!("-{group}")).unwrap();
+    }
+
+    fn broadcast(&self, group: &str, outgoing: &Outgoing) {
+        self.0.send(format!("{group}: {} bytes", outgoing.content().len())).unwrap();
+    }
+}
+
+fn is_a_watch_told_of_groups_and_broadcasts(backend: Backend) {
+    let pushing = Pushing::start(backend, Limits::default());
+    let handle = pushing.server.handle();
+    let (mut one, first) = pushing.connect();
+    let (two, second) = pushing.connect();
+    handle.join(first, "before").unwrap();
+    let (tell, told) = sync_channel(100);
+    assert!(handle.watch_groups(Arc::new(Watching(tell.clone()))).unwrap());
+    assert!(!handle.watch_groups(Arc::new(Watching(tell))).unwrap(), "there is one");
+    handle.join(second, "before").unwrap();
+    handle.join(second, "after").unwrap();
+    handle.leave(second, "after").unwrap();
+    handle.join(second, "unlucky").unwrap();
+    pushing.catch_up();
+    let all: Vec<String> = told.try_iter().collect();
+    assert_eq!(all, ["+before", "+after", "-after", "+unlucky"]);
+    handle.broadcast("before", outgoing(1, 10)).unwrap();
+    handle.broadcast_except("nobody", first, outgoing(2, 20)).unwrap();
+    handle.broadcast_here("before", outgoing(3, 30)).unwrap();
+    handle.broadcast_all(outgoing(4, 40)).unwrap();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["before: 10 bytes", "nobody: 20 bytes"]);
+    for number in [1, 3, 4] {
+        assert_eq!(push_of(&one.reply()), Some(number));
+    }
+    drop(two);
+    pushing.server.wait_for("the close", |stats| stats.open == 1);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "-unlucky");
+    drop(one);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "-before");
+    assert_eq!(pushing.server.stop().panics, 1);
 }
 
 fn do_broadcasts_keep_their_order(backend: Backend) {

@@ -116,6 +116,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         engine.take_orders();
         engine.desk.peers.remove(&key);
         engine.tell(&LogEvent::Closed { id, cause });
+        self.tell_watch();
     }
 
     /// All replies are sent: shuts down our side and reads on for a while, since closing with

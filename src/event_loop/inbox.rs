@@ -10,6 +10,7 @@ use super::shared::{After, Alarm};
 use super::{EventLoop, Role};
 use crate::connection::{Fact, Origin, Socket};
 use crate::engine::Engine;
+use crate::group_watch::GroupWatch;
 use crate::groups::{Groups, Walk};
 use crate::handler::Handler;
 use crate::mailbox::Item;
@@ -36,6 +37,8 @@ pub(super) struct Inbox {
     woken: bool,
     broadcasts: VecDeque<Broadcast>,
     groups: Groups,
+    /// Who is told when a group comes or goes.
+    watch: Option<Arc<dyn GroupWatch>>,
 }
 
 /// A message on its way to many connections, encoded once.
@@ -153,6 +156,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             }
             Item::Adopt { socket, peer } => self.adopt(socket, peer),
             Item::Limits(limits) => self.set_limits(*limits),
+            Item::Watch(watch) => {
+                self.inbox.watch = Some(watch);
+                self.inbox.groups.watch();
+                self.tell_watch();
+            }
             Item::LogMessages(on) => {
                 let engine = &mut self.shared.engine;
                 engine.log_messages = on && engine.log.is_some();
@@ -271,6 +279,17 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         };
         let mut walks = walks(&mut self.inbox.broadcasts);
         connection.groups = change(&mut self.inbox.groups, connection.groups, &mut walks);
+        self.tell_watch();
+    }
+
+    /// Tells who watches which groups came and went.
+    pub(super) fn tell_watch(&mut self) {
+        let Some(watch) = &self.inbox.watch else { return };
+        for (group, came) in self.inbox.groups.take_news() {
+            self.shared.engine.guard("watch", |_| {
+                if came { watch.first_in(&group) } else { watch.last_out(&group) }
+            });
+        }
     }
 
     /// Fires the handler's timers that are due.
