@@ -6,6 +6,7 @@ use super::arrive::Arriving;
 use super::{EventLoop, Role};
 use crate::connection::Lingering;
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::protocol::Framing;
 
 /// What an event loop holds at a moment: for tests and simulations. An operator reads
@@ -50,7 +51,7 @@ pub struct Audit {
     pub unheard: usize,
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Looks at everything, for tests and simulations: it takes time for each connection.
     #[must_use]
     pub fn audit(&self) -> Audit {
