@@ -339,9 +339,11 @@ pub(crate) fn at_close(
                 && limits.min_content_rate > 0
         }
         Cause::ReadRate => {
+            // The first window, which is not judged, may have been that of earlier limits.
+            let first = moment.ever.iter().map(|limits| limits.rate_window).min();
             stalled
                 && limits.min_read_rate > 0
-                && since(closing.stalled_from) >= 2 * limits.rate_window
+                && since(closing.stalled_from) >= first.unwrap_or_default() + limits.rate_window
         }
         Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
         Cause::BufferLimit => {
