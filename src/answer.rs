@@ -3,12 +3,13 @@
 
 use crate::error::Error;
 use crate::handler_error::HandlerResult;
+use crate::link::Link;
 use crate::protocol::{Framing, Message};
 use crate::reply::Reply;
 use crate::server::{Server, ServerBuilder};
 use crate::servers::Servers;
 
-impl ServerBuilder {
+impl<L: Link> ServerBuilder<L> {
     /// Builds a server of messages in any framing that are answered by a closure.
     ///
     /// ```
@@ -26,7 +27,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`build_with`](Self::build_with).
-    pub fn answer_with<F, C>(self, framing: F, answer: C) -> Result<Server<C, F>, Error>
+    pub fn answer_with<F, C>(self, framing: F, answer: C) -> Result<Server<C, F, L>, Error>
     where
         F: Framing,
         C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult,
@@ -40,7 +41,11 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`build_each_with`](Self::build_each_with).
-    pub fn answer_each_with<F, N, C, M>(self, framing: N, answer: M) -> Result<Servers<C, F>, Error>
+    pub fn answer_each_with<F, N, C, M>(
+        self,
+        framing: N,
+        answer: M,
+    ) -> Result<Servers<C, F, L>, Error>
     where
         F: Framing + 'static,
         N: Fn() -> F + Send + Sync + 'static,

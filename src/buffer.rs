@@ -5,6 +5,7 @@
 
 mod clock;
 mod recv;
+mod sealed;
 mod send;
 
 use std::collections::VecDeque;
@@ -202,7 +203,7 @@ impl Pool {
                 let Some((_, buffer)) = self.recv.at_mut(at) else { return };
                 self.taken.received += buffer.unread().len();
                 let bytes = std::mem::take(&mut buffer.bytes);
-                buffer.start = 0;
+                (buffer.start, buffer.sealed, buffer.record) = (0, 0, 0);
                 self.put(from.loan, bytes);
             }
             Of::Sending(at) => {
@@ -211,7 +212,10 @@ impl Pool {
                 queue.is_taken = true;
                 (queue.len, queue.sent, queue.shared) = (0, 0, 0);
                 let segments = std::mem::take(&mut queue.segments);
+                let sealed = std::mem::take(&mut queue.sealed);
+                queue.sealed_sent = 0;
                 self.put_segments(from.loan, segments);
+                self.put(from.loan, sealed);
             }
         }
         self.shares.unlist(from.loan);
@@ -266,8 +270,16 @@ impl Pool {
         let roomy = capacity_for(len, needed).min(most).max(least);
         let clock = Stopwatch::new(now, runs);
         let window = Window::new(now, runs, Some(count(len)));
-        let entry =
-            RecvBuffer { bytes: Vec::new(), start: 0, missing, clock, window, loan: u32::MAX };
+        let entry = RecvBuffer {
+            bytes: Vec::new(),
+            start: 0,
+            missing,
+            sealed: 0,
+            record: 0,
+            clock,
+            window,
+            loan: u32::MAX,
+        };
         let key = self.recv.insert(entry).map_err(|_| PoolFull)?;
         let lending = self.lend(owner, Of::Receiving(key.index()), least, roomy);
         let (Ok((loan, mut buffer)), Some(entry)) = (lending, self.recv.get_mut(key)) else {
@@ -311,9 +323,10 @@ impl Pool {
         if len < capacity {
             return Ok(());
         }
+        let needed = buffer.missing.needed.max(buffer.plain_len() + buffer.record);
         let most = capacity.max(FIRST_CAPACITY / 2) * 2;
-        let least = buffer.missing.needed.min(most).max(len + 1);
-        let roomy = capacity_for(len, buffer.missing.needed).min(most).max(least);
+        let least = needed.min(most).max(len + 1);
+        let roomy = capacity_for(len, needed).min(most).max(least);
         let loan = buffer.loan;
         let wanted = if self.fits(loan, roomy - capacity) {
             roomy
@@ -392,6 +405,8 @@ impl Pool {
             given: 0,
             window: Window::new(stalled_since, true, None),
             loan: u32::MAX,
+            sealed: Vec::new(),
+            sealed_sent: 0,
         };
         let key = self.send.insert(queue).map_err(|_| PoolFull)?;
         let loan = self.shares.lend(owner, Of::Sending(key.index()));
@@ -509,6 +524,9 @@ impl Pool {
         self.put_segments(queue.loan, queue.segments);
         self.shares.end(queue.loan);
         self.spare = true;
+        if queue.sealed.capacity() > 0 {
+            self.put(queue.loan, queue.sealed);
+        }
         queue.len
     }
 

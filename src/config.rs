@@ -86,6 +86,9 @@ pub struct Limits {
     /// The most connections accepted before others get their turn; the batch adapts between 1 and
     /// this. Default 64.
     pub accept_batch: usize,
+    /// Handshakes that are under way at once, in each event loop. Further peers are closed. Default
+    /// 1,024.
+    pub max_handshakes: usize,
 }
 
 impl Default for Limits {
@@ -114,6 +117,7 @@ impl Default for Limits {
             linger_bytes: 64 << 10,
             drain_timeout: Duration::from_secs(10),
             accept_batch: 64,
+            max_handshakes: 1024,
         }
     }
 }
@@ -163,6 +167,7 @@ impl Limits {
             ("max_buffer_bytes_per_address", self.max_buffer_bytes_per_address.unwrap_or(1)),
             ("linger_bytes", self.linger_bytes as usize),
             ("accept_batch", self.accept_batch),
+            ("max_handshakes", self.max_handshakes),
         ];
         for (name, value) in counts {
             if value == 0 {
@@ -277,6 +282,8 @@ pub enum ConfigError {
         /// Bytes of the largest message: prefix, header and content.
         message: usize,
     },
+    /// Listeners were secured by openers of different types, or there was no listener to secure.
+    MixedLinks,
     /// Several event loops were asked for, and one handler was given.
     OneHandler {
         /// How many event loops.
@@ -318,6 +325,9 @@ impl fmt::Display for ConfigError {
                 "max_buffer_bytes ({buffers}) must be at least {}: one message of the largest \
                  size has to fit into the share of each of {threads} event loops",
                 message.saturating_mul(*threads)
+            ),
+            Self::MixedLinks => f.write_str(
+                "secure() needs a listener before it, and openers of one type for all listeners",
             ),
             Self::OneHandler { threads } => write!(
                 f,

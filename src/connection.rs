@@ -32,7 +32,7 @@ use crate::timer::{Tick, TimerLinks};
 
 /// What a loop keeps for one open connection, beside its socket.
 #[derive(Debug)]
-pub(crate) struct Connection<S> {
+pub(crate) struct Connection<S, K = ()> {
     pub(crate) timer: TimerLinks,
     /// The unfinished message, if there is one.
     pub(crate) recv: Lent,
@@ -46,6 +46,8 @@ pub(crate) struct Connection<S> {
     /// How it came about.
     pub(crate) origin: Origin,
     marks: Marks,
+    /// What stands between its socket and its messages; of no size for a plain one.
+    pub(crate) link: K,
     /// The handler's own.
     pub(crate) own: S,
 }
@@ -173,8 +175,8 @@ pub(crate) enum Decision {
     Close(Cause),
 }
 
-impl<S> Connection<S> {
-    pub(crate) fn new(own: S, origin: Origin, address: u32, now: Tick) -> Self {
+impl<S, K> Connection<S, K> {
+    pub(crate) fn new(own: S, link: K, origin: Origin, address: u32, now: Tick) -> Self {
         Self {
             timer: TimerLinks::UNARMED,
             recv: Lent::NONE,
@@ -184,6 +186,7 @@ impl<S> Connection<S> {
             state: State::Open { active: now },
             origin,
             marks: Marks::NONE,
+            link,
             own,
         }
     }

@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use crate::config::ConfigError;
 use crate::handle_error::HandleError;
+use crate::link::LinkFault;
 use crate::protocol::{EncodeError, ProtocolError};
 
 /// What a server could not be built or run with, or a client could not do.
@@ -19,6 +20,8 @@ pub enum Error {
     Protocol(ProtocolError),
     /// A request could not be encoded.
     Encode(EncodeError),
+    /// The secure protocol could not be set up, or ended the connection.
+    Link(LinkFault),
     /// An event loop could not be asked.
     Handle(HandleError),
     /// The peer took too long.
@@ -52,7 +55,7 @@ impl Error {
     pub fn io_kind(&self) -> io::ErrorKind {
         match self {
             Self::System(error) => error.io_kind(),
-            Self::Protocol(_) => io::ErrorKind::InvalidData,
+            Self::Protocol(_) | Self::Link(_) => io::ErrorKind::InvalidData,
             Self::Handle(HandleError::Gone) => io::ErrorKind::BrokenPipe,
             Self::Handle(HandleError::Full) => io::ErrorKind::WouldBlock,
             Self::Handle(HandleError::NotWoken | HandleError::OwnLoop) => io::ErrorKind::Other,
@@ -90,6 +93,7 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Protocol(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
+            Self::Link(fault) => fault.fmt(f),
             Self::Handle(error) => error.fmt(f),
             Self::Timeout { call, peer, timeout } => {
                 write!(f, "{call} {peer}: nothing within {timeout:?}")
@@ -112,6 +116,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Link(fault) => Some(fault),
             Self::System(error) => Some(error),
             Self::Config(error) => Some(error),
             Self::Protocol(error) => Some(error),

@@ -5,6 +5,7 @@ use std::fmt;
 use myriapod_sys::{Errno, SocketAddr, SystemError};
 
 use crate::connection_id::ConnectionId;
+use crate::link::LinkFault;
 use crate::protocol::Fault;
 use crate::proxy_protocol::Refusal;
 use crate::stats::Cause;
@@ -47,6 +48,20 @@ pub enum LogEvent<'a> {
         id: ConnectionId,
         /// What it said.
         text: &'a str,
+    },
+    /// A secure connection cannot go on, or ended before its peer said so. Routine.
+    LinkFault {
+        /// The connection.
+        id: ConnectionId,
+        /// What went wrong.
+        fault: &'a LinkFault,
+    },
+    /// A handshake failed, so that no connection came of it. Routine.
+    HandshakeFailed {
+        /// The other end.
+        peer: &'a SocketAddr,
+        /// What went wrong.
+        fault: &'a LinkFault,
     },
     /// A handler or a framing panicked. A connection that it was about is being closed.
     HandlerPanic {
@@ -134,6 +149,8 @@ impl LogEvent<'_> {
                 | Self::Message { .. }
                 | Self::Fault { .. }
                 | Self::HandlerError { .. }
+                | Self::LinkFault { .. }
+                | Self::HandshakeFailed { .. }
                 | Self::Closed { .. }
                 | Self::RefusedByProxy { is_routine: true, .. }
         )
@@ -149,6 +166,8 @@ impl fmt::Display for LogEvent<'_> {
             }
             Self::Fault { id, fault, text } => write!(f, "{id}: {}: {text}", fault.name()),
             Self::HandlerError { id, text } => write!(f, "{id}: handler error: {text}"),
+            Self::LinkFault { id, fault } => write!(f, "{id}: {fault}"),
+            Self::HandshakeFailed { peer, fault } => write!(f, "handshake with {peer}: {fault}"),
             Self::HandlerPanic { id: Some(id), callback } => {
                 write!(f, "{id}: {callback} panicked; closing")
             }

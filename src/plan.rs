@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Proxies, Seed};
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::listening::bind_all;
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing};
@@ -20,10 +21,12 @@ use crate::stats::Stats;
 pub(crate) type SharedLog = Arc<dyn Fn(&LogEvent<'_>) + Send + Sync>;
 
 /// Where a server listens.
-pub(crate) struct Place {
+pub(crate) struct Place<L: Link> {
     pub(crate) what: What,
     /// Where its proxies are, unless that is said of the whole server.
     pub(crate) proxies: Option<Arc<ProxyProtocol>>,
+    /// What handshakes there begin with; nothing for a plain listener.
+    pub(crate) opener: Option<L::Opener>,
 }
 
 /// What there is to listen with.
@@ -54,12 +57,12 @@ pub(crate) struct LoopPlan {
 
 impl LoopPlan {
     /// Makes an event loop on the thread that will run it.
-    pub(crate) fn event_loop<H: Handler, F: Framing>(
+    pub(crate) fn event_loop<H: Handler, F: Framing, L: Link>(
         self,
-        seed: Seed,
+        seed: Seed<L>,
         framing: F,
         handler: H,
-    ) -> Result<EventLoop<H, F>, Error> {
+    ) -> Result<EventLoop<H, F, L>, Error> {
         let Self { config, log, log_messages } = self;
         event_loop(seed, config, log.as_ref().map(hook), log_messages, framing, handler)
     }
@@ -75,26 +78,26 @@ impl Plan {
         }
     }
 
-    pub(crate) fn event_loop<H: Handler, F: Framing>(
+    pub(crate) fn event_loop<H: Handler, F: Framing, L: Link>(
         &self,
-        seed: Seed,
+        seed: Seed<L>,
         log: Option<LogHook>,
         framing: F,
         handler: H,
-    ) -> Result<EventLoop<H, F>, Error> {
+    ) -> Result<EventLoop<H, F, L>, Error> {
         event_loop(seed, self.config.clone(), log, self.log_messages, framing, handler)
     }
 
     /// Gives each place to the first loop and, where the kernel spreads connections, to the others
     /// too. Signals go to the first.
-    pub(crate) fn listen<H: Handler, F: Framing>(
+    pub(crate) fn listen<H: Handler, F: Framing, L: Link>(
         &self,
-        places: Vec<Place>,
-        first: &mut EventLoop<H, F>,
-        others: &mut [Seed],
+        places: Vec<Place<L>>,
+        first: &mut EventLoop<H, F, L>,
+        others: &mut [Seed<L>],
     ) -> Result<Vec<SocketAddr>, Error> {
         let mut addresses = Vec::new();
-        let mut proxies = Vec::new();
+        let (mut proxies, mut openers) = (Vec::new(), Vec::new());
         let spread = !others.is_empty();
         for place in places {
             // The options are there for what is bound here.
@@ -130,8 +133,11 @@ impl Plan {
                 }
                 addresses.push(address);
                 proxies.push(of_this.clone());
+                openers.push(place.opener.clone());
             }
         }
+        others.iter_mut().for_each(|other| other.set_openers(openers.clone()));
+        first.secure(openers).map_err(Error::Link)?;
         let proxies = Proxies::new(proxies);
         others.iter_mut().for_each(|other| other.set_proxies(proxies.clone()));
         first.set_proxies(proxies);
@@ -142,14 +148,14 @@ impl Plan {
     }
 }
 
-fn event_loop<H: Handler, F: Framing>(
-    seed: Seed,
+fn event_loop<H: Handler, F: Framing, L: Link>(
+    seed: Seed<L>,
     config: Config,
     log: Option<LogHook>,
     log_messages: bool,
     framing: F,
     handler: H,
-) -> Result<EventLoop<H, F>, Error> {
+) -> Result<EventLoop<H, F, L>, Error> {
     let event_loop = seed.index();
     let engine = |mailbox, handle| Engine {
         desk: Desk::new(mailbox, handle, event_loop, &config.limits),
@@ -162,7 +168,7 @@ fn event_loop<H: Handler, F: Framing>(
         log_messages: log_messages && log.is_some(),
         log,
     };
-    Ok(EventLoop::new(seed, engine)?)
+    EventLoop::new(seed, engine)
 }
 
 /// A hook of one loop for the log of all.

@@ -3,6 +3,7 @@
 #[cfg(feature = "json")]
 mod json;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::handler_error::HandlerResult;
+use crate::link::{Link, Opener, Plain};
 use crate::log::{LogEvent, LogHook};
 use crate::plan::{Place, Plan, SharedLog, What, hook};
 use crate::protocol::{DefaultFraming, Framing, Message};
@@ -50,8 +52,10 @@ const MAX_THREADS: usize = 1024;
 /// # Ok::<(), myriapod::Error>(())
 /// ```
 #[must_use = "a builder does nothing until it is built"]
-pub struct ServerBuilder {
-    places: Vec<Place>,
+pub struct ServerBuilder<L: Link = Plain> {
+    places: Vec<Place<L>>,
+    /// Openers of different links were given, which one loop cannot have.
+    is_mixed: bool,
     options: ListenOptions,
     config: Config,
     backend: Backend,
@@ -68,6 +72,7 @@ impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
             places: Vec::new(),
+            is_mixed: false,
             options: ListenOptions::default(),
             config: Config::default(),
             backend: Backend::native(),
@@ -83,6 +88,20 @@ impl Default for ServerBuilder {
 }
 
 impl ServerBuilder {
+    /// How many descriptors a server of as many event loops keeps for everything but connections,
+    /// so many fewer than `RLIMIT_NOFILE` are the most connections it takes: 64, and 8 more for
+    /// each loop after the first.
+    ///
+    /// ```
+    /// assert_eq!(myriapod::ServerBuilder::reserved_descriptors(2), 72);
+    /// ```
+    #[must_use]
+    pub const fn reserved_descriptors(threads: usize) -> u64 {
+        RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LOOP * (threads as u64).saturating_sub(1)
+    }
+}
+
+impl<L: Link> ServerBuilder<L> {
     /// Listens on `host` and `port`; may be called more than once. A host is a name, an IPv4 or
     /// IPv6 address, `""` for all IPv4 interfaces, or `unix:PATH`.
     ///
@@ -106,7 +125,11 @@ impl ServerBuilder {
     /// # Ok::<(), myriapod::Error>(())
     /// ```
     pub fn listen(mut self, host: &str, port: u16) -> Self {
-        self.places.push(Place { what: What::Host(host.to_owned(), port), proxies: None });
+        self.places.push(Place {
+            what: What::Host(host.to_owned(), port),
+            proxies: None,
+            opener: None,
+        });
         self
     }
 
@@ -114,20 +137,20 @@ impl ServerBuilder {
     /// [`proxy_protocol`](Self::proxy_protocol).
     pub fn listen_behind(mut self, host: &str, port: u16, proxies: ProxyProtocol) -> Self {
         let (what, proxies) = (What::Host(host.to_owned(), port), Some(Arc::new(proxies)));
-        self.places.push(Place { what, proxies });
+        self.places.push(Place { what, proxies, opener: None });
         self
     }
 
     /// Serves a listener that came from elsewhere; may be called more than once.
     pub fn listener(mut self, listener: Listener) -> Self {
-        self.places.push(Place { what: What::Listener(listener), proxies: None });
+        self.places.push(Place { what: What::Listener(listener), proxies: None, opener: None });
         self
     }
 
     /// As [`listener`](Self::listener), behind proxies of its own.
     pub fn listener_behind(mut self, listener: Listener, proxies: ProxyProtocol) -> Self {
         let (what, proxies) = (What::Listener(listener), Some(Arc::new(proxies)));
-        self.places.push(Place { what, proxies });
+        self.places.push(Place { what, proxies, opener: None });
         self
     }
 
@@ -162,6 +185,57 @@ impl ServerBuilder {
     pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
         self.proxies = Some(Arc::new(proxies));
         self
+    }
+
+    /// The last [`listen`](Self::listen) or [`listener`](Self::listener) is a secure one: its peers
+    /// take part in a handshake first, which begins with `opener`, and the handler hears of those for
+    /// whom it succeeds. The crate `myriapod-tls` has an opener for TLS 1.3. Where a name has several
+    /// addresses, all of them are secure.
+    ///
+    /// Other listeners of the same server may be plain, or have an opener of their own, if it is of
+    /// the same type.
+    pub fn secure<O: Opener>(self, opener: O) -> ServerBuilder<O::Link> {
+        let last = self.places.len().checked_sub(1);
+        let mut opener = Some(opener);
+        self.over(last.is_none(), |number| if Some(number) == last { opener.take() } else { None })
+    }
+
+    /// All listeners so far are secure ones, as by [`secure`](Self::secure).
+    pub fn secure_all<O: Opener>(self, opener: &O) -> ServerBuilder<O::Link> {
+        self.over(false, |_| Some(opener.clone()))
+    }
+
+    /// Gives listeners an opener by their number, and the server the link of those.
+    fn over<O: Opener>(
+        self,
+        is_mixed: bool,
+        mut opener: impl FnMut(usize) -> Option<O>,
+    ) -> ServerBuilder<O::Link> {
+        let mut is_mixed = self.is_mixed || is_mixed;
+        let mut places = Vec::new();
+        for (number, Place { what, proxies, opener: before }) in self.places.into_iter().enumerate()
+        {
+            let before: Option<Box<dyn Any>> = before.map(|before| Box::new(before) as _);
+            let before = before.map(|before| before.downcast::<O>().map(|before| *before));
+            // A listener that was to be secure must not become a plain one.
+            is_mixed |= matches!(before, Some(Err(_)));
+            let opener = opener(number).or_else(|| before.and_then(Result::ok));
+            places.push(Place { what, proxies, opener });
+        }
+        ServerBuilder {
+            places,
+            is_mixed,
+            options: self.options,
+            proxies: self.proxies,
+            config: self.config,
+            backend: self.backend,
+            signals: self.signals,
+            log: self.log,
+            log_each: self.log_each,
+            log_messages: self.log_messages,
+            threads: self.threads,
+            pin: self.pin,
+        }
     }
 
     /// How to listen, for the hosts given with [`listen`](Self::listen).
@@ -227,18 +301,6 @@ impl ServerBuilder {
         self
     }
 
-    /// How many descriptors a server of as many event loops keeps for everything but connections,
-    /// so many fewer than `RLIMIT_NOFILE` are the most connections it takes: 64, and 8 more for
-    /// each loop after the first.
-    ///
-    /// ```
-    /// assert_eq!(myriapod::ServerBuilder::reserved_descriptors(2), 72);
-    /// ```
-    #[must_use]
-    pub const fn reserved_descriptors(threads: usize) -> u64 {
-        RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LOOP * (threads as u64).saturating_sub(1)
-    }
-
     /// Whether each event loop stays on one processor, of those that the thread which calls
     /// [`Servers::run`] may use. That thread is pinned too, until `run` returns. Linux has this.
     pub fn pin(mut self, pin: bool) -> Self {
@@ -275,7 +337,7 @@ impl ServerBuilder {
         self,
         framing: F,
         handler: H,
-    ) -> Result<Server<H, F>, Error> {
+    ) -> Result<Server<H, F, L>, Error> {
         if self.threads != 1 {
             return Err(ConfigError::OneHandler { threads: self.threads }.into());
         }
@@ -294,7 +356,11 @@ impl ServerBuilder {
     ///
     /// As [`build_with`](Self::build_with); also where `pin` is asked for and the system has no such
     /// thing.
-    pub fn build_each_with<H, F, N, M>(self, framing: N, handler: M) -> Result<Servers<H, F>, Error>
+    pub fn build_each_with<H, F, N, M>(
+        self,
+        framing: N,
+        handler: M,
+    ) -> Result<Servers<H, F, L>, Error>
     where
         H: Handler + 'static,
         F: Framing + 'static,
@@ -305,7 +371,7 @@ impl ServerBuilder {
         let (mut plan, places, seeds) = self.plan()?;
         let mut seeds = seeds.into_iter();
         let Some(first) = seeds.next() else { return Err(no_loop()) };
-        let mut others: Vec<Seed> = seeds.collect();
+        let mut others: Vec<Seed<L>> = seeds.collect();
         let log = plan.log.take();
         let mut first = plan.event_loop(first, log, framing(), handler())?;
         let addresses = plan.listen(places, &mut first, &mut others)?;
@@ -314,7 +380,10 @@ impl ServerBuilder {
     }
 
     /// Checks everything that can be checked before anything is bound.
-    fn plan(self) -> Result<(Plan, Vec<Place>, Vec<Seed>), Error> {
+    fn plan(self) -> Result<Planned<L>, Error> {
+        if self.is_mixed {
+            return Err(ConfigError::MixedLinks.into());
+        }
         let Self { config, backend, threads, log, log_each, log_messages, .. } = self;
         if threads == 0 {
             return Err(ConfigError::Zero { name: "threads" }.into());
@@ -338,12 +407,15 @@ impl ServerBuilder {
     }
 }
 
+/// A plan, where to listen, and what the event loops are made from.
+type Planned<L> = (Plan, Vec<Place<L>>, Vec<Seed<L>>);
+
 /// There is a seed for each loop, and at least one loop.
 fn no_loop() -> Error {
     ConfigError::Zero { name: "threads" }.into()
 }
 
-impl fmt::Debug for ServerBuilder {
+impl<L: Link> fmt::Debug for ServerBuilder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
             .field("config", &self.config)
@@ -366,7 +438,7 @@ fn max_connections(
         ceiling = sys::select::DESCRIPTORS as u64;
         because = format!("select cannot watch descriptors from {ceiling} on");
     }
-    let reserved = ServerBuilder::reserved_descriptors(threads);
+    let reserved = <ServerBuilder>::reserved_descriptors(threads);
     let allowed = ceiling.saturating_sub(reserved).max(1);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     match limits.max_connections {
@@ -381,8 +453,8 @@ fn max_connections(
 }
 
 /// A server: listeners and one event loop.
-pub struct Server<H: Handler, F: Framing = DefaultFraming> {
-    event_loop: EventLoop<H, F>,
+pub struct Server<H: Handler, F: Framing = DefaultFraming, L: Link = Plain> {
+    event_loop: EventLoop<H, F, L>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -393,7 +465,7 @@ impl Server<fn(Message<'_>, &mut Reply<'_>) -> HandlerResult> {
     }
 }
 
-impl<H: Handler, F: Framing> Server<H, F> {
+impl<H: Handler, F: Framing, L: Link> Server<H, F, L> {
     /// Where it listens, with the real port where 0 was asked for. A name may have several
     /// addresses; they stand together, in the order in which the system names them.
     #[must_use]
@@ -424,12 +496,12 @@ impl<H: Handler, F: Framing> Server<H, F> {
     }
 
     /// The event loop, to be run one turn at a time inside another loop.
-    pub fn event_loop(&mut self) -> &mut EventLoop<H, F> {
+    pub fn event_loop(&mut self) -> &mut EventLoop<H, F, L> {
         &mut self.event_loop
     }
 }
 
-impl<H: Handler, F: Framing> fmt::Debug for Server<H, F> {
+impl<H: Handler, F: Framing, L: Link> fmt::Debug for Server<H, F, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("addresses", &self.addresses)

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::link::{Link, Plain};
 use crate::plan::Plan;
 use crate::protocol::{DefaultFraming, Framing};
 use crate::stats::Stats;
@@ -26,10 +27,10 @@ type Make<H, F> = Arc<dyn Fn() -> (F, H) + Send + Sync>;
 /// the fewest connections.
 ///
 /// Made by [`ServerBuilder::build_each`](crate::ServerBuilder::build_each).
-pub struct Servers<H: Handler, F: Framing = DefaultFraming> {
-    first: EventLoop<H, F>,
+pub struct Servers<H: Handler, F: Framing = DefaultFraming, L: Link = Plain> {
+    first: EventLoop<H, F, L>,
     /// Those that have not run yet.
-    others: Vec<Seed>,
+    others: Vec<Seed<L>>,
     plan: Plan,
     make: Make<H, F>,
     addresses: Vec<SocketAddr>,
@@ -42,10 +43,10 @@ pub struct Servers<H: Handler, F: Framing = DefaultFraming> {
 /// How another loop ended: whether gracefully, and what it had done.
 type Ended = Result<(bool, Stats), Error>;
 
-impl<H: Handler + 'static, F: Framing + 'static> Servers<H, F> {
+impl<H: Handler + 'static, F: Framing + 'static, L: Link> Servers<H, F, L> {
     pub(crate) fn new(
-        first: EventLoop<H, F>,
-        others: Vec<Seed>,
+        first: EventLoop<H, F, L>,
+        others: Vec<Seed<L>>,
         plan: Plan,
         make: Make<H, F>,
         addresses: Vec<SocketAddr>,
@@ -113,7 +114,7 @@ impl<H: Handler + 'static, F: Framing + 'static> Servers<H, F> {
     }
 
     /// Starts the thread of another loop than the first.
-    fn start(&self, seed: Seed, nth: usize) -> Result<JoinHandle<Ended>, Error> {
+    fn start(&self, seed: Seed<L>, nth: usize) -> Result<JoinHandle<Ended>, Error> {
         let (plan, make) = (self.plan.for_another(), Arc::clone(&self.make));
         let cpu = self.cpu(nth);
         let thread = sys::spawn(&format!("myriapod-{nth}"), move || {
@@ -145,7 +146,7 @@ impl<H: Handler + 'static, F: Framing + 'static> Servers<H, F> {
     }
 }
 
-impl<H: Handler, F: Framing> fmt::Debug for Servers<H, F> {
+impl<H: Handler, F: Framing, L: Link> fmt::Debug for Servers<H, F, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Servers")
             .field("addresses", &self.addresses)

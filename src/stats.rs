@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::link::LinkCounts;
 use crate::protocol::Fault;
 use crate::proxy_protocol::Refusal;
 
@@ -44,11 +45,16 @@ pub enum Cause {
     CutOff,
     /// The server was dropped.
     Dropped,
+    /// What came cannot be decrypted, or breaks the rules of the secure protocol.
+    LinkFault,
+    /// The stream of a secure connection ended, and the peer had not said that it would: something may
+    /// be missing.
+    Truncated,
 }
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -66,6 +72,8 @@ impl Cause {
         Self::Drained,
         Self::CutOff,
         Self::Dropped,
+        Self::LinkFault,
+        Self::Truncated,
     ];
 
     /// The name in counters: `peer`, `header_timeout`, …
@@ -89,6 +97,8 @@ impl Cause {
             Self::Drained => "drained",
             Self::CutOff => "cut_off",
             Self::Dropped => "dropped",
+            Self::LinkFault => "link_fault",
+            Self::Truncated => "truncated",
         }
     }
 }
@@ -177,6 +187,46 @@ pub struct Stats {
     pub pool_buffers: u64,
     /// Timers that are running now: one for each connection with a deadline, and the handler's own.
     pub timers: u64,
+    /// Handshakes of secure connections that were carried out in full.
+    pub handshakes: u64,
+    /// Handshakes that resumed an earlier session.
+    pub handshakes_resumed: u64,
+    /// Handshakes that failed, by the name of the fault.
+    pub handshake_faults: NamedCounts,
+    /// Faults of secure connections, by name.
+    pub link_faults: NamedCounts,
+    /// Records, ciphers and keys of secure connections.
+    pub link: LinkCounts,
+}
+
+/// Counts by names, of which there are few.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedCounts(Vec<(&'static str, u64)>);
+
+impl NamedCounts {
+    /// The names that have a count, each with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The count of this name.
+    #[must_use]
+    pub fn of(&self, name: &str) -> u64 {
+        self.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| count)
+    }
+
+    /// All counts together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    pub(crate) fn add(&mut self, name: &'static str, more: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += more,
+            None => self.0.push((name, more)),
+        }
+    }
 }
 
 impl Stats {
@@ -219,6 +269,11 @@ impl Stats {
             pool_bytes,
             pool_buffers,
             timers,
+            handshakes,
+            handshakes_resumed,
+            handshake_faults,
+            link_faults,
+            link,
         } = other;
         for (sum, more) in self.closed.iter_mut().zip(closed) {
             *sum += more;
@@ -261,6 +316,11 @@ impl Stats {
         self.pool_bytes += pool_bytes;
         self.pool_buffers += pool_buffers;
         self.timers += timers;
+        self.handshakes += handshakes;
+        self.handshakes_resumed += handshakes_resumed;
+        handshake_faults.iter().for_each(|(name, more)| self.handshake_faults.add(name, more));
+        link_faults.iter().for_each(|(name, more)| self.link_faults.add(name, more));
+        self.link.add(link);
     }
 
     /// Connections closed for `cause`.
@@ -309,7 +369,10 @@ impl fmt::Display for Stats {
             self.accepted, self.open, self.messages, self.replies, self.bytes_in, self.bytes_out
         )?;
         for (cause, count) in Cause::ALL.iter().zip(self.closed) {
-            write!(f, " closed_{cause}={count}")?;
+            // Only secure connections have these.
+            if count > 0 || !matches!(cause, Cause::LinkFault | Cause::Truncated) {
+                write!(f, " closed_{cause}={count}")?;
+            }
         }
         for (fault, count) in Fault::ALL.iter().zip(self.faults) {
             if count > 0 {
@@ -340,11 +403,25 @@ impl fmt::Display for Stats {
             ("pushes", self.pushes),
             ("dropped_pushes", self.dropped_pushes),
             ("missed", self.missed),
+            ("handshakes", self.handshakes),
+            ("handshakes_resumed", self.handshakes_resumed),
+            ("records_in", self.link.records_in),
+            ("records_out", self.link.records_out),
+            ("cipher_wakes", self.link.wakes),
+            ("cipher_hits", self.link.hits),
+            ("key_updates_in", self.link.updates_in),
+            ("key_updates_out", self.link.updates_out),
         ];
         for (name, count) in others {
             if count > 0 {
                 write!(f, " {name}={count}")?;
             }
+        }
+        for (name, count) in self.handshake_faults.iter() {
+            write!(f, " handshake_{name}={count}")?;
+        }
+        for (name, count) in self.link_faults.iter() {
+            write!(f, " link_{name}={count}")?;
         }
         write!(f, " wakeups={} events={}", self.wakeups, self.events)
     }

@@ -9,6 +9,7 @@ use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
 use crate::desk::{Desk, Orders};
 use crate::handle::Handle;
+use crate::link::{Session, TlsInfo};
 use crate::outgoing::Outgoing;
 use crate::protocol::{EncodeError, Writing};
 use crate::proxy_protocol::Header;
@@ -34,6 +35,8 @@ pub(crate) struct Peer<'a> {
     pub(crate) address: &'a SocketAddr,
     /// What a proxy said of it.
     pub(crate) proxy: Option<&'a Header<'a>>,
+    /// What its handshake has found out.
+    pub(crate) session: Option<&'a dyn Session>,
 }
 
 /// A connection as its handler sees it: what it is, and what can be asked for.
@@ -160,6 +163,14 @@ impl View<'_> {
         let known = self.about.peer.map(|peer| peer.address);
         let asked = || sys::peer_address(self.about.source).ok();
         known.or_else(|| self.desk.peers.get(&self.about.key)).cloned().or_else(asked)
+    }
+
+    /// What the handshake of a secure connection has found out: protocol, suite, names, certificates.
+    /// Only while the connection opens (`on_open`, `on_connect`), since nothing of it is kept; `None`
+    /// for a plain connection.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo<'_>> {
+        self.about.peer.and_then(|peer| peer.session).map(TlsInfo)
     }
 
     /// What a proxy said of the connection: its addresses and further fields. In

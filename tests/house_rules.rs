@@ -72,10 +72,16 @@ fn is_the_operating_system_only_in_sys() {
 }
 
 #[test]
+fn does_the_library_know_no_library_of_tls() {
+    let found = offenders("src", &["rustls", "use ring", "myriapod_tls"]);
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
 fn is_unsafe_code_only_in_sys() {
     let forbidden = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
     for folder in
-        ["src", "machine", "command", "cluster", "load", "check", "cli", "examples", "tests"]
+        ["src", "machine", "command", "cluster", "load", "check", "cli", "examples", "tests", "tls"]
     {
         let found = offenders(folder, &forbidden);
         let found: Vec<_> =
@@ -127,7 +133,15 @@ fn do_features_choose_rooms_and_nothing_inside_one() {
 
 #[test]
 fn is_every_file_small_enough_to_be_read_in_one_sitting() {
-    let tools = ["machine/src", "command/src", "cluster/src", "load/src", "check/src", "cli/src"];
+    let tools = [
+        "machine/src",
+        "command/src",
+        "cluster/src",
+        "load/src",
+        "check/src",
+        "cli/src",
+        "tls/src",
+    ];
     for folder in ["src", "sys/src", "examples"].into_iter().chain(tools) {
         for (path, text) in sources(folder) {
             let lines = text.lines().count();
@@ -160,10 +174,11 @@ fn does_the_guide_name_every_example_and_no_other() {
 fn is_every_test_that_the_security_page_names_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
-    let tests: Vec<_> = ["tests", "cli/tests", "sys/tests", "src", "sys/src"]
-        .into_iter()
-        .flat_map(sources)
-        .collect();
+    let tests: Vec<_> =
+        ["tests", "cli/tests", "sys/tests", "tls/tests", "src", "sys/src", "tls/src"]
+            .into_iter()
+            .flat_map(sources)
+            .collect();
     let mut named = 0;
     for quoted in page.split('`').skip(1).step_by(2) {
         let Some((file, test)) = quoted.split_once("::") else { continue };

@@ -70,7 +70,11 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", help_heading = LIMITS,
         default_value_t = Count(default!(accept_batch)))]
     accept_batch: Count,
-    /// From accepting a client to its whole PROXY header
+    /// Handshakes of TLS under way at once, in each event loop
+    #[arg(long, value_name = "N", help_heading = LIMITS,
+        default_value_t = Count(default!(max_handshakes)))]
+    max_handshakes: Count,
+    /// From accepting a client to its whole PROXY header, and the end of its handshake
     #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
         default_value_t = Timeout(default!(arrival_timeout)))]
     arrival_timeout: Timeout,
@@ -158,6 +162,7 @@ impl LimitArgs {
             linger_bytes,
             drain_timeout: self.drain_timeout.0,
             accept_batch: self.accept_batch.0,
+            max_handshakes: self.max_handshakes.0,
         })
     }
 }
@@ -210,6 +215,7 @@ mod tests {
             "--linger-bytes=14",
             "--drain-timeout=15s",
             "--accept-batch=16",
+            "--max-handshakes=20",
         ];
         let seconds = std::time::Duration::from_secs;
         let expected = Limits {
@@ -236,6 +242,7 @@ mod tests {
             linger_bytes: 14,
             drain_timeout: seconds(15),
             accept_batch: 16,
+            max_handshakes: 20,
         };
         assert_eq!(limits(&args), expected);
     }

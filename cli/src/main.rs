@@ -23,6 +23,7 @@ mod serve;
 mod service_manager;
 mod services;
 mod sockets;
+mod tls;
 
 use std::process::ExitCode;
 

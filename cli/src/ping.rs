@@ -8,11 +8,13 @@ use std::time::Duration;
 use myriapod::protocol::{AnyFraming, FramingSpec, Head};
 use myriapod::sys;
 use myriapod::{Client, ClientOptions, Error, SocketAddr};
+use myriapod_tls::ToServer;
 
 use crate::failure::{FAILED, Failure};
 use crate::identify;
 use crate::interrupt::Interrupt;
 use crate::terminal::print_line;
+use crate::tls::{self, ClientTls};
 use crate::units::{Count, Timeout};
 
 const EXAMPLES: &str = "\
@@ -80,6 +82,9 @@ pub(crate) struct Args {
     /// Only an IPv6 address
     #[arg(short = '6', long)]
     ipv6: bool,
+
+    #[command(flatten)]
+    tls: ClientTls,
 }
 
 fn parse_request(text: &str) -> Result<String, String> {
@@ -153,11 +158,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
             .with_next_step(format!("`myriapod resolve {}` shows those it has", args.host)));
     };
     let mut interrupt = Interrupt::catch()?;
-    let target = Target::new(args, address);
+    let target = Target::new(args, address)?;
     let mut figures = Figures::default();
     print(format_args!(
-        "PING {} ({address}): TCP connect{}",
+        "PING {} ({address}): TCP connect{}{}",
         args.host,
+        if target.tunnels.is_some() { ", a TLS handshake" } else { "" },
         match target.message {
             Some(_) if args.framing == FramingSpec::DEFAULT => " and a JSON-header message",
             Some(_) => " and a message",
@@ -236,10 +242,12 @@ struct Target {
     message: Option<String>,
     framing: FramingSpec,
     options: ClientOptions,
+    /// What makes connections with TLS, where that is asked for.
+    tunnels: Option<ToServer>,
 }
 
 impl Target {
-    fn new(args: &Args, address: &SocketAddr) -> Self {
+    fn new(args: &Args, address: &SocketAddr) -> Result<Self, Failure> {
         let host = match address {
             SocketAddr::V4(v4) => v4.ip().to_string(),
             SocketAddr::V6(v6) if v6.scope_id() > 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
@@ -255,7 +263,8 @@ impl Target {
         };
         let message = args.message.as_ref().or(args.json.as_ref()).cloned();
         let (shown, framing) = (address.to_string(), args.framing.clone());
-        Self { host, port: args.port, shown, message, framing, options }
+        let tunnels = args.tls.to(&args.host)?;
+        Ok(Self { host, port: args.port, shown, message, framing, options, tunnels })
     }
 
     /// Connects once and returns the line that says what became of it.
@@ -269,7 +278,7 @@ impl Target {
             }
             Err((error, took, advice)) => {
                 let line = format!("{error}: seq={number} after {:.3} ms", millis(took));
-                let failure = Failure::from(error);
+                let failure = tls::explain(error, &self.host, self.port);
                 figures.last_failure = Some(match advice {
                     Some(advice) => failure.with_next_step(advice),
                     None => failure,
@@ -283,8 +292,14 @@ impl Target {
         let start = sys::now();
         let since = || sys::now().saturating_since(start);
         let framing = AnyFraming::new(&self.framing, self.options.limits).for_client();
-        let mut client = Client::with_framing(&self.host, self.port, self.options, framing)
-            .map_err(|error| (error, since(), None))?;
+        let (host, port, options) = (&*self.host, self.port, self.options);
+        let connected = match &self.tunnels {
+            Some(tunnels) => {
+                Client::secure_with_framing(host, port, options, tunnels.clone(), framing)
+            }
+            None => Client::with_framing(host, port, options, framing),
+        };
+        let mut client = connected.map_err(|error| (error, since(), None))?;
         let connected = since();
         figures.connects.add(connected);
         let (shown, connected) = (&self.shown, millis(connected));

@@ -11,6 +11,7 @@ use crate::config_file::Settings;
 use crate::failure::Failure;
 use crate::service_manager::{ServiceManager, served};
 use crate::terminal::tell;
+use crate::tls;
 
 /// What is needed to read the configuration again.
 #[derive(Debug)]
@@ -29,6 +30,14 @@ impl Reload {
     /// Reads the file again, and says what came of it. The loops serve meanwhile.
     pub(crate) fn run(&self, handle: &Handle) {
         self.manager.reloading();
+        if let Some(certificates) = tls::SERVED.get() {
+            match certificates.reload() {
+                Ok(()) => {
+                    tell("SIGHUP: new handshakes show the certificates as their files are now");
+                }
+                Err(failure) => tell(format_args!("SIGHUP: {failure}")),
+            }
+        }
         match self.try_it(handle) {
             Ok(said) => tell(format_args!("SIGHUP: {said}")),
             Err(failure) => tell(format_args!("SIGHUP: {failure}; all settings stay as they are")),

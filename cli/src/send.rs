@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use myriapod::protocol::{AnyFraming, DecodeLimits, ExtraHeaders, FramingSpec, Head, Message};
-use myriapod::{Client, ClientOptions, Error};
+use myriapod::{ClientOptions, Error};
 use serde::Serialize;
 
 use crate::decode_limits::DecodeLimitArgs;
@@ -15,6 +15,7 @@ use crate::identify;
 use crate::json::Json;
 use crate::message_line::{write_bare, write_message};
 use crate::terminal::standard_output;
+use crate::tls::{self, ClientTls};
 use crate::units::{ProxyFrom, Timeout};
 
 /// The action that has a JSON request.
@@ -101,6 +102,9 @@ pub(crate) struct Args {
     /// Behave as a proxy: begin with a PROXY header that names this client
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     proxy_from: Option<ProxyFrom>,
+
+    #[command(flatten)]
+    tls: ClientTls,
 
     #[command(flatten)]
     limits: DecodeLimitArgs,
@@ -198,10 +202,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ..ClientOptions::default()
     };
     let framing = AnyFraming::new(&args.framing, options.limits).for_client();
-    let mut client = Client::with_framing(&args.host, args.port, options, framing)?;
+    let tunnels = args.tls.to(&args.host)?;
+    let mut client = ClientTls::connect(tunnels.as_ref(), &args.host, args.port, options, framing)?;
     let peer = client.peer().unwrap_or_default().to_owned();
     let error = match client.request(&head, &request.content) {
         Ok(reply) => return print(&reply, args, &peer),
+        Err(error @ Error::Link(_)) => return Err(tls::explain(error, &args.host, args.port)),
         Err(error) => error,
     };
     let failure = explain(error, &peer, &args.framing);
@@ -280,11 +286,20 @@ fn error_text(reply: &Message<'_>) -> String {
     }
 }
 
+/// Whether a reply began as an alert of TLS does: for a header, that is a length that no server sends.
+fn is_alert(fault: &myriapod::ProtocolError) -> bool {
+    fault.offset() == 0 && fault.to_string().contains("an alert of TLS")
+}
+
 fn explain(error: Error, peer: &str, framing: &FramingSpec) -> Failure {
     match error {
         Error::Protocol(fault) => {
             let (kind, offset) = (fault.name(), fault.offset());
             let failure = format!("reply of {peer}, byte {offset}: {kind} ({fault})");
+            if is_alert(&fault) {
+                return Failure::new(format_args!("{peer} speaks TLS: it has sent an alert"))
+                    .with_next_step("add --tls");
+            }
             let protocol = match framing {
                 FramingSpec::JsonHeader { .. } => "the JSON-header protocol".to_owned(),
                 other => other.to_string(),

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use myriapod::link::Link;
 use myriapod::protocol::{AnyFraming, DecodeLimits, Framing, FramingSpec, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{
-    Cause, ConnectionId, Handle, Handler, LogEvent, ProxyProtocol, Server, ServersStats, SocketAddr,
+    Cause, ConnectionId, Handle, Handler, LogEvent, ProxyProtocol, Server, ServerBuilder,
+    ServersStats, SocketAddr,
 };
 
 use crate::config_file::{self, Settings};
@@ -28,6 +30,7 @@ use crate::rooms::{Hall, RoomArgs, Rooms, Summary};
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
 use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
+use crate::tls::{self, ServeTls};
 use crate::units::{Count, Mode, Place, Rate, Size, Threads};
 
 /// Where the tutorial's server listens.
@@ -138,6 +141,8 @@ pub(crate) struct Args {
     end_with_parent: bool,
     #[command(flatten)]
     rooms: RoomArgs,
+    #[command(flatten)]
+    pub(crate) tls: ServeTls,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 }
@@ -317,49 +322,105 @@ where
     for listener in inherited {
         builder = builder.listener(listener);
     }
-    if args.end_with_parent {
-        myriapod_machine::end_with_parent()?;
-    }
-    let mut servers = builder.build_each_with(framing, handler)?;
-    // The signals are caught from here on, so nothing may block for ever.
-    LOG.begin();
-    let _ = loops.set(servers.handle());
-    let metrics = if args.metrics.is_some() || for_metrics.is_some() {
-        let hall = hall.clone();
-        let rooms =
-            move || hall.as_ref().map_or_else(String::new, |hall| hall.stats().exposition());
-        Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle(), rooms)?)
-    } else {
-        None
-    };
-    let live = match &args.live {
-        Some(place) => {
-            let service = args.service.to_possible_value();
-            let service = service.as_ref().map_or("", |service| service.get_name());
-            let title = format!("serve {}, {service}", place_of(servers.addresses()));
-            Some(live::watch(place, title, servers.handle())?)
+    let start =
+        Start { args, given, inherited_count, for_metrics, loops, manager, handler, hall, framing };
+    match args.tls.certificates(given)? {
+        None => start.run(builder, None),
+        Some(certificates) => {
+            let secured = builder.secure_all(&certificates.acceptor);
+            let made = certificates.made.clone();
+            // What SIGHUP reads again.
+            let _ = tls::SERVED.set(certificates);
+            start.run(secured, made.as_deref())
         }
-        None => None,
-    };
-    let addresses = servers.addresses();
-    announce(given, addresses, addresses.len().saturating_sub(inherited_count))?;
-    for address in metrics.iter().flat_map(|metrics| &metrics.addresses) {
-        tell(format_args!("metrics at http://{address}/metrics"));
     }
-    let loops = servers.handle();
-    manager.ready("serving");
-    let watch = manager.watch(loops)?;
-    let graceful = servers.run();
-    drop(watch);
-    let stats = servers.stats();
-    tell_summary(&stats, hall);
-    if let Some(metrics) = metrics {
-        metrics.stop()?;
+}
+
+/// A server that is about to start.
+struct Start<'a, M, N> {
+    args: &'a Args,
+    given: Option<&'a str>,
+    inherited_count: usize,
+    for_metrics: Option<Listener>,
+    loops: Arc<OnceLock<Handle>>,
+    manager: Arc<ServiceManager>,
+    handler: M,
+    hall: &'a Halls,
+    framing: N,
+}
+
+impl<M, N> Start<'_, M, N> {
+    /// Serves; `made` is the SHA-256 of a certificate that was made for this.
+    fn run<H, F, L>(
+        self,
+        builder: ServerBuilder<L>,
+        made: Option<&str>,
+    ) -> Result<ExitCode, Failure>
+    where
+        H: Handler + 'static,
+        M: Fn() -> H + Send + Sync + 'static,
+        F: Framing + 'static,
+        L: Link,
+        N: Fn() -> F + Send + Sync + 'static,
+    {
+        let Self {
+            args,
+            given,
+            inherited_count,
+            for_metrics,
+            loops,
+            manager,
+            handler,
+            hall,
+            framing,
+        } = self;
+        if args.end_with_parent {
+            myriapod_machine::end_with_parent()?;
+        }
+        let mut servers = builder.build_each_with(framing, handler)?;
+        // The signals are caught from here on, so nothing may block for ever.
+        LOG.begin();
+        let _ = loops.set(servers.handle());
+        let metrics = if args.metrics.is_some() || for_metrics.is_some() {
+            let hall = hall.clone();
+            let rooms =
+                move || hall.as_ref().map_or_else(String::new, |hall| hall.stats().exposition());
+            Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle(), rooms)?)
+        } else {
+            None
+        };
+        let live = match &args.live {
+            Some(place) => {
+                let service = args.service.to_possible_value();
+                let service = service.as_ref().map_or("", |service| service.get_name());
+                let title = format!("serve {}, {service}", place_of(servers.addresses()));
+                Some(live::watch(place, title, servers.handle())?)
+            }
+            None => None,
+        };
+        let addresses = servers.addresses();
+        announce(given, addresses, addresses.len().saturating_sub(inherited_count))?;
+        if let Some(made) = made {
+            announce_certificate(made)?;
+        }
+        for address in metrics.iter().flat_map(|metrics| &metrics.addresses) {
+            tell(format_args!("metrics at http://{address}/metrics"));
+        }
+        let loops = servers.handle();
+        manager.ready("serving");
+        let watch = manager.watch(loops)?;
+        let graceful = servers.run();
+        drop(watch);
+        let stats = servers.stats();
+        tell_summary(&stats, hall);
+        if let Some(metrics) = metrics {
+            metrics.stop()?;
+        }
+        if let Some(live) = live {
+            live.end("the server has ended")?;
+        }
+        if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
     }
-    if let Some(live) = live {
-        live.end("the server has ended")?;
-    }
-    if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }
 }
 
 /// Where it listens, for a title.
@@ -474,6 +535,14 @@ fn announce(given: Option<&str>, addresses: &[SocketAddr], count: usize) -> Resu
     }
     match print_text(&text) {
         // Whoever started us has read enough; there are peers to serve.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(|error| Failure::output(&error)),
+    }
+}
+
+/// Says which certificate was made, so that a client can name it.
+fn announce_certificate(sha256: &str) -> Result<(), Failure> {
+    match print_text(&format!("certificate sha256 {sha256}\n")) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| Failure::output(&error)),
     }

@@ -13,6 +13,10 @@ pub(crate) struct RecvBuffer {
     pub(crate) start: usize,
     /// What the first unread message waits for.
     pub(crate) missing: Missing,
+    /// Bytes at the end that are no plain ones: part of a record.
+    pub(crate) sealed: usize,
+    /// So many of them there must be until the record is whole.
+    pub(crate) record: usize,
     /// How much of the present deadline is used up.
     pub(crate) clock: Stopwatch,
     /// In which content has to come at a least rate.
@@ -23,7 +27,12 @@ pub(crate) struct RecvBuffer {
 impl RecvBuffer {
     /// What has been received and not yet decoded.
     pub(crate) fn unread(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        self.bytes.get(self.start..self.plain_len()).unwrap_or_default()
+    }
+
+    /// Bytes in front of those of an unfinished record.
+    pub(crate) fn plain_len(&self) -> usize {
+        self.bytes.len() - self.sealed.min(self.bytes.len())
     }
 
     /// A message, or its content, begins now: its time runs from here on, or stands still.

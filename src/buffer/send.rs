@@ -23,6 +23,10 @@ pub(crate) struct SendQueue {
     pub(crate) stalled_since: Tick,
     /// Since when it has been above the high-water mark with pushes in it.
     pub(crate) over_since: Option<Tick>,
+    /// Records that go out before all else, and how many of their bytes have. Never in the queue of a
+    /// plain connection.
+    pub(super) sealed: Vec<u8>,
+    pub(super) sealed_sent: usize,
     /// What was in it was taken away for others.
     pub(super) is_taken: bool,
     /// Bytes that the system has taken, and the window in which the peer has to take some.
@@ -49,6 +53,11 @@ impl Segment {
 }
 
 impl SendQueue {
+    /// What is unsent of records, which goes out before all else.
+    pub(crate) fn sealed(&self) -> &[u8] {
+        self.sealed.get(self.sealed_sent..).unwrap_or_default()
+    }
+
     /// Bytes that are unsent.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -12,6 +12,7 @@ use serde::Serialize;
 use self::exchange::Exchange;
 use self::transport::{Probe, Transport};
 use crate::error::Error;
+use crate::link::TunnelMaker;
 use crate::protocol::{DecodeLimits, Framing, Head, JsonHeader, Message};
 
 /// How a [`Client`] connects, how long it waits, and what replies it accepts.
@@ -108,6 +109,8 @@ pub struct Client<F: Framing = JsonHeader> {
     port: u16,
     options: ClientOptions,
     transport: Option<Transport>,
+    /// Makes what stands between a socket and its messages; nothing for a plain client.
+    tunnels: Option<Box<dyn TunnelMaker>>,
     exchange: Exchange<F>,
     connections: u64,
     dropped_bytes: u64,
@@ -132,6 +135,22 @@ impl Client {
     /// As [`connect`](Self::connect).
     pub fn connect_with(host: &str, port: u16, options: ClientOptions) -> Result<Self, Error> {
         Self::with_framing(host, port, options, JsonHeader::default())
+    }
+
+    /// Connects to `host`, where each connection begins with a handshake: TLS, for example. The crate
+    /// `myriapod-tls` has a [`TunnelMaker`] for it. The handshake is part of connecting, and of its
+    /// time limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect); [`Error::Link`] where the handshake fails.
+    pub fn connect_secure(
+        host: &str,
+        port: u16,
+        options: ClientOptions,
+        tunnels: impl TunnelMaker + 'static,
+    ) -> Result<Self, Error> {
+        Self::secure_with_framing(host, port, options, tunnels, JsonHeader::default())
     }
 }
 
@@ -158,11 +177,37 @@ impl<F: Framing> Client<F> {
         options: ClientOptions,
         framing: F,
     ) -> Result<Self, Error> {
+        Self::connect_through(host, port, options, None, framing)
+    }
+
+    /// [`connect_secure`](Client::connect_secure) with another framing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect_secure`].
+    pub fn secure_with_framing(
+        host: &str,
+        port: u16,
+        options: ClientOptions,
+        tunnels: impl TunnelMaker + 'static,
+        framing: F,
+    ) -> Result<Self, Error> {
+        Self::connect_through(host, port, options, Some(Box::new(tunnels)), framing)
+    }
+
+    fn connect_through(
+        host: &str,
+        port: u16,
+        options: ClientOptions,
+        tunnels: Option<Box<dyn TunnelMaker>>,
+        framing: F,
+    ) -> Result<Self, Error> {
         let mut client = Self {
             host: host.into(),
             port,
             options,
             transport: None,
+            tunnels,
             exchange: Exchange::new(framing, options.limits),
             connections: 0,
             dropped_bytes: 0,
@@ -287,11 +332,15 @@ impl<F: Framing> Client<F> {
     fn open(&mut self) -> Result<(), Error> {
         self.transport = None;
         self.exchange.reset();
-        let mut transport =
-            Transport::connect(&self.host, self.port, self.options.connect_timeout)?;
+        let timeout = self.options.connect_timeout;
+        let mut transport = Transport::connect(&self.host, self.port, timeout)?;
         if let Some(client) = self.options.proxy_from {
             self.exchange.queue_bytes(&transport.proxy_header(client));
             transport.send(&mut self.exchange, self.options.write_timeout)?;
+        }
+        if let Some(tunnels) = &self.tunnels {
+            let tunnel = tunnels.make().map_err(Error::Link)?;
+            transport.shake_hands(tunnel, self.exchange.receive_buffer(), timeout)?;
         }
         self.transport = Some(transport);
         self.connections += 1;
@@ -304,7 +353,7 @@ impl<F: Framing> Client<F> {
             // On one that has ended nothing is sent, and `receive` says so in its turn.
             return if self.options.per_request { self.check_nothing_awaited() } else { Ok(()) };
         }
-        if let Some(transport) = &self.transport
+        if let Some(transport) = &mut self.transport
             && !transport.is_ended()
             && self.exchange.buffered() == 0
             && matches!(transport.probe(self.exchange.receive_buffer()), Probe::Idle)

@@ -7,9 +7,12 @@ use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, Socke
 
 use super::exchange::Exchange;
 use crate::error::Error;
-use crate::link;
+use crate::link::{self, Tunnel};
 use crate::protocol::Framing;
 use crate::proxy_protocol::header_for;
+
+/// What a tunnel receives in one call: one full record of TLS and its overhead.
+const RECEIVED_AT_ONCE: usize = 17 << 10;
 
 /// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
 const BACKLOG_RETRY: Duration = Duration::from_millis(5);
@@ -23,6 +26,17 @@ pub(super) struct Transport {
     ended: bool,
     /// Why the last request could not be sent whole.
     send_error: Option<Error>,
+    tunnel: Option<Inside>,
+}
+
+/// What stands between the socket and its messages.
+#[derive(Debug)]
+struct Inside {
+    tunnel: Box<dyn Tunnel>,
+    /// What the socket has not taken.
+    unsent: Vec<u8>,
+    /// What was received last.
+    received: Vec<u8>,
 }
 
 /// What to do with a transport on which nothing is under way.
@@ -31,6 +45,19 @@ pub(super) enum Probe {
     Idle,
     /// The peer has closed it, or has said something that nobody asked for.
     Useless,
+}
+
+/// Says the tunnel's last word, if that can be done at once.
+impl Drop for Transport {
+    fn drop(&mut self) {
+        if let Some(inside) = &mut self.tunnel
+            && !self.ended
+        {
+            inside.tunnel.finish();
+            inside.tunnel.output(&mut inside.unsent);
+            let _told = self.push_out();
+        }
+    }
 }
 
 impl Transport {
@@ -66,7 +93,7 @@ impl Transport {
             sys::set_nodelay(&socket, true)?;
         }
         let peer = address.to_string().into();
-        Ok(Self { socket, peer, ended: false, send_error: None })
+        Ok(Self { socket, peer, ended: false, send_error: None, tunnel: None })
     }
 
     /// The PROXY header that names `client`; with port 0, as one of our own port.
@@ -114,6 +141,14 @@ impl Transport {
         exchange: &mut Exchange<F>,
         timeout: Duration,
     ) -> Result<(), Error> {
+        if let Some(inside) = &mut self.tunnel {
+            if !self.ended && self.send_error.is_none() {
+                inside.tunnel.send(exchange.unsent()).map_err(Error::Link)?;
+                exchange.advance(exchange.unsent().len());
+                inside.tunnel.output(&mut inside.unsent);
+            }
+            return self.send_inside(exchange, timeout);
+        }
         while !self.ended && self.send_error.is_none() && !exchange.unsent().is_empty() {
             match link::send(self.socket.as_fd(), exchange.unsent()) {
                 Ok(sent) => {
@@ -160,7 +195,12 @@ impl Transport {
     }
 
     /// Looks whether the peer has closed the connection. `buffer` gets what nobody asked for.
-    pub(super) fn probe(&self, buffer: &mut Vec<u8>) -> Probe {
+    pub(super) fn probe(&mut self, buffer: &mut Vec<u8>) -> Probe {
+        if self.tunnel.is_some() {
+            // Tickets come at any time, and are no message.
+            let is_idle = self.receive_inside(buffer).is_ok() && !self.ended && buffer.is_empty();
+            return if is_idle { Probe::Idle } else { Probe::Useless };
+        }
         match link::receive(self.socket.as_fd(), buffer) {
             Err(errno) if errno.would_block() => Probe::Idle,
             _ => Probe::Useless,
@@ -168,9 +208,105 @@ impl Transport {
     }
 
     fn receive_some<F: Framing>(&mut self, exchange: &mut Exchange<F>) -> Result<(), Error> {
+        if self.tunnel.is_some() {
+            return self.receive_inside(exchange.receive_buffer());
+        }
         match link::receive(self.socket.as_fd(), exchange.receive_buffer()) {
             Ok(0) => self.ended = true,
             Ok(_) => {}
+            Err(errno) if errno.would_block() => {}
+            Err(errno) => return Err(self.error("recv", errno)),
+        }
+        Ok(())
+    }
+
+    /// Carries out the handshake of what is to stand between the socket and its messages.
+    pub(super) fn shake_hands(
+        &mut self,
+        tunnel: Box<dyn Tunnel>,
+        plain: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let deadline = limit(timeout).map(|timeout| sys::now() + timeout);
+        self.tunnel = Some(Inside { tunnel, unsent: Vec::new(), received: Vec::new() });
+        loop {
+            let Some(inside) = &mut self.tunnel else { return Ok(()) };
+            inside.tunnel.output(&mut inside.unsent);
+            self.push_out()?;
+            let Some(inside) = &self.tunnel else { return Ok(()) };
+            if inside.unsent.is_empty() && !inside.tunnel.is_shaking_hands() {
+                return Ok(());
+            }
+            if self.ended {
+                return Err(Error::Closed { peer: self.peer.clone(), received: 0 });
+            }
+            let interest =
+                if inside.unsent.is_empty() { Interest::READABLE } else { Interest::BOTH };
+            let left = deadline.map(|deadline| deadline.saturating_since(sys::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(timed_out("connect", &self.peer, timeout));
+            }
+            let ready = match wait_one(self.socket.as_fd(), interest, left) {
+                Ok(Some(ready)) => ready,
+                Ok(None) => return Err(timed_out("connect", &self.peer, timeout)),
+                Err(errno) => return Err(self.error("poll", errno)),
+            };
+            if ready.is_readable() {
+                self.receive_inside(plain)?;
+            }
+        }
+    }
+
+    /// Sends what the tunnel has to say, as far as the socket takes it.
+    fn push_out(&mut self) -> Result<(), Error> {
+        let Some(inside) = &mut self.tunnel else { return Ok(()) };
+        while !inside.unsent.is_empty() {
+            match link::send(self.socket.as_fd(), &inside.unsent) {
+                Ok(sent) => drop(inside.unsent.drain(..sent)),
+                Err(errno) if errno.would_block() => break,
+                Err(errno) => return Err(self.error("send", errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all that the tunnel has to say, and receives meanwhile.
+    fn send_inside<F: Framing>(
+        &mut self,
+        exchange: &mut Exchange<F>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        loop {
+            self.push_out()?;
+            let is_sent = self.tunnel.as_ref().is_none_or(|inside| inside.unsent.is_empty());
+            if is_sent || self.ended {
+                return Ok(());
+            }
+            let interest = match exchange.may_read_ahead() {
+                true => Interest::BOTH,
+                false => Interest::WRITABLE,
+            };
+            if self.wait("send", interest, timeout)?.is_readable() {
+                self.receive_some(exchange)?;
+            }
+        }
+    }
+
+    /// Receives once, and appends what is plain.
+    fn receive_inside(&mut self, plain: &mut Vec<u8>) -> Result<(), Error> {
+        let Some(inside) = &mut self.tunnel else { return Ok(()) };
+        inside.received.clear();
+        inside.received.reserve(RECEIVED_AT_ONCE);
+        match link::receive(self.socket.as_fd(), &mut inside.received) {
+            Ok(0) => self.ended = true,
+            Ok(_) => {
+                let taken = inside.tunnel.receive(&inside.received, plain);
+                // An answer that the protocol owes, or the alert that says what is wrong.
+                inside.tunnel.output(&mut inside.unsent);
+                let sent = self.push_out();
+                taken.map_err(Error::Link)?;
+                sent?;
+            }
             Err(errno) if errno.would_block() => {}
             Err(errno) => return Err(self.error("recv", errno)),
         }

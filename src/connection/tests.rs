@@ -23,7 +23,7 @@ use Name::{Closing, Cut, Open, Unsendable, Waiting};
 
 impl Connection<()> {
     fn fresh() -> Self {
-        Self::new((), Origin::accepted(0), 0, THEN)
+        Self::new((), (), Origin::accepted(0), 0, THEN)
     }
 
     fn in_state(name: Name) -> Self {

@@ -10,6 +10,7 @@ use super::seed::Proxies;
 use super::{EventLoop, Role};
 use crate::config::Limits;
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
 use crate::slab::Key;
@@ -23,7 +24,7 @@ pub(crate) const PAUSE_TICKS: u32 = 10;
 /// At most one line about pauses in this time: a second.
 const LOG_TICKS: u32 = 100;
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Accepts from the listeners that have peers waiting, a batch at the most.
     pub(super) fn accept(&mut self) {
         if self

@@ -12,12 +12,14 @@ use myriapod_sys::{
 
 use super::addresses::{Entered, NO_ENTRY};
 use super::close::after;
+use super::greeting::Greeting;
 use super::receive::{Received, receive_into};
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
 use crate::connection::{Connection, Origin, Socket};
 use crate::engine::Own;
 use crate::handler::Handler;
+use crate::link::{Link, LinkFault, Session};
 use crate::log::LogEvent;
 use crate::protocol::Framing;
 use crate::proxy_protocol::{Command, Header, Refusal, parse};
@@ -32,18 +34,20 @@ pub(super) struct Arriving {
     pub(super) timer: TimerLinks,
     /// Where the loop keeps what is to be known when it enters, if it has to wait for a step. A socket
     /// without steps enters at once.
-    waits: Option<Key>,
+    pub(super) waits: Option<Key>,
 }
 
 /// What is known of a socket that arrives.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct Arrival<L: Link> {
     pub(super) way: Way,
     pub(super) peer: SocketAddr,
     /// Which entry of the table of addresses counts it.
     pub(super) address: u32,
     /// What has come of the header that it waits for.
-    begun: Vec<u8>,
+    pub(super) begun: Vec<u8>,
+    /// The handshake that is under way, behind the header.
+    pub(super) greeting: Option<Box<Greeting<L>>>,
 }
 
 /// How a socket arrives.
@@ -57,7 +61,7 @@ pub(super) enum Way {
     Connects(u64),
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// A connected socket arrives, whose place in this loop is taken already.
     pub(super) fn arrive(&mut self, socket: Descriptor, peer: SocketAddr, way: Way) {
         if let Way::Accepted(listener) = way
@@ -75,8 +79,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits: None });
         match self.selector.register(socket, Interest::NONE, arriving) {
             Ok(key) => {
-                let arrival = Arrival { way, peer, address, begun: Vec::new() };
-                self.enter(key, arrival, None, &mut []);
+                let arrival = Arrival { way, peer, address, begun: Vec::new(), greeting: None };
+                self.enter_or_greet(key, arrival, None, &mut []);
             }
             Err(error) => {
                 self.acceptor.addresses.leave(address);
@@ -103,10 +107,39 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
     }
 
+    /// What an arriving socket does next: its handshake where the listener is a secure one, or it enters.
+    /// What a proxy said of it is known, with the bytes that said it, and `first` is what came behind.
+    fn enter_or_greet(
+        &mut self,
+        key: Key,
+        arrival: Arrival<L>,
+        proxy: Option<(&Header<'_>, &[u8])>,
+        first: &mut [u8],
+    ) {
+        match self.opener(arrival.way) {
+            None => self.enter(key, arrival, proxy.map(|(header, _)| header), None, first),
+            Some(opener) => {
+                let said = proxy.and_then(|(header, bytes)| bytes.get(..header.len()));
+                self.greet(key, arrival, &opener, said.unwrap_or_default(), first);
+            }
+        }
+    }
+
     /// An arriving socket becomes a connection: the only place that calls `on_open` and
     /// `on_connect`. What a proxy said of it is known, and `first` is what came behind that.
-    fn enter(&mut self, key: Key, arrival: Arrival, proxy: Option<&Header<'_>>, first: &mut [u8]) {
+    pub(super) fn enter(
+        &mut self,
+        key: Key,
+        arrival: Arrival<L>,
+        proxy: Option<&Header<'_>>,
+        secured: Option<(L::Kept, L::Session)>,
+        first: &mut [u8],
+    ) {
         let Arrival { way, peer, address, .. } = arrival;
+        let (link, session) = match secured {
+            Some((link, session)) => (link, Some(session)),
+            None => (L::Kept::default(), None),
+        };
         let engine = &mut self.shared.engine;
         let id = engine.id(key);
         let origin = match way {
@@ -123,7 +156,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         if proxy.is_some_and(|header| header.source().is_some()) {
             engine.desk.peers.insert(key, peer.clone());
         }
-        let who = Peer { address: &peer, proxy };
+        let session = session.as_ref().map(|session| session as &dyn Session);
+        let who = Peer { address: &peer, proxy, session };
         let about = About { key, source, origin, queued: 0, peer: Some(&who), is_open: true };
         let own = match way {
             Way::Connects(tag) => engine.call(&about, "on_connect", |handler, view| Own {
@@ -144,20 +178,23 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         };
         engine.stats.open += 1;
         self.shared.served += usize::from(origin != Origin::CONNECTED);
-        let connection = Connection::new(own, origin, address, self.shared.tick);
+        let connection = Connection::new(own, link, origin, address, self.shared.tick);
         if let Some(role) = self.selector.get_mut(key) {
             *role = Role::Connection(connection);
         }
         self.work(key, |shared, at| {
             shared.nearer = true;
             shared.obey(at);
+            if !L::IS_PLAIN && L::is_secure(&at.connection.link) {
+                return shared.take_in(at, first);
+            }
             shared.digest_first(at, first);
             After::Settle(Socket::MayHoldMore)
         });
     }
 
     /// A socket whose place is taken does not become a connection.
-    fn turn_away(&mut self, key: Key, address: u32) {
+    pub(super) fn turn_away(&mut self, key: Key, address: u32) {
         self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
         self.selector.close(key);
         self.acceptor.addresses.leave(address);
@@ -176,7 +213,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             Err(error) => return self.connect_failed(tag, &error),
         };
         let way = Way::Connects(tag);
-        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new() };
+        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new(), greeting: None };
         let waits = self.arrivals.insert(arrival).ok();
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         match self.selector.register(socket, Interest::WRITABLE, arriving) {
@@ -197,7 +234,11 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         else {
             return;
         };
-        match self.arrivals.get(*waits).map(|arrival| arrival.way) {
+        let arrival = self.arrivals.get(*waits);
+        if !L::IS_PLAIN && arrival.is_some_and(|arrival| arrival.greeting.is_some()) {
+            return self.shake(key);
+        }
+        match arrival.map(|arrival| arrival.way) {
             Some(Way::Connects(_)) => self.connect_is_done(key),
             Some(Way::Accepted(_) | Way::Adopted) => self.read_header(key),
             None => {}
@@ -214,7 +255,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         match result {
             Ok(()) => {
                 self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
-                self.enter(key, arrival, None, &mut []);
+                self.enter(key, arrival, None, None, &mut []);
             }
             Err(errno) => self.arrival_failed(key, &arrival, errno),
         }
@@ -222,6 +263,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// The deadline of an arriving socket has come.
     pub(super) fn arrival_is_late(&mut self, key: Key) {
+        if !L::IS_PLAIN && self.is_greeting(key) {
+            let text = "the handshake was not finished in time";
+            return self.greeting_failed(key, &LinkFault::new(LinkFault::TIMEOUT, text));
+        }
         self.give_up_arrival(key, Errno::ETIMEDOUT, Refusal::Late);
     }
 
@@ -255,7 +300,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             self.give_place_back();
             return self.refused_by_proxy(&peer, Refusal::Untrusted, 0);
         }
-        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new() };
+        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new(), greeting: None };
         let Ok(waits) = self.arrivals.insert(arrival) else {
             self.give_place_back();
             self.shared.engine.stats.turned_away += 1;
@@ -329,7 +374,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         }
         // A copy: the header borrows what stands before, and a framing may change what it reads.
         let mut first = bytes.get(header.len()..).unwrap_or_default().to_vec();
-        self.enter(key, arrival, Some(header), &mut first);
+        self.enter_or_greet(key, arrival, Some((header, bytes)), &mut first);
     }
 
     fn refused_by_proxy(&mut self, peer: &SocketAddr, refusal: Refusal, received: usize) {
@@ -340,7 +385,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.tell(&LogEvent::RefusedByProxy { peer, refusal, is_routine });
     }
 
-    fn arrival_failed(&mut self, key: Key, arrival: &Arrival, errno: Errno) {
+    fn arrival_failed(&mut self, key: Key, arrival: &Arrival<L>, errno: Errno) {
         self.turn_away(key, arrival.address);
         if let Way::Connects(tag) = arrival.way {
             let error = sys::SystemError::call("connect", errno, &arrival.peer);
@@ -363,6 +408,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 continue;
             };
             let waits = arriving.waits;
+            if !L::IS_PLAIN && self.is_greeting(key) {
+                if self.drain.is_none() {
+                    self.cut_greeting(key);
+                }
+                // A peer that was accepted may have sent a request behind its handshake.
+                continue;
+            }
             let way = waits.and_then(|waits| self.arrivals.get(waits)).map(|arrival| arrival.way);
             if self.drain.is_some() && matches!(way, Some(Way::Accepted(_))) {
                 // A header that is there already counts.

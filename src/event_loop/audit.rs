@@ -6,6 +6,7 @@ use super::arrive::Arriving;
 use super::{EventLoop, Role};
 use crate::connection::Lingering;
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::protocol::Framing;
 
 /// What an event loop holds at a moment: for tests and simulations. An operator reads
@@ -27,8 +28,8 @@ pub struct Audit {
     pub timers: usize,
     /// Armed timers of connections, counted one by one.
     pub armed: usize,
-    /// Connections with nothing unfinished whose timer would fire after their deadline, once all are
-    /// set by the limits in force.
+    /// Connections whose timer would fire after their deadline, but for those that are worked on in
+    /// the next turn, once all are set by the limits in force.
     pub overdue: usize,
     /// Timers that were set and connects that are under way.
     pub alarms: usize,
@@ -50,7 +51,7 @@ pub struct Audit {
     pub unheard: usize,
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Looks at everything, for tests and simulations: it takes time for each connection.
     #[must_use]
     pub fn audit(&self) -> Audit {
@@ -83,8 +84,8 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             };
             audit.connections += 1;
             audit.armed += usize::from(connection.timer.expires().is_some());
-            let is_idle = connection.recv.is_none() && connection.send.is_none();
-            let is_settled = is_idle && self.rearming.is_none();
+            // What is ready is worked on in the next turn, which then looks at its deadline.
+            let is_settled = !connection.is_ready() && self.rearming.is_none();
             let is_overdue = is_settled && self.shared.sooner(connection).is_some();
             audit.overdue += usize::from(is_overdue);
             if let Some(buffer) = self.shared.pool.recv(connection.recv) {

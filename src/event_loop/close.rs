@@ -12,7 +12,7 @@ use crate::connection::{Connection, Decision, Lingering, Origin, Socket};
 use crate::engine::OwnOf;
 use crate::groups;
 use crate::handler::Handler;
-use crate::link;
+use crate::link::{self, Link};
 use crate::log::LogEvent;
 use crate::protocol::Framing;
 use crate::slab::Key;
@@ -23,13 +23,13 @@ use crate::view::About;
 /// Connections that are looked at to find one that has long been idle.
 const SHED_BUDGET: usize = 64;
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Works on one connection and brings it into order afterwards: one look-up serves both.
     /// Returns whether there is such a connection.
     pub(super) fn work(
         &mut self,
         key: Key,
-        work: impl FnOnce(&mut Shared<H, F>, &mut At<'_, OwnOf<H, F>>) -> After,
+        work: impl FnOnce(&mut Shared<H, F, L>, &mut At<'_, OwnOf<H, F>, L::Kept>) -> After,
     ) -> bool {
         let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
             return false;
@@ -93,6 +93,10 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         let left = self.shared.engine.config.limits.linger_bytes;
         let Some((source, role)) = self.selector.entry_mut(key) else { return };
         let Role::Connection(connection) = role else { return };
+        if !L::IS_PLAIN {
+            // In its place: what is moved leaves a copy behind.
+            self.shared.link.forget(&mut connection.link, key.to_bits());
+        }
         let (timer, address) = (connection.timer, connection.address);
         let rest = Role::Lingering(Lingering { timer, address, left });
         let Role::Connection(mut connection) = mem::replace(role, rest) else { return };
@@ -122,11 +126,20 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     /// All replies are sent: shuts down our side and reads on for a while, since closing with
     /// unread input would reset the connection and may destroy the last reply.
     fn linger(&mut self, key: Key, cause: Cause) {
+        if !L::IS_PLAIN && !self.say_last_word(key, cause) {
+            // It goes out as soon as there is room, and then we are back here.
+            return;
+        }
         // The kernel may lack buffers to tell the peer: the close tells it then, and until that the
         // peer may send on.
         let shut = self.selector.source(key).map(link::finish);
         let may_linger = matches!(shut, Some(Ok(()) | Err(Errno::ENOBUFS)));
         self.part(key, cause);
+        self.read_on(key, may_linger);
+    }
+
+    /// Watches what is left of a connection for a while, if that can still bring something.
+    pub(super) fn read_on(&mut self, key: Key, may_linger: bool) {
         let watched = may_linger && self.selector.modify(key, Interest::READABLE).is_ok();
         if !watched {
             return self.leave(key);
@@ -141,6 +154,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
     /// Closes a connection at once.
     pub(super) fn close(&mut self, key: Key, cause: Cause) {
+        if !L::IS_PLAIN {
+            self.try_last_word(key);
+        }
         self.part(key, cause);
         self.leave(key);
     }
@@ -267,7 +283,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Where bytes have come, or gone, at the least rate that the limits ask for, the next time for
     /// that begins.
     fn judge_rates(&mut self, index: u32) {
@@ -298,21 +314,21 @@ fn least_bytes(rate: usize, time: Duration) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-impl<H, F> Shared<H, F> {
+impl<H, F, L: Link> Shared<H, F, L> {
     /// Whether a stop may end this connection: deferred replies to others may wait for messages of
     /// one that we made.
-    fn may_drain<S>(&self, connection: &Connection<S>) -> bool {
+    fn may_drain<S>(&self, connection: &Connection<S, L::Kept>) -> bool {
         self.served == 0 || connection.origin != Origin::CONNECTED
     }
 
     /// For how many ticks a connection has been idle, where that is `idle` at least.
-    fn idle_since<S>(&self, connection: &Connection<S>, idle: Duration) -> Option<u32> {
+    fn idle_since<S>(&self, connection: &Connection<S, L::Kept>, idle: Duration) -> Option<u32> {
         let since = timer::until(connection.active(), self.tick);
         (connection.is_plain() && since > timer::ticks(idle)).then_some(since)
     }
 
     /// The connection's next deadline, and the cause of its close should that come.
-    pub(super) fn deadline<S>(&self, connection: &Connection<S>) -> Option<(Tick, Cause)> {
+    pub(super) fn deadline<S>(&self, connection: &Connection<S, L::Kept>) -> Option<(Tick, Cause)> {
         let limits = &self.engine.config.limits;
         let sending = self.pool.send(connection.send);
         let receiving = self.pool.recv(connection.recv);

@@ -7,6 +7,7 @@ use myriapod_sys::Interest;
 use super::shared::Shared;
 use super::{EventLoop, Role};
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::log::LogEvent;
 use crate::protocol::Framing;
 use crate::slab::Key;
@@ -39,7 +40,7 @@ impl Drain {
     }
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Begins a graceful stop; a second call changes nothing.
     ///
     /// Peers that already wait in the backlog are accepted, then the listeners are closed.
@@ -117,6 +118,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 Some((key, Role::Connection(_))) => self.close(key, Cause::CutOff),
                 // It has had all its replies.
                 Some((key, Role::Lingering(_))) => self.leave(key),
+                Some((key, Role::Arriving(_))) => self.cut_greeting(key),
                 _ => {}
             }
         }
@@ -128,6 +130,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
         self.drain.is_some()
             && self.shared.engine.stats.open == 0
             && self.shared.engine.stats.lingering == 0
+            && self.handshakes == 0
             && self.acceptor.listeners.is_empty()
             && self.member.may_end()
     }

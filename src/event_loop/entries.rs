@@ -73,7 +73,7 @@ mod tests {
     /// Entries up to so many, their timers spread as those of idle connections are.
     fn grow(event_loop: &mut EventLoop<Echo>, entries: &mut Entries, to: u32) {
         for nth in u32::try_from(entries.0.len()).unwrap()..to {
-            let connection = Connection::new(Own::default(), Origin::ADOPTED, u32::MAX, 0);
+            let connection = Connection::new(Own::default(), (), Origin::ADOPTED, u32::MAX, 0);
             let role = Role::Connection(connection);
             let entry = Entry { _source: 7, _interest: Interest::READABLE, role };
             let index = entries.0.insert(entry).unwrap().index();

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::group_watch::GroupWatch;
 use crate::groups::{Groups, Walk};
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::mailbox::Item;
 use crate::outgoing::Outgoing;
 use crate::protocol::Framing;
@@ -75,7 +76,7 @@ impl Inbox {
     }
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Does what other threads have asked for, a bounded part of it in one turn.
     pub(super) fn work_inbox(&mut self) {
         self.inbox.woken |= self.selector.take_woken() | self.mailbox.take_unheard();

@@ -6,6 +6,7 @@ use myriapod_sys as sys;
 
 use super::EventLoop;
 use crate::handler::Handler;
+use crate::link::Link;
 use crate::protocol::Framing;
 use crate::timer::{self, Tick};
 
@@ -22,7 +23,7 @@ impl GiveBack {
     }
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Takes a step, if one is due. An idle loop is woken for that until nothing is left to give
     /// back.
     #[inline]

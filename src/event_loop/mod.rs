@@ -11,9 +11,12 @@ mod close;
 mod drain;
 #[cfg(all(test, feature = "json"))]
 mod entries;
+mod greeting;
+mod handshake;
 mod inbox;
 mod memory;
 mod receive;
+mod secure;
 mod seed;
 mod send;
 mod shared;
@@ -31,16 +34,19 @@ use self::arrive::{Arrival, Arriving};
 pub use self::audit::Audit;
 use self::catch_up::CatchUp;
 use self::drain::Drain;
+use self::handshake::HANDSHAKE_STEPS;
 use self::inbox::Inbox;
 use self::memory::GiveBack;
-pub(crate) use self::seed::{Opening, Proxies, Seed};
+pub(crate) use self::seed::{Openers, Opening, Proxies, Seed};
 use self::shared::{After, Shared};
 use self::spin::Spin;
 use crate::connection::{Connection, Lingering, Socket};
 use crate::crew::{Brake, Member};
 use crate::engine::{Engine, OwnOf};
+use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::link::{Link, LinkFault, Plain};
 use crate::log::LogEvent;
 use crate::mailbox::Mailbox;
 use crate::protocol::{DefaultFraming, Framing};
@@ -70,19 +76,24 @@ const PUBLISH_TICKS: u32 = 100;
 /// has something to do, and [`timeout`](Self::timeout) says when one is due in any case.
 ///
 /// Made by [`ServerBuilder`](crate::ServerBuilder).
-pub struct EventLoop<H: Handler, F: Framing = DefaultFraming> {
+pub struct EventLoop<H: Handler, F: Framing = DefaultFraming, L: Link = Plain> {
     // Before the selector: the files of Unix sockets go before their listeners.
     acceptor: Acceptor,
-    selector: Selector<Role<OwnOf<H, F>>>,
+    selector: Selector<Role<OwnOf<H, F>, L::Kept>>,
     wheel: Wheel,
-    shared: Shared<H, F>,
+    shared: Shared<H, F, L>,
     signals: Option<Signals>,
     signals_at: Option<Key>,
     mailbox: Arc<Mailbox>,
     inbox: Inbox,
     member: Member,
     /// Sockets that wait for a step before they become connections.
-    arrivals: Slab<Arrival>,
+    arrivals: Slab<Arrival<L>>,
+    /// What the handshakes of each listener begin with, by its number.
+    openers: Openers<L>,
+    /// Handshakes that are under way, and steps of them that may be taken in this turn.
+    handshakes: usize,
+    handshake_steps: u32,
     /// The clock as it was read after the last wait.
     now: Time,
     turn: u64,
@@ -104,9 +115,9 @@ pub struct EventLoop<H: Handler, F: Framing = DefaultFraming> {
 /// What a registered descriptor is for. The first three are the stages of a connection's life, in
 /// their order.
 #[derive(Debug)]
-enum Role<S> {
+enum Role<S, K = ()> {
     Arriving(Arriving),
-    Connection(Connection<S>),
+    Connection(Connection<S, K>),
     Lingering(Lingering),
     /// A listener, with its number.
     Listener(u16),
@@ -123,10 +134,15 @@ pub struct Turn {
     pub finished: bool,
 }
 
-/// The timers run through the entries of the selector.
-struct Timers<'a, S>(&'a mut Selector<Role<S>>);
+/// The openers that there are.
+fn known<O: Clone>(openers: &[Option<O>]) -> Vec<O> {
+    openers.iter().flatten().cloned().collect()
+}
 
-impl<S> TimerEntries for Timers<'_, S> {
+/// The timers run through the entries of the selector.
+struct Timers<'a, S, K>(&'a mut Selector<Role<S, K>>);
+
+impl<S, K> TimerEntries for Timers<'_, S, K> {
     fn links(&mut self, index: u32) -> Option<&mut TimerLinks> {
         match self.0.at_mut(index) {
             Some((_, Role::Connection(connection))) => Some(&mut connection.timer),
@@ -137,15 +153,16 @@ impl<S> TimerEntries for Timers<'_, S> {
     }
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Bytes of memory that one idle connection takes, the handler's own state included.
-    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<OwnOf<H, F>>>::ENTRY_SIZE;
+    pub const BYTES_PER_CONNECTION: usize = Selector::<Role<OwnOf<H, F>, L::Kept>>::ENTRY_SIZE;
 
     pub(crate) fn new(
-        seed: Seed,
+        seed: Seed<L>,
         engine: impl FnOnce(Arc<Mailbox>, Handle) -> Engine<H, F>,
-    ) -> sys::Result<Self> {
-        let Seed { member, poller, mailbox, listeners, proxies } = seed;
+    ) -> Result<Self, Error> {
+        let Seed { member, poller, mailbox, listeners, proxies, openers } = seed;
+        let link = L::for_loop(&known(&openers)).map_err(Error::Link)?;
         let mut engine = engine(Arc::clone(&mailbox), member.handle());
         let limits = engine.config.limits.clone();
         engine.set_limits(limits.clone());
@@ -159,13 +176,16 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             selector: Selector::over(poller),
             wheel: Wheel::new(),
             acceptor: Acceptor::new(&limits, member.usages()),
-            shared: Shared::new(engine, member.loops(), now),
+            shared: Shared::new(engine, link, member.loops(), now),
             signals: None,
             signals_at: None,
             mailbox,
             inbox: Inbox::default(),
             member,
             arrivals: Slab::new(),
+            openers,
+            handshakes: 0,
+            handshake_steps: 0,
             now,
             turn: 0,
             ordinary: Interest::READABLE,
@@ -182,6 +202,13 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             event_loop.add_listener(opening)?;
         }
         Ok(event_loop)
+    }
+
+    /// What the handshakes of each listener begin with, by its number.
+    pub(crate) fn secure(&mut self, openers: Openers<L>) -> Result<(), LinkFault> {
+        self.shared.link = L::for_loop(&known(&openers))?;
+        self.openers = openers;
+        Ok(())
     }
 
     /// Adds a listening socket.
@@ -247,6 +274,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     pub fn stats(&self) -> Stats {
         let mut stats = self.shared.engine.stats.clone();
         stats.stale_events = self.selector.stale_events();
+        stats.link = self.shared.link.counts();
         stats.groups = self.inbox.groups() as u64;
         stats.pool_bytes = self.shared.pool.lent() as u64;
         stats.pool_buffers = self.shared.pool.held() as u64;
@@ -396,6 +424,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
 
         // Those that were waiting for their turn before this one; new ones wait for the next.
         let leftovers = self.shared.ready.len();
+        if !L::IS_PLAIN {
+            self.handshake_steps = HANDSHAKE_STEPS;
+        }
         self.handle_events();
         for _ in 0..leftovers {
             self.resume_next();
@@ -486,7 +517,7 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 }
 
-impl<H: Handler, F: Framing> Drop for EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> Drop for EventLoop<H, F, L> {
     fn drop(&mut self) {
         self.close_mailbox();
         self.stop_arriving();
@@ -498,7 +529,7 @@ impl<H: Handler, F: Framing> Drop for EventLoop<H, F> {
     }
 }
 
-impl<H: Handler, F: Framing> fmt::Debug for EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> fmt::Debug for EventLoop<H, F, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop")
             .field("selector", &self.selector)

@@ -10,7 +10,7 @@ use crate::buffer::Lent;
 use crate::connection::{Connection, Fact, Lingering, Socket};
 use crate::engine::{Next, OwnOf, Progress};
 use crate::handler::Handler;
-use crate::link;
+use crate::link::{self, Link};
 use crate::protocol::{Framing, Missing};
 use crate::slab::Key;
 use crate::stats::{Cause, Stats};
@@ -46,7 +46,7 @@ pub(super) fn receive_into(
     }
 }
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Handles the events of the last wait. A panic of the handler or the framing for an ordinary
     /// message ends up here, and closes that connection.
     pub(super) fn handle_events(&mut self) {
@@ -79,6 +79,12 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
                 }
             };
             let shared = &mut self.shared;
+            if !L::IS_PLAIN && L::is_secure(&connection.link) {
+                let after = shared.receive_secure(&mut At { key, source, connection });
+                let step = shared.conclude(connection, after, false);
+                self.apply(key, step);
+                continue;
+            }
             let about = About {
                 key,
                 source,
@@ -128,21 +134,26 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
             if at.connection.is_ready() {
                 at.connection.step(Fact::Turn);
                 shared.digest_own(at);
+                // While it was ready no deadline ran for what is unfinished.
+                shared.nearer |= !at.connection.is_ready();
             }
             After::Settle(Socket::MayHoldMore)
         });
     }
 }
 
-impl<H: Handler, F: Framing> Shared<H, F> {
+impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// Receives once, and answers whatever whole messages are there then.
-    pub(super) fn receive(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
+    pub(super) fn receive(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
         if at.connection.is_waiting() {
             // It stayed watched in the hope that the answer is faster than the next message.
             return After::Unwatch;
         }
         if !at.connection.wants_to_read() || at.connection.is_ready() {
             return After::Settle(Socket::MayHoldMore);
+        }
+        if !L::IS_PLAIN && L::is_secure(&at.connection.link) {
+            return self.receive_secure(at);
         }
         if !at.connection.recv.is_none() {
             return self.receive_own(at);
@@ -154,7 +165,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// The socket held no more than this, and it is not the ordinary message.
     #[inline(never)]
-    fn digest_short(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
+    fn digest_short(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
         self.digest_shared(at);
         After::Settle(Socket::Empty)
     }
@@ -162,7 +173,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// The ordinary message was answered, and the handler asked for something else besides.
     #[cold]
     #[inline(never)]
-    fn obey_ordinary(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
+    fn obey_ordinary(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
         at.connection.touch(self.tick);
         self.obey(at);
         After::Settle(Socket::Empty)
@@ -170,7 +181,11 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Whatever is not the ordinary message.
     #[inline(never)]
-    fn receive_other(&mut self, at: &mut At<'_, OwnOf<H, F>>, received: Received) -> After {
+    fn receive_other(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        received: Received,
+    ) -> After {
         match received {
             Received::Bytes(_, socket) => {
                 self.digest_shared(at);
@@ -187,14 +202,14 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Answers what was received into the shared buffer, and moves what is left of it to a buffer of
     /// the connection's own.
-    fn digest_shared(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    fn digest_shared(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         let mut bytes = std::mem::take(&mut self.scratch);
         self.digest_lent(at, &mut bytes);
         self.scratch = bytes;
     }
 
     /// The same of bytes that came before it was a connection.
-    pub(super) fn digest_first(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
+    pub(super) fn digest_first(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, bytes: &mut [u8]) {
         if at.connection.is_closing() {
             self.engine.stats.discarded_in += bytes.len() as u64;
         } else if !bytes.is_empty() {
@@ -203,7 +218,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     #[inline]
-    fn digest_lent(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &mut [u8]) {
+    fn digest_lent(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, bytes: &mut [u8]) {
         let Progress { consumed, next } = self.process(at, bytes, 0);
         self.keep_rest(at, bytes.get(consumed..).unwrap_or_default(), next);
         if at.connection.is_ready() {
@@ -212,7 +227,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Receives behind the unfinished message in the connection's own buffer.
-    fn receive_own(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
+    fn receive_own(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
         let own = at.connection.recv;
         if self.pool.make_room(own).is_err() {
             self.refuse_for_buffers(at);
@@ -238,7 +253,12 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Moves what is left in the shared receive buffer to a buffer of the connection's own.
-    fn keep_rest(&mut self, at: &mut At<'_, OwnOf<H, F>>, rest: &[u8], next: Next) {
+    pub(super) fn keep_rest(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        rest: &[u8],
+        next: Next,
+    ) {
         let (owner, connection) = (at.owner(), &mut *at.connection);
         let missing = match next {
             Next::Nothing => return,
@@ -265,7 +285,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Answers what stands in the connection's own buffer, if it is worth looking.
-    fn digest_own(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn digest_own(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         let own = at.connection.recv;
         let Some(buffer) = self.pool.recv(own) else { return };
         let unread = buffer.unread().len();
@@ -274,9 +294,9 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             return;
         }
         let (start, before) = (buffer.start, buffer.missing);
+        let (len, sealed) = (buffer.plain_len(), buffer.sealed);
         let mut bytes = self.pool.take_bytes(own);
-        let len = bytes.len();
-        let unread = bytes.get_mut(start..).unwrap_or_default();
+        let unread = bytes.get_mut(start..len).unwrap_or_default();
         let Progress { consumed, next } = self.process(at, unread, before.scanned);
         if !self.pool.put_bytes(own, bytes) {
             // Its replies found no room, so the connection is being closed.
@@ -287,9 +307,13 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
         buffer.missing = match next {
-            Next::Nothing => return self.release_done(at.connection),
+            Next::Nothing if sealed == 0 => return self.release_done(at.connection),
+            // Part of a record is left.
+            Next::Nothing => Missing::new(1, false),
             Next::Partial(missing) => missing,
-            Next::Deferred if consumed + start == len => return self.release_done(at.connection),
+            Next::Deferred if consumed + start == len && sealed == 0 => {
+                return self.release_done(at.connection);
+            }
             Next::More | Next::Deferred => Missing::default(),
             Next::Close(cause) => return self.begin_close(at.connection, cause),
         };
@@ -304,15 +328,15 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// All that was in the connection's own buffer is answered.
-    fn release_done(&mut self, connection: &mut Connection<OwnOf<H, F>>) {
+    fn release_done(&mut self, connection: &mut Connection<OwnOf<H, F>, L::Kept>) {
         self.release_own(connection);
         self.nearer = true;
     }
 
     /// Has the engine answer `bytes`, and sends the replies.
-    fn process(
+    pub(super) fn process(
         &mut self,
-        at: &mut At<'_, OwnOf<H, F>>,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
         bytes: &mut [u8],
         scanned: usize,
     ) -> Progress {
@@ -326,7 +350,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// A rest stays in the connection's own buffer: either it waits for the next turn, or the
     /// deadline for what is missing runs.
-    fn wait_for_rest(&mut self, connection: &mut Connection<OwnOf<H, F>>) {
+    pub(super) fn wait_for_rest(&mut self, connection: &mut Connection<OwnOf<H, F>, L::Kept>) {
         if connection.is_held() {
             return;
         }
@@ -341,7 +365,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Reading goes on, unless something else holds it: whole messages in the buffer get their
     /// turn, and the deadline of an unfinished one runs.
-    pub(super) fn resume_reading(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn resume_reading(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         if !at.connection.recv.is_none() && !at.connection.is_ready() {
             self.wait_for_rest(at.connection);
             if at.connection.is_ready() {
@@ -364,7 +388,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Takes back the receive buffer and the queue of a connection that is over.
-    pub(super) fn take_back(&mut self, connection: &mut Connection<OwnOf<H, F>>) {
+    pub(super) fn take_back(&mut self, connection: &mut Connection<OwnOf<H, F>, L::Kept>) {
         self.release_own(connection);
         let queue = std::mem::replace(&mut connection.send, Lent::NONE);
         self.engine.stats.discarded_out += self.pool.return_send(queue) as u64;

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketFile};
 
 use crate::crew::{self, Member};
+use crate::link::Link;
 use crate::mailbox::Mailbox;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::selector;
 
 /// What an event loop is made from, besides its handler and framing, which need not be `Send`.
 #[derive(Debug)]
-pub(crate) struct Seed {
+pub(crate) struct Seed<L: Link> {
     pub(super) member: Member,
     pub(super) poller: Poller,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) listeners: Vec<Opening>,
     pub(super) proxies: Proxies,
+    /// What the handshakes of each listener begin with, by its number.
+    pub(super) openers: Openers<L>,
 }
 
 /// From where each listener takes PROXY headers, by its number; empty where none does.
@@ -34,6 +37,9 @@ impl Proxies {
     }
 }
 
+/// What handshakes begin with, by the number of the listener; nothing for a plain one.
+pub(crate) type Openers<L> = Vec<Option<<L as Link>::Opener>>;
+
 /// A listener for a loop.
 #[derive(Debug)]
 pub(crate) struct Opening {
@@ -46,7 +52,7 @@ pub(crate) struct Opening {
     pub(crate) spread: bool,
 }
 
-impl Seed {
+impl<L: Link> Seed<L> {
     /// Seeds for `count` loops of one server, the first first.
     pub(crate) fn sow(
         backend: Backend,
@@ -68,8 +74,15 @@ impl Seed {
             mailbox,
             listeners: Vec::new(),
             proxies: Proxies::default(),
+            openers: Vec::new(),
         };
         Ok(parts.map(seed).collect())
+    }
+
+    /// What the handshakes of each listener begin with, also of those that other loops have: a socket
+    /// may be handed over.
+    pub(crate) fn set_openers(&mut self, openers: Openers<L>) {
+        self.openers = openers;
     }
 
     pub(crate) fn listen(&mut self, opening: Opening) {

@@ -3,6 +3,8 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use myriapod_sys::Errno;
+
 use super::EventLoop;
 use super::shared::{After, At, Shared};
 use crate::buffer::{Lent, MAX_SLICES, PoolFull};
@@ -10,11 +12,11 @@ use crate::config::Overflow;
 use crate::connection::{Connection, Fact, Socket};
 use crate::engine::OwnOf;
 use crate::handler::Handler;
-use crate::link;
+use crate::link::{self, Link};
 use crate::protocol::Framing;
 use crate::stats::Cause;
 
-impl<H: Handler, F: Framing> EventLoop<H, F> {
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Sends what was queued in this turn: all of one connection goes out together.
     pub(super) fn send_unsent(&mut self) {
         while let Some(key) = self.shared.unsent.pop_front() {
@@ -31,9 +33,9 @@ impl<H: Handler, F: Framing> EventLoop<H, F> {
     }
 }
 
-impl<H: Handler, F: Framing> Shared<H, F> {
+impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// Sends the replies of one event. What the socket does not take is queued.
-    pub(super) fn send(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn send(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         if self.engine.desk.out.is_empty() {
             return;
         }
@@ -52,7 +54,10 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// Sends the replies of one event to a connection with nothing queued. Returns whether the
     /// socket took all of them.
     #[inline(always)]
-    pub(super) fn send_at_once(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> bool {
+    pub(super) fn send_at_once(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> bool {
+        if !L::IS_PLAIN && L::is_secure(&at.connection.link) {
+            return self.send_secure(at);
+        }
         let out = &self.engine.desk.out;
         let sent = if out.is_empty() { Ok(0) } else { link::send(at.source, out) };
         if sent == Ok(out.len()) {
@@ -69,7 +74,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     #[cold]
     #[inline(never)]
-    fn cannot_send_replies(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn cannot_send_replies(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
         self.engine.clear_out();
         self.stop_sending(at);
@@ -78,7 +83,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// The socket took `sent` bytes of the replies: the others are queued.
     #[cold]
     #[inline(never)]
-    fn queue_replies(&mut self, at: &mut At<'_, OwnOf<H, F>>, sent: usize) {
+    fn queue_replies(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, sent: usize) {
         self.engine.stats.bytes_out += sent as u64;
         let out = std::mem::take(&mut self.engine.desk.out);
         let rest = out.get(sent..).unwrap_or_default();
@@ -93,7 +98,11 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Appends to the connection's queue, and pauses reading above the high-water mark.
-    fn queue(&mut self, at: &mut At<'_, OwnOf<H, F>>, unsent: Unsent<'_>) -> Result<(), PoolFull> {
+    pub(super) fn queue(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        unsent: Unsent<'_>,
+    ) -> Result<(), PoolFull> {
         let owner = at.owner();
         let connection = &mut *at.connection;
         let first = connection.send.is_none();
@@ -127,7 +136,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Notes whether the system has left something of a queue. Returns whether it had before.
-    fn note_wait(&mut self, queue: Lent, waits: bool) -> bool {
+    pub(super) fn note_wait(&mut self, queue: Lent, waits: bool) -> bool {
         let Some(queue) = self.pool.send_mut(queue) else { return false };
         let had_waited = queue.has_waited;
         queue.has_waited |= waits;
@@ -136,7 +145,11 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Queues a message that is no reply; all that is queued for one connection in one turn is sent
     /// together. What happens where too much is queued already, the limits say.
-    pub(super) fn push(&mut self, at: &mut At<'_, OwnOf<H, F>>, bytes: &Arc<[u8]>) -> After {
+    pub(super) fn push(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        bytes: &Arc<[u8]>,
+    ) -> After {
         if at.connection.is_deaf() {
             self.engine.stats.missed += 1;
             return After::Settle(Socket::MayHoldMore);
@@ -172,7 +185,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Sends what was queued in this turn, before its end. Returns whether there was such. What is
     /// left waits until the socket has room.
-    fn flush_unsent(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> bool {
+    fn flush_unsent(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> bool {
         let is_unsent = at.connection.is_unsent();
         if is_unsent {
             at.connection.unlist_unsent();
@@ -184,7 +197,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// A push was queued: from the one on that came above the high-water mark, the patience that the
     /// limits may have with such a connection runs. Replies alone only pause reading.
-    pub(super) fn note_overflow(&mut self, connection: &Connection<OwnOf<H, F>>) {
+    pub(super) fn note_overflow(&mut self, connection: &Connection<OwnOf<H, F>, L::Kept>) {
         let over = self.pool.queued(connection.send) >= self.engine.config.limits.high_water;
         if let Some(queue) = self.pool.send_mut(connection.send)
             && over
@@ -197,7 +210,11 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
     /// Sees whether a pushed message of `len` bytes may be queued, and makes room where old ones
     /// are to give way. The first one always may.
-    fn make_room_for_push(&mut self, connection: &Connection<OwnOf<H, F>>, len: usize) -> bool {
+    fn make_room_for_push(
+        &mut self,
+        connection: &Connection<OwnOf<H, F>, L::Kept>,
+        len: usize,
+    ) -> bool {
         let limits = &self.engine.config.limits;
         let queue = connection.send;
         if self.pool.queued(queue) == 0 {
@@ -226,27 +243,20 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Sends from the queue once.
-    pub(super) fn flush(&mut self, at: &mut At<'_, OwnOf<H, F>>) -> After {
+    pub(super) fn flush(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
         let settle = After::Settle(Socket::MayHoldMore);
         let queued = at.connection.send;
-        let Some(queue) = self.pool.send(queued) else { return settle };
-        let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
-        let mut count = 0;
-        for (slot, bytes) in pieces.iter_mut().zip(queue.slices()) {
-            *slot = IoSlice::new(bytes);
-            count += 1;
+        if queued.is_none() {
+            return settle;
         }
-        match link::send_vectored(at.source, pieces.get(..count).unwrap_or_default()) {
-            Ok(sent) => {
-                self.engine.stats.bytes_out += sent as u64;
-                at.connection.touch(self.tick);
-                self.pool.advance(queued, sent, self.tick);
-            }
-            Err(errno) if errno.would_block() => {}
-            Err(_) => {
-                self.stop_sending(at);
-                return settle;
-            }
+        let sent = if !L::IS_PLAIN && L::is_secure(&at.connection.link) {
+            self.send_queued_sealed(at)
+        } else {
+            self.send_queued(at)
+        };
+        if sent.is_err_and(|errno| !errno.would_block()) {
+            self.stop_sending(at);
+            return settle;
         }
         let left = self.pool.queued(queued);
         let had_waited = self.note_wait(queued, left > 0);
@@ -272,9 +282,26 @@ impl<H: Handler, F: Framing> Shared<H, F> {
         settle
     }
 
+    /// Sends from the queue once.
+    fn send_queued(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> Result<(), Errno> {
+        let queued = at.connection.send;
+        let Some(queue) = self.pool.send(queued) else { return Ok(()) };
+        let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        for (slot, bytes) in pieces.iter_mut().zip(queue.slices()) {
+            *slot = IoSlice::new(bytes);
+            count += 1;
+        }
+        let sent = link::send_vectored(at.source, pieces.get(..count).unwrap_or_default())?;
+        self.engine.stats.bytes_out += sent as u64;
+        at.connection.touch(self.tick);
+        self.pool.advance(queued, sent, self.tick);
+        Ok(())
+    }
+
     /// The peer takes no more replies. What it sent before is still read and handled, since a
     /// message may want no reply.
-    pub(super) fn stop_sending(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn stop_sending(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         // Where the system lacked something and the peer is there still, it must not wait for an
         // answer: the end makes it go. Where it is gone, this fails, and receiving says so.
         let _told = link::finish(at.source);
@@ -288,7 +315,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
 
 /// What is appended to a queue.
 #[derive(Clone, Copy)]
-enum Unsent<'a> {
+pub(super) enum Unsent<'a> {
     /// Replies, which are copied.
     Own(&'a [u8]),
     /// A pushed message.

@@ -13,7 +13,7 @@ use crate::connection::{Connection, Decision, Fact, Origin, Socket};
 use crate::desk::Orders;
 use crate::engine::{Engine, OwnOf};
 use crate::handler::Handler;
-use crate::link;
+use crate::link::{self, Ending, Link};
 use crate::protocol::Framing;
 use crate::shares::{AddressLimit, Owner};
 use crate::slab::Key;
@@ -26,8 +26,12 @@ const NO_ROOM: &str = "the buffers of all connections are full; try again later"
 
 /// What all connections of a loop work with. It knows neither the selector nor the wheel: what is to
 /// be done there, it says ([`Step`]).
-pub(super) struct Shared<H, F> {
+pub(super) struct Shared<H, F, L: Link> {
     pub(super) engine: Engine<H, F>,
+    pub(super) link: L,
+    /// Records on their way to a socket, and what they are made from; empty where all is plain.
+    pub(super) sealed: Vec<u8>,
+    pub(super) gathered: Vec<u8>,
     pub(super) pool: Pool,
     /// Receives what comes for a connection with nothing unfinished.
     pub(super) scratch: Vec<u8>,
@@ -69,13 +73,13 @@ pub(super) fn of_address(limits: &Limits, loops: usize) -> AddressLimit {
 }
 
 /// One connection, borrowed apart from the rest of the loop: its name, its socket, what is kept.
-pub(super) struct At<'a, S> {
+pub(super) struct At<'a, S, K = ()> {
     pub(super) key: Key,
     pub(super) source: BorrowedFd<'a>,
-    pub(super) connection: &'a mut Connection<S>,
+    pub(super) connection: &'a mut Connection<S, K>,
 }
 
-impl<S> At<'_, S> {
+impl<S, K> At<'_, S, K> {
     /// Whose the buffers of this connection are.
     pub(super) fn owner(&self) -> Owner {
         Owner { connection: self.key, address: self.connection.address }
@@ -101,13 +105,16 @@ pub(super) struct Step {
     pub(super) due: Option<Tick>,
 }
 
-impl<H, F> Shared<H, F> {
-    pub(super) fn new(engine: Engine<H, F>, loops: usize, now: Time) -> Self {
+impl<H, F, L: Link> Shared<H, F, L> {
+    pub(super) fn new(engine: Engine<H, F>, link: L, loops: usize, now: Time) -> Self {
         let limits = &engine.config.limits;
         let of_address = of_address(limits, loops);
         let pool = Pool::new(limits.max_buffer_bytes, of_address, sys::release_pages);
         Self {
             engine,
+            link,
+            sealed: Vec::new(),
+            gathered: Vec::new(),
             pool,
             scratch: Vec::with_capacity(SHARED_RECV),
             ready: VecDeque::new(),
@@ -126,7 +133,7 @@ impl<H, F> Shared<H, F> {
     /// What follows from some work on a connection.
     pub(super) fn conclude<S>(
         &mut self,
-        connection: &Connection<S>,
+        connection: &Connection<S, L::Kept>,
         after: After,
         draining: bool,
     ) -> Step {
@@ -137,16 +144,23 @@ impl<H, F> Shared<H, F> {
             After::Unwatch => Decision::Watch(connection.interest()),
             After::Close(cause) => Decision::Close(cause),
         };
+        let is_of_link = !L::IS_PLAIN && !cut && L::is_secure(&connection.link);
         if decision == Decision::Close(Cause::Peer) && !connection.recv.is_none() {
             // Whole messages are answered before receiving on, so this one is not.
             self.engine.stats.truncated += 1;
         }
+        let decision = match (decision, after) {
+            (Decision::Close(cause), After::Settle(_) | After::Unwatch) if is_of_link => {
+                end(cause, L::ending(&connection.link), connection.takes_replies())
+            }
+            _ => decision,
+        };
         let due = if std::mem::take(&mut self.nearer) { self.sooner(connection) } else { None };
         Step { decision, due }
     }
 
     /// The connection's deadline, where its timer would fire later.
-    pub(super) fn sooner<S>(&self, connection: &Connection<S>) -> Option<Tick> {
+    pub(super) fn sooner<S>(&self, connection: &Connection<S, L::Kept>) -> Option<Tick> {
         let (due, _) = self.deadline(connection)?;
         let ahead = timer::until(self.tick, due);
         let is_later = |armed| ahead < timer::until(self.tick, armed);
@@ -155,12 +169,12 @@ impl<H, F> Shared<H, F> {
 
     /// Notes a fact. While the connection may not be read from, the clock of its unfinished message
     /// stands still.
-    pub(super) fn step<S>(&mut self, connection: &mut Connection<S>, fact: Fact) {
+    pub(super) fn step<S>(&mut self, connection: &mut Connection<S, L::Kept>, fact: Fact) {
         connection.step(fact);
         self.run_clock(connection);
     }
 
-    fn run_clock<S>(&mut self, connection: &Connection<S>) {
+    fn run_clock<S>(&mut self, connection: &Connection<S, L::Kept>) {
         if let Some(buffer) = self.pool.recv_mut(connection.recv) {
             let limits = &self.engine.config.limits;
             let timeout = if buffer.missing.in_content {
@@ -174,7 +188,7 @@ impl<H, F> Shared<H, F> {
     }
 
     /// Sets or cancels the connection's timer.
-    fn set_timer<S>(&mut self, at: &mut At<'_, S>, after: Option<Duration>) {
+    fn set_timer<S>(&mut self, at: &mut At<'_, S, L::Kept>, after: Option<Duration>) {
         self.cancel_timer(at.key, at.connection);
         // This turn may have begun long before it was asked for.
         let behind = || sys::now().saturating_since(self.tick_began);
@@ -187,7 +201,7 @@ impl<H, F> Shared<H, F> {
     }
 
     /// Cancels the connection's timer, or forgets it where it has fired.
-    pub(super) fn cancel_timer<S>(&mut self, key: Key, connection: &mut Connection<S>) {
+    pub(super) fn cancel_timer<S>(&mut self, key: Key, connection: &mut Connection<S, L::Kept>) {
         if connection.has_timer() {
             connection.set_has_timer(false);
             self.timers.remove(&key).and_then(|alarm| self.alarms.cancel(alarm));
@@ -195,13 +209,13 @@ impl<H, F> Shared<H, F> {
     }
 
     /// From now on the connection only gets what is unsent.
-    pub(super) fn begin_close<S>(&mut self, connection: &mut Connection<S>, cause: Cause) {
+    pub(super) fn begin_close<S>(&mut self, connection: &mut Connection<S, L::Kept>, cause: Cause) {
         self.release_own(connection);
         connection.step(Fact::Asked(cause));
     }
 
     /// Gives the connection's receive buffer back, and counts what it still held.
-    pub(super) fn release_own<S>(&mut self, connection: &mut Connection<S>) {
+    pub(super) fn release_own<S>(&mut self, connection: &mut Connection<S, L::Kept>) {
         connection.step(Fact::Turn);
         let own = std::mem::replace(&mut connection.recv, Lent::NONE);
         let unread = self.pool.recv(own).map_or(0, |buffer| buffer.unread().len());
@@ -210,9 +224,9 @@ impl<H, F> Shared<H, F> {
     }
 }
 
-impl<H: Handler, F: Framing> Shared<H, F> {
+impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// The connection as its handler sees it.
-    pub(super) fn about<'a>(&self, at: &At<'a, OwnOf<H, F>>) -> About<'a> {
+    pub(super) fn about<'a>(&self, at: &At<'a, OwnOf<H, F>, L::Kept>) -> About<'a> {
         About {
             key: at.key,
             source: at.source,
@@ -227,7 +241,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// Calls the handler about a connection, and does what it asks for.
     pub(super) fn call(
         &mut self,
-        at: &mut At<'_, OwnOf<H, F>>,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
         callback: &'static str,
         call: impl FnOnce(&mut H, &mut H::State, &mut View<'_>),
     ) {
@@ -238,7 +252,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// Does what the handler asked for in its last call, and sends what it pushed and replied.
-    pub(super) fn obey(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn obey(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         let orders = self.engine.take_orders();
         if orders.has(Orders::TIMER) {
             self.set_timer(at, orders.timer);
@@ -271,7 +285,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     /// closed.
     #[cold]
     #[inline(never)]
-    pub(super) fn refuse_for_buffers(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn refuse_for_buffers(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         // An answer that is owed would be taken for this one.
         let tells = !at.connection.is_waiting()
             && !at.connection.is_deaf()
@@ -285,7 +299,7 @@ impl<H: Handler, F: Framing> Shared<H, F> {
     }
 
     /// What the connection's buffers held was taken away for others.
-    pub(super) fn give_way(&mut self, at: &mut At<'_, OwnOf<H, F>>) {
+    pub(super) fn give_way(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         self.engine.stats.gave_way += 1;
         if self.pool.is_taken(at.connection.send) {
             // Half a reply must not be followed by another: nothing more is sent.
@@ -293,5 +307,19 @@ impl<H: Handler, F: Framing> Shared<H, F> {
             return self.begin_close(at.connection, Cause::BufferLimit);
         }
         self.refuse_for_buffers(at);
+    }
+}
+
+/// A secure connection is to be closed whose peer has ended like this. `can_tell`: it can be sent to.
+fn end(cause: Cause, ending: Ending, can_tell: bool) -> Decision {
+    let cause = match (cause, ending) {
+        (Cause::Peer, Ending::Fault) => Cause::LinkFault,
+        (Cause::Peer, Ending::Cut) => Cause::Truncated,
+        _ => cause,
+    };
+    match ending {
+        // The peer waits for our last word, and there may be more from it that is to be dropped.
+        Ending::Closed | Ending::Fault if can_tell => Decision::Linger(cause),
+        _ => Decision::Close(cause),
     }
 }

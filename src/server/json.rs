@@ -4,17 +4,18 @@ use super::{Server, ServerBuilder};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::handler_error::HandlerResult;
-use crate::protocol::{JsonHeader, Message};
+use crate::link::Link;
+use crate::protocol::{DefaultFraming, JsonHeader, Message};
 use crate::reply::Reply;
 use crate::servers::Servers;
 
-impl ServerBuilder {
+impl<L: Link> ServerBuilder<L> {
     /// Builds a server of JSON-header messages.
     ///
     /// # Errors
     ///
     /// As [`build_with`](Self::build_with).
-    pub fn build<H: Handler>(self, handler: H) -> Result<Server<H>, Error> {
+    pub fn build<H: Handler>(self, handler: H) -> Result<Server<H, DefaultFraming, L>, Error> {
         let framing = JsonHeader::new(self.config.limits.decode());
         self.build_with(framing, handler)
     }
@@ -42,7 +43,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`build_each_with`](Self::build_each_with).
-    pub fn build_each<H, M>(self, handler: M) -> Result<Servers<H>, Error>
+    pub fn build_each<H, M>(self, handler: M) -> Result<Servers<H, DefaultFraming, L>, Error>
     where
         H: Handler + 'static,
         M: Fn() -> H + Send + Sync + 'static,
@@ -56,7 +57,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`build`](Self::build).
-    pub fn answer<C>(self, answer: C) -> Result<Server<C>, Error>
+    pub fn answer<C>(self, answer: C) -> Result<Server<C, DefaultFraming, L>, Error>
     where
         C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult,
     {
@@ -86,7 +87,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// As [`build_each`](Self::build_each).
-    pub fn answer_each<C, M>(self, answer: M) -> Result<Servers<C>, Error>
+    pub fn answer_each<C, M>(self, answer: M) -> Result<Servers<C, DefaultFraming, L>, Error>
     where
         C: FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult + 'static,
         M: Fn() -> C + Send + Sync + 'static,

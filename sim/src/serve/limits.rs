@@ -57,5 +57,7 @@ pub(super) fn tight(rng: &mut Rng) -> Limits {
         linger_bytes: u32::try_from(rng.len(1, 5000)).unwrap_or(1),
         drain_timeout: millis(rng, 100, 3000),
         accept_batch: rng.len(1, 8),
+        // No listener is a secure one.
+        ..Limits::default()
     }
 }

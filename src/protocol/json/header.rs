@@ -82,7 +82,7 @@ impl JsonHeader {
         };
         let header_len = u16::from_be_bytes(prefix);
         if usize::from(header_len) > self.max_header_len {
-            return Err(ProtocolError::new(Fault::HeaderTooLong));
+            return Err(too_long(header_len));
         }
         let Some(header) = rest.get(..usize::from(header_len)) else {
             let needed = PREFIX_LEN + usize::from(header_len);
@@ -244,6 +244,17 @@ impl Framing for JsonHeader {
         content: &[u8],
     ) -> Result<(), EncodeError> {
         self.encoder.encode(out, head, content)
+    }
+}
+
+/// A header that is too long. The first bytes of TLS would be the length of one: then that is said.
+#[cold]
+fn too_long(header_len: u16) -> ProtocolError {
+    let kind = Fault::HeaderTooLong;
+    match header_len.to_be_bytes() {
+        [22, 3] => ProtocolError::because(kind, "these bytes begin a handshake of TLS"),
+        [21, 3] => ProtocolError::because(kind, "these bytes begin an alert of TLS"),
+        _ => ProtocolError::new(kind),
     }
 }
 

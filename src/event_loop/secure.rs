@@ -1,0 +1,398 @@
+//! Receiving and sending where something stands between a socket and its messages.
+//!
+//! A plain loop has none of this. What is received is opened in place, and what is left of an
+//! unfinished record stays behind the plain bytes in the connection's own buffer. What is sent is
+//! sealed as late as it can be: queues hold plain bytes, and in front of them, where the socket has
+//! taken a part of some records, the rest of those.
+
+use myriapod_sys::Errno;
+
+use super::receive::Received;
+use super::send::Unsent;
+use super::shared::{After, At, Shared};
+use super::{EventLoop, Role};
+use crate::buffer::{PoolFull, RecvBuffer};
+use crate::connection::{Fact, Socket};
+use crate::engine::{OwnOf, Progress};
+use crate::handler::Handler;
+use crate::link::{self, End, Link, LinkFault};
+use crate::log::LogEvent;
+use crate::protocol::{Framing, Missing};
+use crate::slab::Key;
+use crate::stats::Cause;
+
+/// Plain bytes that are sealed before the socket is asked again: four full records of TLS.
+const SEALED_AT_ONCE: usize = 64 << 10;
+
+impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
+    /// Receives once from a secure connection, and answers whatever whole messages are there then.
+    #[inline(never)]
+    pub(super) fn receive_secure(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
+        if !at.connection.recv.is_none() {
+            return self.receive_secure_own(at);
+        }
+        self.scratch.clear();
+        match receive_sealed(at, &mut self.scratch) {
+            Received::Bytes(_, socket) => {
+                let mut bytes = std::mem::take(&mut self.scratch);
+                self.open_shared(at, &mut bytes);
+                self.scratch = bytes;
+                After::Settle(socket)
+            }
+            other => self.receive_no_records(at, &other),
+        }
+    }
+
+    /// Takes in bytes that were received already.
+    pub(super) fn take_in(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, bytes: &[u8]) -> After {
+        if bytes.is_empty() {
+            return After::Settle(Socket::MayHoldMore);
+        }
+        let mut copy = std::mem::take(&mut self.scratch);
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        self.open_shared(at, &mut copy);
+        self.scratch = copy;
+        After::Settle(Socket::MayHoldMore)
+    }
+
+    /// Opens the records in a buffer that all connections share, for one with none of its own.
+    fn open_shared(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, bytes: &mut [u8]) {
+        at.connection.touch(self.tick);
+        let opened = self.link.open(&mut at.connection.link, at.key.to_bits(), bytes);
+        self.engine.stats.bytes_in += opened.plain as u64;
+        if let Some(plain) = bytes.get_mut(..opened.plain).filter(|plain| !plain.is_empty()) {
+            let Progress { consumed, next } = self.process(at, plain, 0);
+            self.keep_rest(at, plain.get(consumed..).unwrap_or_default(), next);
+            if at.connection.is_ready() {
+                self.ready.push_back(at.key);
+            }
+        }
+        let rest = bytes.get(opened.consumed..).unwrap_or_default();
+        if opened.end.is_none() && !rest.is_empty() {
+            self.keep_sealed(at, rest, opened.needed);
+        }
+        self.note_link_end(at, opened.end);
+    }
+
+    /// Part of a record stays in the connection's own buffer, behind the plain bytes if there are any.
+    fn keep_sealed(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, sealed: &[u8], record: usize) {
+        if at.connection.is_closing() {
+            return;
+        }
+        let kept = if at.connection.recv.is_none() {
+            let runs = (self.tick, !at.connection.is_held());
+            self.pool
+                .lend_recv(at.owner(), &[], Missing::new(1, false), runs)
+                .map(|own| at.connection.recv = own)
+        } else {
+            Ok(())
+        };
+        let own = at.connection.recv;
+        if kept.and_then(|()| self.pool.append_sealed(own, sealed, record)).is_err() {
+            return self.refuse_for_buffers(at);
+        }
+        self.nearer = true;
+    }
+
+    /// Receives behind what the connection's own buffer holds.
+    fn receive_secure_own(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
+        let own = at.connection.recv;
+        if self.pool.make_room(own).is_err() {
+            self.refuse_for_buffers(at);
+            return After::Settle(Socket::MayHoldMore);
+        }
+        let from = self.pool.recv(own).map_or(0, RecvBuffer::plain_len);
+        let mut bytes = self.pool.take_bytes(own);
+        let received = receive_sealed(at, &mut bytes);
+        let Received::Bytes(_, socket) = received else {
+            self.pool.put_bytes(own, bytes);
+            return self.receive_no_records(at, &received);
+        };
+        at.connection.touch(self.tick);
+        let sealed = bytes.get_mut(from..).unwrap_or_default();
+        let opened = self.link.open(&mut at.connection.link, at.key.to_bits(), sealed);
+        self.engine.stats.bytes_in += opened.plain as u64;
+        // What is left of a record moves up to the plain bytes.
+        let (tail, end) = (from + opened.consumed, from + opened.plain);
+        let mut left = bytes.len() - tail;
+        bytes.copy_within(tail.., end);
+        if opened.end.is_some() {
+            left = 0;
+        }
+        bytes.truncate(end + left);
+        self.pool.put_bytes(own, bytes);
+        if let Some(buffer) = self.pool.recv_mut(own) {
+            (buffer.sealed, buffer.record) = (left, if left > 0 { opened.needed } else { 0 });
+        }
+        if opened.plain > 0 || left == 0 {
+            self.digest_secure_own(at);
+        }
+        self.note_link_end(at, opened.end);
+        After::Settle(socket)
+    }
+
+    /// Answers what stands in the connection's own buffer, and gives that back where nothing is left.
+    fn digest_secure_own(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
+        let own = at.connection.recv;
+        if self
+            .pool
+            .recv(own)
+            .is_some_and(|buffer| buffer.unread().is_empty() && buffer.sealed == 0)
+        {
+            self.release_own(at.connection);
+            self.nearer = true;
+            return;
+        }
+        self.digest_own(at);
+    }
+
+    /// A receive brought no bytes.
+    fn receive_no_records(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        received: &Received,
+    ) -> After {
+        match received {
+            Received::End => {
+                if L::note_end(&mut at.connection.link) {
+                    let text = "the stream ended without close_notify";
+                    self.note_link_fault(at.key, &LinkFault::new(LinkFault::TRUNCATED, text));
+                }
+                at.connection.step(Fact::EndSeen);
+                After::Settle(Socket::Empty)
+            }
+            Received::Failed => After::Close(Cause::Error),
+            Received::Nothing | Received::Bytes(..) => After::Settle(Socket::Empty),
+        }
+    }
+
+    /// Nothing more will be opened. What came before is still answered; then the connection ends.
+    fn note_link_end(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, end: Option<End>) {
+        let Some(end) = end else { return };
+        if let End::Fault(fault) = &end {
+            self.note_link_fault(at.key, fault);
+        }
+        at.connection.step(Fact::EndSeen);
+    }
+
+    fn note_link_fault(&mut self, key: Key, fault: &LinkFault) {
+        self.engine.stats.link_faults.add(fault.name, 1);
+        let id = self.engine.id(key);
+        self.engine.tell(&LogEvent::LinkFault { id, fault });
+    }
+
+    /// Seals the replies of one event and sends them, for a connection with nothing queued. Returns
+    /// whether the socket took all of them.
+    #[inline(never)]
+    pub(super) fn send_secure(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> bool {
+        let out = std::mem::take(&mut self.engine.desk.out);
+        let mut sealed = std::mem::take(&mut self.sealed);
+        let mut done = 0;
+        let mut result = Ok(());
+        let mut rest = 0..0;
+        for piece in out.chunks(SEALED_AT_ONCE) {
+            sealed.clear();
+            if !self.link.seal(&mut at.connection.link, at.key.to_bits(), piece, &mut sealed) {
+                result = Err(Errno::EPIPE);
+                break;
+            }
+            done += piece.len();
+            let sent = match link::send(at.source, &sealed) {
+                Ok(sent) => sent,
+                Err(errno) if errno.would_block() => 0,
+                Err(errno) => {
+                    result = Err(errno);
+                    break;
+                }
+            };
+            if sent < sealed.len() {
+                rest = sent..sealed.len();
+                break;
+            }
+        }
+        let (plain, records) = (out.get(done..).unwrap_or_default(), sealed.get(rest));
+        let records = records.filter(|records| !records.is_empty());
+        let took_all = result.is_ok() && records.is_none();
+        if result.is_ok() {
+            self.engine.stats.bytes_out += done as u64;
+        }
+        let full = match records {
+            Some(records) if result.is_ok() => self.queue_rest(at, records, plain),
+            _ => Ok(()),
+        };
+        if full == Err(PoolFull) {
+            // Half a record must not be followed by another.
+            self.engine.stats.discarded_out += plain.len() as u64;
+            self.stop_sending(at);
+            self.begin_close(at.connection, Cause::BufferLimit);
+        }
+        self.sealed = sealed;
+        self.engine.desk.out = out;
+        if result.is_err() {
+            self.cannot_send_replies(at);
+        } else {
+            self.engine.clear_out();
+        }
+        took_all
+    }
+
+    /// The socket did not take all: the rest of the records is queued, and what is not sealed yet
+    /// behind it.
+    fn queue_rest(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        records: &[u8],
+        plain: &[u8],
+    ) -> Result<(), PoolFull> {
+        self.queue_records(at, records)?;
+        if plain.is_empty() { Ok(()) } else { self.queue(at, Unsent::Own(plain)) }
+    }
+
+    /// Records that the socket has not taken wait in front of all that is queued.
+    fn queue_records(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        records: &[u8],
+    ) -> Result<(), PoolFull> {
+        let first = at.connection.send.is_none();
+        if first {
+            at.connection.send = self.pool.lend_send(at.owner(), self.tick)?;
+            self.engine.stats.short_writes += 1;
+            self.nearer = true;
+        }
+        self.note_wait(at.connection.send, true);
+        self.pool.queue_sealed(at.connection.send, records)
+    }
+
+    /// Sends from the queue of a secure connection once: what is sealed already, then as much as one
+    /// send is worth.
+    pub(super) fn send_queued_sealed(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+    ) -> Result<(), Errno> {
+        let queued = at.connection.send;
+        let Some(queue) = self.pool.send(queued) else { return Ok(()) };
+        if !queue.sealed().is_empty() {
+            let sent = link::send(at.source, queue.sealed())?;
+            at.connection.touch(self.tick);
+            self.pool.advance_sealed(queued, sent, self.tick);
+        }
+        let Some(queue) = self.pool.send(queued) else { return Ok(()) };
+        if !queue.sealed().is_empty() {
+            return Ok(());
+        }
+        self.gathered.clear();
+        for piece in queue.slices() {
+            let room = SEALED_AT_ONCE - self.gathered.len();
+            self.gathered.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            if self.gathered.len() == SEALED_AT_ONCE {
+                break;
+            }
+        }
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let mut sealed = std::mem::take(&mut self.sealed);
+        sealed.clear();
+        let result = self.seal_and_send(at, &mut sealed);
+        self.sealed = sealed;
+        result
+    }
+
+    fn seal_and_send(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
+        let owner = at.key.to_bits();
+        if !self.link.seal(&mut at.connection.link, owner, &self.gathered, sealed) {
+            return Err(Errno::EPIPE);
+        }
+        let sent = match link::send(at.source, sealed) {
+            Err(errno) if errno.would_block() => 0,
+            sent => sent?,
+        };
+        if sent > 0 {
+            at.connection.touch(self.tick);
+        }
+        self.engine.stats.bytes_out += self.gathered.len() as u64;
+        self.pool.advance(at.connection.send, self.gathered.len(), self.tick);
+        let rest = sealed.get(sent..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.queue_records(at, rest).map_err(|PoolFull| Errno::ENOBUFS)
+    }
+
+    /// Says our last word, if it was not said. Returns how much of it the socket did not take, which
+    /// stands at the end of `sealed`.
+    fn last_word(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> usize {
+        self.sealed.clear();
+        self.link.last_word(&mut at.connection.link, at.key.to_bits(), &mut self.sealed);
+        if self.sealed.is_empty() {
+            return 0;
+        }
+        match link::send(at.source, &self.sealed) {
+            Ok(sent) => self.sealed.len() - sent,
+            Err(errno) if errno.would_block() => self.sealed.len(),
+            // Nobody is there to hear it.
+            Err(_) => 0,
+        }
+    }
+}
+
+impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
+    /// Says our last word on a connection with nothing unsent. Returns whether that is done; otherwise
+    /// it waits in the queue for room.
+    pub(super) fn say_last_word(&mut self, key: Key, cause: Cause) -> bool {
+        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+            return true;
+        };
+        if L::has_said_last_word(&connection.link) {
+            return true;
+        }
+        let mut at = At { key, source, connection };
+        let left = self.shared.last_word(&mut at);
+        if left == 0 {
+            return true;
+        }
+        let sealed = std::mem::take(&mut self.shared.sealed);
+        let rest = sealed.get(sealed.len() - left..).unwrap_or_default();
+        let is_queued = self.shared.queue_records(&mut at, rest).is_ok();
+        self.shared.sealed = sealed;
+        if !is_queued {
+            return true;
+        }
+        self.work(key, |shared, at| {
+            shared.begin_close(at.connection, cause);
+            shared.nearer = true;
+            After::Settle(Socket::Empty)
+        });
+        false
+    }
+
+    /// Says our last word if that can be done at once: the connection is closed in any case.
+    pub(super) fn try_last_word(&mut self, key: Key) {
+        if let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key)
+            && connection.send.is_none()
+            && connection.takes_replies()
+        {
+            let _left = self.shared.last_word(&mut At { key, source, connection });
+        }
+    }
+}
+
+/// Receives once; what comes is not plain.
+fn receive_sealed<S, K>(at: &At<'_, S, K>, buffer: &mut Vec<u8>) -> Received {
+    let room = buffer.capacity() - buffer.len();
+    match link::receive(at.source, buffer) {
+        Ok(0) => Received::End,
+        Ok(len) => {
+            let socket = if len < room { Socket::Empty } else { Socket::MayHoldMore };
+            Received::Bytes(len, socket)
+        }
+        Err(errno) if errno.would_block() => Received::Nothing,
+        Err(_) => Received::Failed,
+    }
+}
