@@ -13,8 +13,8 @@ use myriapod::link::Link;
 use myriapod::protocol::{AnyFraming, DecodeLimits, Framing, FramingSpec, JsonHeader, Padded, Raw};
 use myriapod::sys::{self, Backend, ListenOptions, Listener, Signal};
 use myriapod::{
-    Cause, ConnectionId, Handle, Handler, LogEvent, ProxyProtocol, Server, ServerBuilder,
-    ServersStats, SocketAddr,
+    Cause, Handle, Handler, LogEvent, ProxyProtocol, Server, ServerBuilder, ServersStats,
+    SocketAddr,
 };
 
 use crate::config_file::{self, Settings};
@@ -26,7 +26,7 @@ use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
 use crate::metrics;
 use crate::reload::Reload;
-use crate::rooms::{Hall, RoomArgs, Rooms, Summary};
+use crate::rooms::{RoomArgs, RoomService, Summary};
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
 use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
@@ -243,19 +243,19 @@ where
     F: Framing + 'static,
     N: Fn() -> F + Send + Sync + 'static,
 {
-    let hall = Arc::new(Hall::new(&args.rooms));
-    let shared = Arc::clone(&hall);
-    serve(args, reload, move || Rooms::new(Arc::clone(&shared)), &Some(hall), framing)
+    let rooms = Arc::new(RoomService::new(&args.rooms));
+    let shared = Arc::clone(&rooms);
+    serve(args, reload, move || shared.handler(), &Some(rooms), framing)
 }
 
 /// The rooms of a server that has any.
-type Halls = Option<Arc<Hall<ConnectionId>>>;
+type Hosted = Option<Arc<RoomService>>;
 
 fn serve<H, M, F, N>(
     args: &Args,
     reload: Arc<Reload>,
     handler: M,
-    hall: &Halls,
+    rooms: &Hosted,
     framing: N,
 ) -> Result<ExitCode, Failure>
 where
@@ -268,7 +268,7 @@ where
     let told = Arc::clone(&manager);
     let loops: Arc<OnceLock<Handle>> = Arc::default();
     let asked = Arc::clone(&loops);
-    let reported = hall.clone();
+    let reported = rooms.clone();
     let reason = foresee(args);
     let mut builder = Server::builder()
         .threads(args.threads.number())
@@ -322,8 +322,17 @@ where
     for listener in inherited {
         builder = builder.listener(listener);
     }
-    let start =
-        Start { args, given, inherited_count, for_metrics, loops, manager, handler, hall, framing };
+    let start = Start {
+        args,
+        given,
+        inherited_count,
+        for_metrics,
+        loops,
+        manager,
+        handler,
+        rooms,
+        framing,
+    };
     match args.tls.certificates(given)? {
         None => start.run(builder, None),
         Some(certificates) => {
@@ -345,7 +354,7 @@ struct Start<'a, M, N> {
     loops: Arc<OnceLock<Handle>>,
     manager: Arc<ServiceManager>,
     handler: M,
-    hall: &'a Halls,
+    rooms: &'a Hosted,
     framing: N,
 }
 
@@ -371,7 +380,7 @@ impl<M, N> Start<'_, M, N> {
             loops,
             manager,
             handler,
-            hall,
+            rooms,
             framing,
         } = self;
         if args.end_with_parent {
@@ -381,11 +390,13 @@ impl<M, N> Start<'_, M, N> {
         // The signals are caught from here on, so nothing may block for ever.
         LOG.begin();
         let _ = loops.set(servers.handle());
+        if let Some(rooms) = rooms {
+            rooms.begin(&args.rooms, servers.handle())?;
+        }
         let metrics = if args.metrics.is_some() || for_metrics.is_some() {
-            let hall = hall.clone();
-            let rooms =
-                move || hall.as_ref().map_or_else(String::new, |hall| hall.stats().exposition());
-            Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle(), rooms)?)
+            let rooms = rooms.clone();
+            let more = move || rooms.as_ref().map_or_else(String::new, |rooms| rooms.exposition());
+            Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle(), more)?)
         } else {
             None
         };
@@ -411,8 +422,11 @@ impl<M, N> Start<'_, M, N> {
         let watch = manager.watch(loops)?;
         let graceful = servers.run();
         drop(watch);
+        if let Some(rooms) = rooms {
+            rooms.end();
+        }
         let stats = servers.stats();
-        tell_summary(&stats, hall);
+        tell_summary(&stats, rooms);
         if let Some(metrics) = metrics {
             metrics.stop()?;
         }
@@ -455,10 +469,10 @@ fn foresee(args: &Args) -> Option<String> {
 /// Says what has happened so far. The loops are asked, so they cannot wait for the answer
 /// themselves: a thread does. It is made only now, since the C library's calls cost more in a
 /// process that has ever had two.
-fn report(loops: Option<&Handle>, hall: Halls) {
+fn report(loops: Option<&Handle>, rooms: Hosted) {
     let Some(handle) = loops.cloned() else { return };
     let said = sys::spawn("report", move || match handle.stats() {
-        Ok(loops) => tell_summary(&ServersStats::from(loops), &hall),
+        Ok(loops) => tell_summary(&ServersStats::from(loops), &rooms),
         Err(error) => tell(format_args!("no report: {error}")),
     });
     if let Err(error) = said {
@@ -479,8 +493,8 @@ fn tell_event(event: &LogEvent<'_>) {
     if json_log::is_on() { tell_line(json_log::event(event)) } else { tell(event) }
 }
 
-fn tell_summary(stats: &ServersStats, hall: &Halls) {
-    let summary = Summary { stats, rooms: hall.as_ref().map(|hall| hall.stats()) };
+fn tell_summary(stats: &ServersStats, rooms: &Hosted) {
+    let summary = Summary { stats, rooms: rooms.as_deref() };
     if json_log::is_on() { tell_line(json_log::summary(&summary)) } else { tell(&summary) }
 }
 

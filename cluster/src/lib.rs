@@ -26,7 +26,7 @@
 //! - **At most once.** A message is never sent to the broker twice, and a node never hears its own.
 //!   While the broker is away, what is broadcast reaches the members of its own node and nobody else.
 //!   [`NodeStats::lost`] counts it: what was not sent, and what was sent and not confirmed, which
-//!   others may have got.
+//!   others may have got. What a broker had confirmed and not handed on when it died, nobody counts.
 //! - **One order for each publisher.** What one node broadcasts arrives in that order on every other
 //!   node. What two nodes broadcast may arrive in either order.
 //! - **Nothing waits for the broker.** No event loop blocks, and what is not confirmed yet is bounded

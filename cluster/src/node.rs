@@ -1,7 +1,7 @@
 //! [`Node`]: one server among others, below groups: named channels, and bytes on them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crate::backoff::random;
@@ -37,7 +37,7 @@ pub enum Arrival<'a> {
         /// What.
         payload: &'a [u8],
     },
-    /// The broker can be reached, or cannot, or refuses something: a line for the log.
+    /// The broker can be reached, or cannot any more, or refuses something: a line for the log.
     Note(&'a str),
 }
 
@@ -48,6 +48,8 @@ struct Counts {
     foreign: AtomicU64,
     not_sent: AtomicU64,
     undelivered: AtomicU64,
+    /// It was told that the broker is away.
+    is_away: AtomicBool,
 }
 
 /// What a node has done.
@@ -145,9 +147,15 @@ impl Node {
                     counts.received.fetch_add(1, Relaxed);
                     hears(Arrival::Message { group: &group, payload });
                 }
-                Incoming::Up { broker } => hears(Arrival::Note(&format!("{broker} is there"))),
+                Incoming::Up { broker } => {
+                    counts.is_away.store(false, Relaxed);
+                    hears(Arrival::Note(&format!("{broker} is there")));
+                }
                 Incoming::Down { broker, why } => {
-                    hears(Arrival::Note(&format!("{broker} is away: {why}")));
+                    // Once, however often it is tried.
+                    if !counts.is_away.swap(true, Relaxed) {
+                        hears(Arrival::Note(&format!("{broker} is away: {why}")));
+                    }
                 }
                 Incoming::Refused { broker, why } => {
                     hears(Arrival::Note(&format!("{broker} refuses: {why}")));

@@ -1,5 +1,9 @@
 //! [`RoomArgs`]: every bound of the rooms as a flag.
 
+use std::str::FromStr;
+
+use myriapod_cluster::{BrokerError, Prefix, Remote};
+
 use crate::units::{Count, Size};
 
 const ROOMS: &str = "Rooms (with --service rooms)";
@@ -38,6 +42,40 @@ pub(crate) struct RoomArgs {
     /// and lists only so many [default: 1000]
     #[arg(long, value_name = "N", help_heading = ROOMS)]
     presence_max: Option<Count>,
+    /// Share the rooms with other servers: redis://[USER:PASSWORD@]HOST:PORT[/DB]
+    /// or nats://[USER:PASSWORD@]HOST:PORT; of several with commas between them,
+    /// the next is tried where one is away. A file of --config keeps a password
+    /// out of the list of processes
+    #[arg(long, value_name = "URL", help_heading = ROOMS)]
+    pub(super) broker: Option<Brokers>,
+    /// What the channels of these servers begin with [default: myriapod.]
+    #[arg(long, value_name = "TEXT", help_heading = ROOMS, requires = "broker")]
+    pub(super) cluster_prefix: Option<Prefix>,
+}
+
+/// What names brokers.
+#[derive(Clone)]
+pub(crate) struct Brokers(String);
+
+impl FromStr for Brokers {
+    type Err = BrokerError;
+
+    fn from_str(text: &str) -> Result<Self, BrokerError> {
+        text.parse::<Remote>().map(|_| Self(text.to_owned()))
+    }
+}
+
+impl Brokers {
+    pub(super) fn remote(&self) -> Result<Remote, BrokerError> {
+        self.0.parse()
+    }
+}
+
+/// Without passwords.
+impl std::fmt::Debug for Brokers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Brokers")
+    }
 }
 
 impl RoomArgs {
@@ -54,6 +92,7 @@ impl RoomArgs {
             ("--request-rate", self.request_rate.is_some()),
             ("--request-burst", self.request_burst.is_some()),
             ("--presence-max", self.presence_max.is_some()),
+            ("--broker", self.broker.is_some()),
         ];
         given.iter().find(|(_, is_given)| *is_given).map(|(name, _)| *name)
     }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use myriapod::protocol::write_json;
 use myriapod::{HandleError, HandlerError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::args::Bounds;
 use super::room::Room;
@@ -32,11 +32,20 @@ pub(super) trait Doors<Id> {
     fn to_one(&self, id: Id, push: Vec<u8>) -> Result<(), HandleError>;
 }
 
+/// The way to other servers that have the same rooms.
+pub(super) trait Afar: Send + Sync {
+    /// Has what they say in a room come.
+    fn subscribe(&self, room: &str);
+    /// Has no more of it come.
+    fn unsubscribe(&self, room: &str);
+    /// Says something there.
+    fn publish(&self, room: &str, payload: &[u8]);
+}
+
 /// The rooms of a server, and the bounds they keep.
 ///
 /// A room has one lock. What is decided about it and what its loops are asked for are one step
 /// under that lock, so all members hear the same things in the same order.
-#[derive(Debug)]
 pub(crate) struct Hall<Id> {
     pub(super) bounds: Bounds,
     hasher: RandomState,
@@ -44,6 +53,7 @@ pub(crate) struct Hall<Id> {
     rooms: AtomicUsize,
     history_bytes: AtomicUsize,
     counts: Counts,
+    afar: OnceLock<Box<dyn Afar>>,
 }
 
 type Shard<Id> = Mutex<HashMap<Box<str>, Room<Id>>>;
@@ -82,6 +92,17 @@ pub(super) struct Present {
     pub(super) count: usize,
 }
 
+/// What goes from server to server.
+#[derive(Debug, Serialize, Deserialize)]
+struct Word<'a> {
+    event: &'a str,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+}
+
 #[derive(Serialize)]
 struct Presence<'a> {
     event: &'a str,
@@ -97,6 +118,12 @@ struct Told<'a> {
     text: &'a str,
 }
 
+impl<Id> std::fmt::Debug for Hall<Id> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hall").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
 impl<Id: Copy + Eq> Hall<Id> {
     pub(super) fn with_bounds(bounds: Bounds) -> Self {
         Self {
@@ -106,6 +133,7 @@ impl<Id: Copy + Eq> Hall<Id> {
             rooms: AtomicUsize::new(0),
             history_bytes: AtomicUsize::new(0),
             counts: Counts::default(),
+            afar: OnceLock::new(),
         }
     }
 
@@ -124,6 +152,54 @@ impl<Id: Copy + Eq> Hall<Id> {
             unposted: self.counts.unposted.load(Relaxed),
             history_bytes: self.history_bytes.load(Relaxed) as u64,
         }
+    }
+
+    /// The rooms are those of other servers too from now on.
+    pub(super) fn share(&self, afar: Box<dyn Afar>) {
+        let _ = self.afar.set(afar);
+    }
+
+    /// Says something on the other servers.
+    fn publish(&self, room: &str, event: &str, name: &str, text: Option<&str>, to: Option<&str>) {
+        if let Some(afar) = self.afar.get() {
+            let (text, to) = (text.map(str::to_owned), to.map(str::to_owned));
+            afar.publish(room, &encoded(&Word { event, name: name.to_owned(), text, to }));
+        }
+    }
+
+    /// Another server says something in a room; says whether it is something that can be said.
+    pub(super) fn hear(&self, doors: &impl Doors<Id>, room: &str, payload: &[u8]) -> bool {
+        let Ok(word) = serde_json::from_slice::<Word<'_>>(payload) else { return false };
+        let text = word.text.as_deref().unwrap_or_default();
+        if check_name("name", &word.name).is_err() || text.len() > self.bounds.text {
+            return false;
+        }
+        let mut shard = self.shard(room);
+        // Its last member may just have left.
+        let Some(room_here) = shard.get_mut(room) else { return true };
+        let posted = match word.event {
+            "said" => {
+                let push = self.keep(room_here, room, &word.name, text);
+                doors.to_all(room, None, push)
+            }
+            "told" => {
+                let to = word.to.as_deref().and_then(|to| room_here.members.get(to));
+                let name = &*word.name;
+                let push = || encoded(&Told { event: "told", room, name, text });
+                to.map_or(Ok(()), |id| doors.to_one(*id, push()))
+            }
+            event @ ("joined" | "left") => {
+                if room_here.members.len() <= self.bounds.presence {
+                    self.tell_presence(doors, event, room, &word.name, None);
+                }
+                Ok(())
+            }
+            _ => return false,
+        };
+        if posted.is_err() {
+            self.counts.unposted.fetch_add(1, Relaxed);
+        }
+        true
     }
 
     fn shard(&self, room: &str) -> MutexGuard<'_, HashMap<Box<str>, Room<Id>>> {
@@ -176,6 +252,9 @@ impl<Id: Copy + Eq> Hall<Id> {
                     self.rooms.fetch_sub(1, Relaxed);
                     return Err(busy(error));
                 }
+                if let Some(afar) = self.afar.get() {
+                    afar.subscribe(room);
+                }
                 slot.insert_entry(Room::default())
             }
         };
@@ -185,6 +264,7 @@ impl<Id: Copy + Eq> Hall<Id> {
         let count = room_here.members.len();
         if count <= bounds.presence {
             self.tell_presence(doors, "joined", room, name, Some(id));
+            self.publish(room, "joined", name, None, None);
         }
         Ok(Present { names: room_here.names(Some(name), bounds.presence), count })
     }
@@ -210,7 +290,13 @@ impl<Id: Copy + Eq> Hall<Id> {
         let count = room_here.members.len();
         room_here.members.remove(name);
         self.counts.members.fetch_sub(1, Relaxed);
+        if count <= self.bounds.presence {
+            self.publish(room, "left", name, None, None);
+        }
         if room_here.members.is_empty() {
+            if let Some(afar) = self.afar.get() {
+                afar.unsubscribe(room);
+            }
             room_here.clear(&self.history_bytes);
             shard.remove(room);
             self.rooms.fetch_sub(1, Relaxed);
@@ -231,19 +317,25 @@ impl<Id: Copy + Eq> Hall<Id> {
         self.check_text(text)?;
         let mut shard = self.shard(room);
         let Some(room_here) = shard.get_mut(room) else { return Err(no_member()) };
+        let push = self.keep(room_here, room, name, text);
+        self.counts.said.fetch_add(1, Relaxed);
+        self.publish(room, "said", name, Some(text), None);
+        doors.to_all(room, None, push).map_err(|error| {
+            self.counts.unposted.fetch_add(1, Relaxed);
+            busy(error)
+        })
+    }
+
+    /// Numbers and keeps what is said; returns the push.
+    fn keep(&self, room_here: &mut Room<Id>, room: &str, name: &str, text: &str) -> Vec<u8> {
         room_here.last_n += 1;
         let n = room_here.last_n;
         let who_and_what = format!("\"name\": {}, \"text\": {}", quoted(name), quoted(text));
         let kept = format!("{{\"n\": {n}, {who_and_what}}}");
         room_here.keep(kept.into(), &self.bounds, &self.history_bytes);
-        let room_name = quoted(room);
-        let push =
-            format!("{{\"event\": \"said\", \"room\": {room_name}, {who_and_what}, \"n\": {n}}}");
-        self.counts.said.fetch_add(1, Relaxed);
-        doors.to_all(room, None, push.into_bytes()).map_err(|error| {
-            self.counts.unposted.fetch_add(1, Relaxed);
-            busy(error)
-        })
+        let room = quoted(room);
+        format!("{{\"event\": \"said\", \"room\": {room}, {who_and_what}, \"n\": {n}}}")
+            .into_bytes()
     }
 
     /// Says something to one member.
@@ -258,7 +350,12 @@ impl<Id: Copy + Eq> Hall<Id> {
         self.check_text(text)?;
         let shard = self.shard(room);
         let member = shard.get(room).and_then(|room| room.members.get(to)).copied();
+        // Nobody here knows the names of the members of other servers.
+        self.publish(room, "told", name, Some(text), Some(to));
         let Some(id) = member else {
+            if self.afar.get().is_some() {
+                return Ok(());
+            }
             let text = format!("nobody in the room has the name {to}");
             return Err(HandlerError::new("NoSuchMember", text));
         };

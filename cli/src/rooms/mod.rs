@@ -4,6 +4,7 @@
 //! a room comes to its members as pushes, JSON objects with `event`. [`Hall`] holds the rooms of a
 //! server and decides; it knows no socket. [`Rooms`] is the handler around it.
 
+mod afar;
 mod args;
 mod bucket;
 mod hall;
@@ -16,6 +17,4 @@ mod service;
 mod tests;
 
 pub(crate) use self::args::RoomArgs;
-pub(crate) use self::hall::Hall;
-pub(crate) use self::report::Summary;
-pub(crate) use self::service::Rooms;
+pub(crate) use self::report::{RoomService, Summary};

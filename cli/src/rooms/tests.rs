@@ -1,11 +1,12 @@
 //! The rooms without sockets.
 
 use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Mutex};
 
 use myriapod::{HandleError, HandlerError};
 
 use super::args::Bounds;
-use super::hall::{Doors, Hall, MAX_NAME};
+use super::hall::{Afar, Doors, Hall, MAX_NAME};
 
 /// Writes down what the loops were asked for.
 #[derive(Default)]
@@ -178,4 +179,82 @@ fn can_nobody_take_another_out_of_a_room() {
     doors.take();
     hall.leave(&doors, 2, false, "r", "Neo").unwrap();
     assert_eq!((doors.take().len(), hall.stats().members), (0, 1));
+}
+
+/// Writes down what goes to other servers.
+#[derive(Clone, Default)]
+struct Abroad(Arc<Mutex<Vec<String>>>);
+
+impl Abroad {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Afar for Abroad {
+    fn subscribe(&self, room: &str) {
+        self.0.lock().unwrap().push(format!("+{room}"));
+    }
+
+    fn unsubscribe(&self, room: &str) {
+        self.0.lock().unwrap().push(format!("-{room}"));
+    }
+
+    fn publish(&self, room: &str, payload: &[u8]) {
+        let payload = String::from_utf8_lossy(payload);
+        self.0.lock().unwrap().push(format!("{room}: {payload}"));
+    }
+}
+
+#[test]
+fn does_what_happens_here_happen_on_another_server_too() {
+    let (here, there) = (hall(Bounds::default()), hall(Bounds::default()));
+    let (doors, abroad) = (Notes::default(), Abroad::default());
+    here.share(Box::new(abroad.clone()));
+    there.join(&doors, 9, 0, "r", "Cypher").unwrap();
+    there.say(&doors, "r", "Cypher", "before").unwrap();
+    doors.take();
+    let away = Notes::default();
+    here.join(&away, 1, 0, "r", "Neo").unwrap();
+    here.join(&away, 2, 0, "r", "Two").unwrap();
+    here.say(&away, "r", "Neo", "a").unwrap();
+    here.tell(&away, "r", "Neo", "Cypher", "b").unwrap();
+    here.leave(&away, 2, false, "r", "Two").unwrap();
+    here.leave(&away, 1, true, "r", "Neo").unwrap();
+    let sent = abroad.take();
+    assert_eq!((sent[0].as_str(), sent.last().unwrap().as_str()), ("+r", "-r"));
+    let payloads = sent.iter().filter_map(|line| line.strip_prefix("r: "));
+    for payload in payloads {
+        assert!(there.hear(&doors, "r", payload.as_bytes()), "{payload}");
+        assert!(there.hear(&doors, "nobody is there", payload.as_bytes()));
+    }
+    let expected = [
+        r#"r: {"event": "joined", "room": "r", "name": "Neo"}"#,
+        r#"r: {"event": "joined", "room": "r", "name": "Two"}"#,
+        r#"r: {"event": "said", "room": "r", "name": "Neo", "text": "a", "n": 2}"#,
+        r#"9: {"event": "told", "room": "r", "name": "Neo", "text": "b"}"#,
+        r#"r: {"event": "left", "room": "r", "name": "Two"}"#,
+        r#"r: {"event": "left", "room": "r", "name": "Neo"}"#,
+    ];
+    assert_eq!(doors.take(), expected);
+    assert_eq!(there.history("r", 9).unwrap().len(), 2);
+}
+
+#[test]
+fn is_what_another_server_cannot_mean_passed_over() {
+    let (hall, doors) = (hall(Bounds { text: 4, ..Bounds::default() }), Notes::default());
+    hall.join(&doors, 1, 0, "r", "Neo").unwrap();
+    doors.take();
+    for payload in [
+        "",
+        "{}",
+        r#"{"event": "dance", "name": "x"}"#,
+        r#"{"event": "said", "name": "", "text": "x"}"#,
+        r#"{"event": "said", "name": "x", "text": "12345"}"#,
+        r#"{"event": 1, "name": "x"}"#,
+        "\u{ff}",
+    ] {
+        assert!(!hall.hear(&doors, "r", payload.as_bytes()), "{payload}");
+    }
+    assert!(doors.take().is_empty());
 }
