@@ -17,7 +17,16 @@ fn with_each(test: impl Fn(Broker)) {
 
 /// A server that shares its rooms, with a broker that is up.
 fn node(broker: &Broker, more: &[&str]) -> Serving {
-    let rates = ["--request-rate", "1000000", "--request-burst", "1000000", "--threads", "2"];
+    let rates = [
+        "--request-rate",
+        "1000000",
+        "--request-burst",
+        "1000000",
+        "--threads",
+        "2",
+        "--linger-timeout",
+        "50ms",
+    ];
     let shared = ["--service", "rooms", "--broker", &broker.url()];
     let serving = Serving::on_loopback(&[&shared[..], &rates, more].concat());
     serving.wait_for(&format!("broker: {} is there", broker.url()));

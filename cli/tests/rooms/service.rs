@@ -9,7 +9,9 @@ use crate::member::Member;
 use crate::support::Serving;
 
 fn rooms(args: &[&str]) -> Serving {
-    Serving::on_loopback(&[&["--service", "rooms"], args].concat())
+    // Nobody waits for members that stay until the server ends.
+    let usual = ["--service", "rooms", "--linger-timeout", "50ms"];
+    Serving::on_loopback(&[&usual, args].concat())
 }
 
 #[test]
