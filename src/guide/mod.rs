@@ -21,6 +21,7 @@ pages! {
     backpressure "backpressure.md"
     other_work "other_work.md"
     embedding "embedding.md"
+    rooms "rooms.md"
     datagrams "datagrams.md"
     troubleshooting "troubleshooting.md"
     errors "errors.md"

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use myriapod::sys::{Descriptor, Socket};
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Serving, TempDir, myriapod, search};
+use crate::support::{Client, Serving, TempDir, json, myriapod, search};
 
 const RING: &str = "In the caves beneath the Misty Mountains. 💍";
 
@@ -148,6 +148,35 @@ fn is_the_client_seen_through_haproxy() {
         let ended = serving.stop();
         assert!(ended.stderr.iter().all(|line| !line.contains("refused")), "{:?}", ended.stderr);
     }
+}
+
+/// packaging/haproxy.cfg, with two servers of ours in the place of its own.
+#[test]
+fn does_the_packaged_haproxy_spread_clients_of_rooms() {
+    let nodes = [(); 2].map(|()| behind(&["--service", "rooms"]));
+    if !is_installed("haproxy") {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/haproxy.cfg");
+    let packaged = fs::read_to_string(path).unwrap();
+    let proxy = Proxy::start("exec haproxy -db -q -f \"$1\" 3<&0 </dev/null", |_, _| {
+        let (before, _) = packaged.split_once("    server node1").unwrap();
+        let servers = nodes.each_ref().map(|node| {
+            let port = node.port();
+            format!("    server node{port} 127.0.0.1:{port}\n")
+        });
+        before.replace("bind :65432", "bind fd@3") + &servers.concat()
+    });
+    // Without a broker a name is free on each server, so both can join only if they are spread.
+    let join = json(r#"{"action": "join", "room": "r", "name": "Neo"}"#);
+    let clients = [(); 2].map(|()| {
+        let (mut client, _) = proxy.connect(Ipv4Addr::LOCALHOST);
+        assert_eq!(client.ask(&join).result(), "joined");
+        client
+    });
+    drop(clients);
+    let ended = nodes.map(Serving::stop);
+    assert!(ended.iter().all(|ended| ended.stderr.iter().all(|line| !line.contains("refused"))));
 }
 
 #[test]
