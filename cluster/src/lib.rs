@@ -42,6 +42,8 @@ mod broker;
 mod channel;
 mod cluster;
 mod dialect;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod link;
 mod nats;
 mod nats_framing;
@@ -54,6 +56,9 @@ mod target;
 pub use self::broker::{Broker, BrokerStats, Inbox, Incoming};
 pub use self::channel::{Prefix, PrefixError};
 pub use self::cluster::{Cluster, JoinError};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::fuzzing::check_brokers;
 pub use self::nats::Nats;
 pub use self::node::{Arrival, Node, NodeStats};
 pub use self::redis::Redis;
