@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use myriapod_load::{Content, Options, Service};
+use myriapod_load::{Content, Options, RoomOptions, Service};
 
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::failure::Failure;
@@ -64,11 +64,17 @@ pub(crate) struct Args {
     /// End the run after so many messages instead
     #[arg(short, long, value_name = "N", conflicts_with = "duration", help_heading = LOAD)]
     pub(crate) messages: Option<Count>,
-    /// What is asked: search or echo (JSON messages), raw (bytes that come back)
-    /// or padded (the tutorial's first program)
+    /// What is asked: search or echo (JSON messages), raw (bytes that come back),
+    /// padded (the tutorial's first program) or rooms (every delivery is checked)
     #[arg(short, long, value_name = "NAME", default_value = "search", hide_possible_values = true,
         value_parser = services(), help_heading = LOAD)]
-    pub(crate) service: Service,
+    pub(crate) service: Asked,
+    /// With --service rooms: so many rooms
+    #[arg(long, value_name = "N", default_value_t = Count(10), help_heading = LOAD)]
+    pub(crate) rooms: Count,
+    /// With --service rooms: members of each, spread over --ports
+    #[arg(long, value_name = "N", default_value_t = Count(10), help_heading = LOAD)]
+    pub(crate) members: Count,
     /// Bytes of each request's content, such as 64 or 16KiB, or a file that holds it
     #[arg(long, value_name = "BYTES|FILE", default_value = "64", help_heading = LOAD)]
     pub(crate) content: String,
@@ -170,16 +176,51 @@ pub(crate) struct Args {
     pub(crate) compare: Vec<PathBuf>,
 }
 
-fn services() -> impl TypedValueParser<Value = Service> {
-    let names = PossibleValuesParser::new(Service::ALL.map(Service::name));
-    names.map(|name| {
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A reply to each request.
+    Replies(Service),
+    /// To hand on what is said.
+    Rooms,
+}
+
+fn services() -> impl TypedValueParser<Value = Asked> {
+    let names = Service::ALL.map(Service::name).into_iter().chain(["rooms"]);
+    PossibleValuesParser::new(names).map(|name| {
         let named = Service::ALL.into_iter().find(|service| service.name() == name);
         // The parser before lets nothing else through.
-        named.unwrap_or(Service::Search)
+        named.map_or(Asked::Rooms, Asked::Replies)
     })
 }
 
 impl Args {
+    /// What they mean for rooms.
+    ///
+    /// # Errors
+    ///
+    /// No server, and a content that is a file.
+    pub(crate) fn rooms(&self) -> Result<RoomOptions, Failure> {
+        let Some(host) = &self.host else {
+            return Err(Failure::usage("--service rooms needs a server")
+                .with_next_step("`myriapod serve --service rooms`, and its host and port here"));
+        };
+        let Ok(Size(text)) = self.content.parse() else {
+            return Err(Failure::usage("--service rooms takes --content as bytes, such as 64"));
+        };
+        let one = || vec![self.port.unwrap_or(0)];
+        Ok(RoomOptions {
+            host: host.clone(),
+            ports: self.ports.as_ref().map_or_else(one, |ports| ports.0.clone()),
+            rooms: self.rooms.0,
+            members: self.members.0,
+            rate: self.rate.map_or(100.0, |rate| rate.0),
+            duration: self.duration.0,
+            text,
+            timeout: self.timeout.0,
+        })
+    }
+
     /// What these arguments mean.
     ///
     /// # Errors
@@ -206,7 +247,10 @@ impl Args {
             in_flight: u32::try_from(self.in_flight.0).unwrap_or(u32::MAX),
             duration: self.duration.0,
             messages: self.messages.map(|count| count.0 as u64),
-            service: self.service,
+            service: match self.service {
+                Asked::Replies(service) => service,
+                Asked::Rooms => Service::Search,
+            },
             content: self.content()?,
             rate: self.rate.map(|rate| rate.0),
             poisson: self.poisson,

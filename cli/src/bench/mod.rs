@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod metrics;
 mod output;
+mod rooms;
 mod stop;
 mod table;
 mod units;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use myriapod_load::{Error, Plan, Report, measure, page};
 
 pub(crate) use self::args::Args;
+use self::args::Asked;
 use self::output::Output;
 use self::stop::Stop;
 use self::watch::Watch;
@@ -50,6 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let json = args.json.as_deref().map(Output::open_or_stdout).transpose()?;
+    if args.service == Asked::Rooms {
+        return rooms::run(args, json);
+    }
     let plan = args.options()?.plan().map_err(|error| failed(&error))?;
     if let Some(warning) = foretell(&plan).warning() {
         tell(warning);
