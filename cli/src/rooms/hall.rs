@@ -322,7 +322,9 @@ impl<Id: Copy + Eq> Hall<Id> {
         self.publish(room, "said", name, Some(text), None);
         doors.to_all(room, None, push).map_err(|error| {
             self.counts.unposted.fetch_add(1, Relaxed);
-            busy(error)
+            // It has its number, so saying it again would say it twice.
+            let text = format!("some members do not hear it: {error}");
+            HandlerError::new("Busy", text)
         })
     }
 
