@@ -29,6 +29,9 @@ impl SocketFile {
     pub fn of(_: &SocketAddr) -> Result<Option<Self>> {
         Ok(None)
     }
+
+    /// There is none to keep.
+    pub fn keep(self) {}
 }
 
 /// A listening stream socket.
@@ -54,6 +57,15 @@ impl Listener {
             })
         });
         opened.map(|number| Self(Descriptor::new(number)))
+    }
+
+    /// Takes over a socket that listens already.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn adopt(descriptor: Descriptor) -> Result<Self> {
+        Ok(Self(descriptor))
     }
 
     /// Asks whether `address` can be bound.
