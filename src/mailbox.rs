@@ -14,6 +14,7 @@ use crate::config::Limits;
 use crate::connection_id::ConnectionId;
 use crate::handle_error::HandleError;
 use crate::handler_error::HandlerError;
+use crate::handover::Step;
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::stats::Stats;
@@ -114,12 +115,14 @@ pub(crate) enum Item {
     Stats {
         to: Sender<Stats>,
     },
+    /// A step of a hand-over to another process.
+    Handover(Box<Step>),
 }
 
 impl Item {
     /// Whether it is taken however much waits already: a connection waits for an answer, and each
     /// [`Deferred`] posts one; a stop is asked for once; a loop that accepts nobody for now may
-    /// hear of a free place from nobody else.
+    /// hear of a free place from nobody else; a hand-over takes one step after the other.
     fn is_owed(&self) -> bool {
         matches!(
             self,
@@ -129,6 +132,7 @@ impl Item {
                 | Self::Shutdown
                 | Self::CutOff
                 | Self::Resume
+                | Self::Handover(_)
         )
     }
 

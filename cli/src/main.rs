@@ -15,6 +15,7 @@ mod message_line;
 mod metrics;
 mod ping;
 mod reload;
+mod replacement;
 mod resolve;
 mod send;
 mod serve;

@@ -25,6 +25,7 @@ use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
 use crate::metrics;
 use crate::reload::Reload;
+use crate::replacement::{Besides, HandoverArgs};
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
 use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
@@ -47,6 +48,8 @@ Examples:
                                       behind HAProxy or nginx
   myriapod serve --framing lines --service echo   nc can talk to it
   myriapod serve --framing length:4be             searches as JSON behind a length
+  myriapod serve --handover /run/search/handover  the same again replaces it:
+                                      no connection is lost
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far; SIGHUP reads --config again:
@@ -133,6 +136,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "FORM", default_value_t = LogForm::Text,
         hide_possible_values = true)]
     log: LogForm,
+    #[command(flatten)]
+    handover: HandoverArgs,
     /// Stop when whoever started this is gone
     #[arg(long, hide = true)]
     end_with_parent: bool,
@@ -143,6 +148,16 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// What a server and its successor must have in common, besides where they listen.
+    fn served(&self) -> String {
+        let service = self.service.to_possible_value();
+        let service = service.as_ref().map_or("", |service| service.get_name());
+        match &self.framing {
+            Some(framing) => format!("--service {service} --framing {framing}"),
+            None => format!("--service {service}"),
+        }
+    }
+
     /// Whether a flag is one of the limits, which can change while peers are served.
     pub(crate) fn is_limit(&self, name: &str) -> bool {
         LimitArgs::is_one(name)
@@ -236,6 +251,8 @@ where
     let loops: Arc<OnceLock<Handle>> = Arc::default();
     let asked = Arc::clone(&loops);
     let reason = foresee(args);
+    let took_over: Arc<AtomicBool> = Arc::default();
+    let told_of_it = Arc::clone(&took_over);
     let mut builder = Server::builder()
         .threads(args.threads.number())
         .pin(args.pin)
@@ -253,8 +270,11 @@ where
                 tell_event(&LogEvent::LimitLowered { asked: *asked, lowered: *lowered, because });
             }
             event => {
-                if let LogEvent::Draining { open } = event {
-                    told.stopping(*open);
+                match event {
+                    LogEvent::Draining { open } => told.stopping(*open),
+                    LogEvent::HandedOver { process, .. } => told.replaced_by(*process),
+                    LogEvent::TookOver { .. } => told_of_it.store(true, Relaxed),
+                    _ => {}
                 }
                 if !event.is_routine() || verbose.load(Relaxed) {
                     tell_event(event);
@@ -281,6 +301,9 @@ where
     if let Some(proxies) = &args.proxy_protocol {
         builder = builder.proxy_protocol(proxies.clone());
     }
+    if let Some(handover) = args.handover.to_handover(&args.served())? {
+        builder = builder.handover(handover);
+    }
     let inherited_count = inherited.len();
     if let Some(host) = given {
         builder = builder.listen(host, args.port.unwrap_or(DEFAULT_PORT));
@@ -288,8 +311,17 @@ where
     for listener in inherited {
         builder = builder.listener(listener);
     }
-    let start =
-        Start { args, given, inherited_count, for_metrics, loops, manager, service, framing };
+    let start = Start {
+        args,
+        given,
+        inherited_count,
+        for_metrics,
+        loops,
+        manager,
+        service,
+        framing,
+        took_over,
+    };
     match args.tls.certificates(given)? {
         None => start.run(builder, None),
         Some(certificates) => {
@@ -312,6 +344,8 @@ struct Start<'a, N> {
     manager: Arc<ServiceManager>,
     service: Service,
     framing: N,
+    /// There are connections already: they are served, whatever else fails.
+    took_over: Arc<AtomicBool>,
 }
 
 impl<N> Start<'_, N> {
@@ -322,8 +356,7 @@ impl<N> Start<'_, N> {
         L: Link,
         N: Fn() -> F + Send + Sync + 'static,
     {
-        let Self { args, given, inherited_count, for_metrics, loops, manager, service, framing } =
-            self;
+        let Self { args, given, inherited_count, loops, manager, service, framing, .. } = self;
         if args.end_with_parent {
             myriapod_machine::end_with_parent()?;
         }
@@ -331,17 +364,28 @@ impl<N> Start<'_, N> {
         // The signals are caught from here on, so nothing may block for ever.
         LOG.begin();
         let _ = loops.set(servers.handle());
-        let metrics = if args.metrics.is_some() || for_metrics.is_some() {
-            Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle())?)
-        } else {
-            None
+        let took_over = self.took_over.load(Relaxed);
+        let metrics = match (&args.metrics, self.for_metrics) {
+            (None, None) => None,
+            // What came from the service manager has no place that another may have.
+            (place, Some(listener)) => {
+                let site = metrics::serve(place.clone(), Some(listener), servers.handle())?;
+                Some(Besides::Now(site))
+            }
+            (place, None) => {
+                let (place, handle) = (place.clone(), servers.handle());
+                let start = move || metrics::serve(place.clone(), None, handle.clone());
+                Some(Besides::start(took_over, "metrics", start)?)
+            }
         };
         let live = match &args.live {
             Some(place) => {
                 let service = args.service.to_possible_value();
                 let service = service.as_ref().map_or("", |service| service.get_name());
                 let title = format!("serve {}, {service}", place_of(servers.addresses()));
-                Some(live::watch(place, title, servers.handle())?)
+                let (place, handle) = (place.clone(), servers.handle());
+                let start = move || live::watch(&place, title.clone(), handle.clone());
+                Some(Besides::start(took_over, "live", start)?)
             }
             None => None,
         };
@@ -350,8 +394,10 @@ impl<N> Start<'_, N> {
         if let Some(made) = made {
             announce_certificate(made)?;
         }
-        for address in metrics.iter().flat_map(|metrics| &metrics.addresses) {
-            tell(format_args!("metrics at http://{address}/metrics"));
+        if let Some(Besides::Now(metrics)) = &metrics {
+            for address in &metrics.addresses {
+                tell(format_args!("metrics at http://{address}/metrics"));
+            }
         }
         let loops = servers.handle();
         manager.ready("serving");
@@ -360,10 +406,10 @@ impl<N> Start<'_, N> {
         drop(watch);
         let stats = servers.stats();
         tell_summary(&stats);
-        if let Some(metrics) = metrics {
+        if let Some(metrics) = metrics.and_then(Besides::started) {
             metrics.stop()?;
         }
-        if let Some(live) = live {
+        if let Some(live) = live.and_then(Besides::started) {
             live.end("the server has ended")?;
         }
         if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }

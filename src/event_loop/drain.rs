@@ -51,6 +51,28 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         if self.drain.is_some() {
             return;
         }
+        self.close_post();
+        self.start_drain();
+        self.acceptor.is_held = false;
+        self.acceptor.is_stopped = false;
+        self.resume_accepting();
+        self.drain_backlog();
+        self.stop_arriving();
+        self.note_listeners();
+        if self.member.index() == 0 {
+            let open = self.member.open();
+            self.tell(&LogEvent::Draining { open });
+        }
+    }
+
+    /// All that could be handed over is gone: what is left is finished.
+    pub(super) fn begin_end(&mut self) {
+        self.start_drain();
+        self.stop_arriving();
+        self.note_listeners();
+    }
+
+    fn start_drain(&mut self) {
         let timeout = self.shared.engine.config.limits.drain_timeout;
         let deadline = self.shared.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
         self.ordinary = Interest::NONE;
@@ -62,15 +84,6 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             again: VecDeque::new(),
             hurried: false,
         });
-        self.acceptor.is_stopped = false;
-        self.resume_accepting();
-        self.drain_backlog();
-        self.stop_arriving();
-        self.note_listeners();
-        if self.member.index() == 0 {
-            let open = self.member.open();
-            self.tell(&LogEvent::Draining { open });
-        }
     }
 
     /// Accepts who already waits, and closes each listener at which nobody does. Where there is no
