@@ -382,6 +382,12 @@ impl<S, K> Connection<S, K> {
         is_open && !self.is_ended() && self.origin != Origin::CONNECTED
     }
 
+    /// Whether it can once its deferred reply is out.
+    pub(crate) fn may_go_later(&self) -> bool {
+        let waits = matches!(self.state, State::Waiting { last: false, .. });
+        waits && !self.is_ended() && self.origin != Origin::CONNECTED
+    }
+
     /// Whether nothing of a message or reply is in flight, as far as we know.
     fn is_quiet(&self) -> bool {
         let at_rest = matches!(self.state, State::Open { .. } | State::Unsendable { .. });

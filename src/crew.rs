@@ -193,12 +193,17 @@ impl Member {
         Arc::clone(&self.crew.mailboxes)
     }
 
-    /// Takes a place in the loop with the fewest connections, whether there is one or not.
-    pub(crate) fn enter_fewest(&self) -> usize {
-        let fewest = self.crew.places.iter().enumerate().min_by_key(|(_, p)| p.taken.load(SeqCst));
-        let Some((at, places)) = fewest else { return 0 };
-        places.taken.fetch_add(1, SeqCst);
-        at
+    /// What takes places in the loop with the fewest connections, whether there is one or not, and says
+    /// in which.
+    pub(crate) fn usher(&self) -> impl Fn() -> usize + Send + 'static {
+        let crew = Arc::clone(&self.crew);
+        move || {
+            let taken = |places: &Places| places.taken.load(SeqCst);
+            let fewest = crew.places.iter().enumerate().min_by_key(|(_, places)| taken(places));
+            let Some((at, places)) = fewest else { return 0 };
+            places.taken.fetch_add(1, SeqCst);
+            at
+        }
     }
 
     /// Takes a place in this loop, whether there is one or not.

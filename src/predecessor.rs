@@ -9,8 +9,8 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, AsFd, BorrowedFd, Descriptor, Time};
 
 use crate::handover::{
-    BATCH, Batch, Channel, Failure, Handover, Message, Order, Passed, Step, Summary, VERSION,
-    difference,
+    BATCH, Batch, Channel, Failure, Handover, Late, Message, Order, Parcel, Passed, Step, Summary,
+    VERSION, difference,
 };
 use crate::mailbox::{Item, Mailbox};
 
@@ -46,7 +46,10 @@ impl Predecessor {
             began: sys::now(),
             process: None,
         };
-        let Err(Failure(why)) = talk.run(knock) else { return };
+        let why = match talk.run(knock) {
+            Ok(late) => return talk.send_late(&late),
+            Err(Failure(why)) => why,
+        };
         // It may be gone, or stand still.
         let _ = talk.channel.send(&Message::Refused { why: why.clone() });
         for mailbox in self.mailboxes.iter() {
@@ -83,7 +86,8 @@ struct Frozen {
 }
 
 impl Talk<'_> {
-    fn run(&mut self, knock: &Descriptor) -> Result<(), Failure> {
+    /// Returns where connections come from that go later.
+    fn run(&mut self, knock: &Descriptor) -> Result<Receiver<Late>, Failure> {
         let process = self.agree()?;
         self.send_listeners(knock)?;
         self.channel.wait_for(&Message::Ready)?;
@@ -106,8 +110,7 @@ impl Talk<'_> {
         // From here on, nothing can fail: the connections are the successor's.
         let connections = u64::from(connections);
         let took = sys::now().saturating_since(self.began);
-        self.go(&frozen, Summary { connections, process, took });
-        Ok(())
+        Ok(self.go(&frozen, Summary { connections, process, took }))
     }
 
     /// Whether the other process serves the same as we do.
@@ -216,14 +219,44 @@ impl Talk<'_> {
 
     /// Lets all loops forget what they have given away. The first one tells the log before that, and
     /// only then the successor goes on: who watches over us has to know of it first.
-    fn go(&mut self, frozen: &[Frozen], summary: Summary) {
-        let (told, mut summary) = (channel(), Some(summary));
+    fn go(&mut self, frozen: &[Frozen], summary: Summary) -> Receiver<Late> {
+        let ((to, told), (late, coming)) = (channel(), channel());
+        let mut summary = Some(summary);
         for frozen in frozen {
-            let to = if summary.is_some() { told.0.clone() } else { channel().0 };
-            let _ = frozen.order(Order::Go { summary: summary.take(), to });
+            let (to, late) = (to.clone(), late.clone());
+            let _ = frozen.order(Order::Go { summary: summary.take(), to, late });
         }
-        let _ = self.answer(&told.1);
-        let _ = self.channel.send(&Message::Told);
+        let counts = frozen.iter().map(|_| self.answer(&told).unwrap_or_default());
+        let late = counts.sum();
+        let _ = self.channel.send(&Message::Told { late });
+        self.channel.end_never();
+        coming
+    }
+
+    /// Sends connections that go later, each when its reply is out, until no loop has any more.
+    fn send_late(&mut self, coming: &Receiver<Late>) {
+        while let Ok(Late { parcel, socket }) = coming.recv() {
+            let mailbox = self.of.mailboxes.get(usize::from(parcel.name.0));
+            let Some(mailbox) = mailbox else { continue };
+            let is_back = self.send_one(&parcel, &socket).is_err();
+            if is_back {
+                // It ends here, then.
+                let _ = post(mailbox, Step::Take { connections: vec![(parcel, socket)] });
+            }
+            let _ = post(mailbox, Step::Arrived { is_back });
+        }
+    }
+
+    fn send_one(&mut self, parcel: &Parcel, socket: &Descriptor) -> Result<(), Failure> {
+        let mut bytes = Vec::new();
+        parcel.write(&mut bytes);
+        for piece in bytes.chunks(Message::PIECE) {
+            self.channel.send(&Message::Parcels { bytes: piece.to_vec() })?;
+        }
+        let (event_loop, key) = parcel.name;
+        let batch = Message::Batch { event_loop, keys: vec![key] };
+        self.channel.send_with(&batch, &[socket.as_fd()])?;
+        self.channel.wait_for(&Message::Ack)
     }
 }
 

@@ -2,6 +2,7 @@
 //! take over from it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use myriapod_sys::{ListenOptions, Listener, SocketAddr, SocketFile, UnixAddr};
 
@@ -58,7 +59,8 @@ impl Succession {
         let Some((handover, configuration)) = self.handover else { return Ok(()) };
         let address = SocketAddr::Unix(UnixAddr::Path(handover.path().to_owned()));
         let mailboxes = first.mailboxes();
-        let predecessor = Predecessor::new(handover, configuration, mailboxes.clone(), origins);
+        let predecessor =
+            Predecessor::new(handover, configuration, Arc::clone(&mailboxes), origins);
         if let Some(why) = first.why_all_stay() {
             first.tell(&LogEvent::StaysHere { why });
         }
@@ -72,7 +74,7 @@ impl Succession {
             let file = SocketFile::of(&address)?;
             return Ok(first.watch_for_successors(knock, file, predecessor)?);
         };
-        let summary = successor.take_over(&mailboxes, || first.enter_fewest())?;
+        let summary = successor.take_over(&mailboxes, first.usher())?;
         // All is ours now, and must not be lost for what follows: it is told.
         for (number, address) in self.files {
             if let Err(error) = first.own_file(number, &address) {

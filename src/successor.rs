@@ -19,7 +19,10 @@ const AT_ONCE: usize = 512;
 /// Listeners that one server has at the most: those of 1,024 loops at a few dozen addresses.
 const MAX_LISTENERS: usize = 1 << 16;
 
-/// Bytes of all parcels, besides those that all buffers together may hold: a gibibyte.
+/// Bytes of one parcel that comes later, at the most.
+const MAX_LATE: usize = 32 << 20;
+
+/// Bytes of all parcels together: a gibibyte.
 const MAX_PARCELS: usize = 1 << 30;
 
 /// Takes over from a running process.
@@ -76,11 +79,11 @@ impl Successor {
         Ok(Some((Self { path, channel, began, process, sockets, parcels }, listeners)))
     }
 
-    /// Takes all connections over. `places` chooses a loop for each, and takes a place there.
+    /// Takes all connections over. `place` chooses a loop for each, and takes a place there.
     pub(crate) fn take_over(
         mut self,
-        mailboxes: &[Arc<Mailbox>],
-        place: impl Fn() -> usize,
+        mailboxes: &Arc<[Arc<Mailbox>]>,
+        place: impl Fn() -> usize + Send + 'static,
     ) -> Result<Summary, Error> {
         let path = self.path.clone();
         let failed = |why: Failure| Error::Handover { path: path.into(), why: why.0.into() };
@@ -103,9 +106,41 @@ impl Successor {
             }
         }
         // Or it has ended, which is as well.
-        let _ = self.channel.wait_for(&Message::Told);
+        let told = self.channel.receive();
         let took = sys::now().saturating_since(self.began);
-        Ok(Summary { connections: count, process: self.process, took })
+        let summary = Summary { connections: count, process: self.process, took };
+        if matches!(told, Ok(Message::Told { late }) if late > 0) {
+            let mailboxes = Arc::clone(mailboxes);
+            // Without a thread, the predecessor keeps what would come later.
+            let _ = sys::spawn("handover", move || self.receive_late(&mailboxes, place));
+        }
+        Ok(summary)
+    }
+
+    /// Receives the connections that come later, until the predecessor has ended.
+    fn receive_late(&mut self, mailboxes: &[Arc<Mailbox>], place: impl Fn() -> usize) {
+        let mut bytes = Vec::new();
+        loop {
+            match self.channel.receive_patiently() {
+                Ok(Message::Parcels { bytes: piece }) if bytes.len() < MAX_LATE => {
+                    bytes.extend_from_slice(&piece);
+                }
+                Ok(Message::Batch { keys, .. }) => {
+                    let sockets = self.channel.take_descriptors(keys.len());
+                    let parcels = Parcel::read_all(&std::mem::take(&mut bytes));
+                    let (Ok(sockets), Ok(parcels)) = (sockets, parcels) else { return };
+                    if sockets.len() != parcels.len() || self.channel.send(&Message::Ack).is_err() {
+                        return;
+                    }
+                    for connection in parcels.into_iter().zip(sockets) {
+                        let step = Step::Take { connections: vec![connection] };
+                        let mailbox = mailboxes.get(place());
+                        let _ = mailbox.map(|to| to.post(Item::Handover(Box::new(step))));
+                    }
+                }
+                _ => return,
+            }
+        }
     }
 
     /// Receives descriptors and parcels until the predecessor has given all away.

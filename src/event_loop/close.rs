@@ -36,7 +36,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         };
         let mut at = At { key, source, connection };
         let after = work(&mut self.shared, &mut at);
-        let draining = self.drain.is_some() && self.shared.may_drain(at.connection);
+        let draining = self.drain.is_some()
+            && self.shared.may_drain(at.connection)
+            && !self.leaving.is_late(key);
         let step = self.shared.conclude(at.connection, after, draining);
         self.apply(key, step);
         true

@@ -126,6 +126,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             self.close_listener(listener);
         }
         self.note_listeners();
+        self.forget_late();
         for index in 0..self.selector.end() {
             match self.selector.at_mut(index) {
                 Some((key, Role::Connection(_))) => self.close(key, Cause::CutOff),
@@ -145,6 +146,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             && self.shared.engine.stats.lingering == 0
             && self.handshakes == 0
             && self.acceptor.listeners.is_empty()
+            && !self.leaving.is_under_way()
             && self.member.may_end()
     }
 

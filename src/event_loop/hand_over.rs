@@ -2,17 +2,18 @@
 //! serves, stops at the end of a turn, says what is to be known of each, and forgets them.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 
 use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Shutdown, SocketFile};
 
-use super::{EventLoop, Role};
+use super::shared::After;
+use super::{EventLoop, Role, Timers};
 use crate::buffer::Lent;
-use crate::connection::Connection;
+use crate::connection::{Connection, Socket};
 use crate::groups;
 use crate::handler::Handler;
 use crate::handover::{
-    BATCH, Batch, Channel, Described, Failure, Message, Order, Parcel, Passed, Step, Summary,
+    BATCH, Batch, Channel, Described, Failure, Late, Message, Order, Parcel, Passed, Step, Summary,
     Unread, Unsent, pass,
 };
 use crate::link::Link;
@@ -34,8 +35,31 @@ pub(super) struct Leaving {
     is_shared: bool,
     /// Those that were written down.
     described: Vec<Key>,
+    /// Those that go when they can, and where to.
+    late: Vec<Key>,
+    to: Option<Sender<Late>>,
+    /// So many of them are on their way.
+    under_way: usize,
     /// Where successors knock; the first loop has it.
     post: Option<Box<Post>>,
+}
+
+impl Leaving {
+    /// Whether a connection goes to another process later.
+    pub(super) fn is_late(&self, key: Key) -> bool {
+        self.late.contains(&key)
+    }
+
+    /// Whether there is any.
+    #[inline]
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Whether some are on their way, and may come back.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way > 0
+    }
 }
 
 /// Where successors knock.
@@ -147,6 +171,12 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 self.leaving.passed = Vec::new();
                 self.tell(&LogEvent::NotHandedOver { process, why: &why });
             }
+            Step::Arrived { is_back } => {
+                self.leaving.under_way -= 1;
+                if !is_back {
+                    self.give_place_back();
+                }
+            }
             Step::Take { connections } => {
                 for (parcel, socket) in connections {
                     self.take_over(parcel, socket);
@@ -213,15 +243,18 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             match orders.recv() {
                 Ok(Order::Pass { batch }) => self.pass_batch(&batch),
                 Ok(Order::Describe { to }) => drop(to.send(self.describe())),
-                Ok(Order::Go { summary, to }) => {
+                Ok(Order::Go { summary, to, late }) => {
                     if let Some(Summary { connections, process, took }) = summary {
                         self.tell(&LogEvent::HandedOver { connections, process, took });
                     }
-                    let _ = to.send(());
+                    let count = u32::try_from(self.leaving.late.len()).unwrap_or(u32::MAX);
+                    let _ = to.send(count);
+                    self.leaving.to = self.leaving.has_late().then_some(late);
                     return self.part_with_all();
                 }
                 Err(_nobody) => {
                     self.leaving.described = Vec::new();
+                    self.leaving.late = Vec::new();
                     return self.release_accepting();
                 }
             }
@@ -232,6 +265,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     fn describe(&mut self) -> Described {
         let mut described = Described::default();
         self.leaving.described.clear();
+        self.leaving.late.clear();
         if self.why_all_stay().is_some() {
             return described;
         }
@@ -240,58 +274,117 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 continue;
             };
             let is_passed = self.leaving.passed.get(index as usize) == Some(&key.to_bits());
-            if !is_passed || !may_go::<_, L>(connection) {
-                continue;
+            let (may_go, waits) = (may_go::<_, L>(connection), may_go_later::<_, L>(connection));
+            if is_passed && may_go && !self.carries_too_much(key) {
+                if let Some(parcel) = self.pack(key) {
+                    parcel.write(&mut described.bytes);
+                    described.connections += 1;
+                    self.leaving.described.push(key);
+                }
+            } else if may_go || waits {
+                self.leaving.late.push(key);
             }
-            let mut state = Vec::new();
-            let saved = self
-                .shared
-                .engine
-                .guard("save", |engine| engine.handler.save(&connection.own.state, &mut state));
-            if saved != Some(true) || state.len() > Parcel::MAX_STATE {
-                continue;
-            }
-            let groups = if connection.groups == groups::NONE {
-                Vec::new()
-            } else {
-                self.inbox.group_names(connection.groups)
-            };
-            let is_too_long = |group: &str| group.len() > Parcel::MAX_GROUP_NAME;
-            if groups.len() > Parcel::MAX_GROUPS || groups.iter().any(|group| is_too_long(group)) {
-                continue;
-            }
-            let tick = self.shared.tick;
-            let unread = self.shared.pool.recv(connection.recv).map(|buffer| Unread {
-                bytes: buffer.unread().to_vec(),
-                in_content: buffer.missing.in_content,
-                used: buffer.used(tick),
-            });
-            let unsent = self.shared.pool.send(connection.send).map(|queue| {
-                let mut bytes = Vec::with_capacity(queue.len());
-                queue.copy_to(&mut bytes);
-                Unsent { bytes, stalled: tick.wrapping_sub(queue.stalled_since) }
-            });
-            let carried = unread.as_ref().map_or(0, |unread| unread.bytes.len())
-                + unsent.as_ref().map_or(0, |unsent| unsent.bytes.len());
-            if carried > Parcel::MAX_CARRIED {
-                continue;
-            }
-            let parcel = Parcel {
-                name: (self.member.index(), key.to_bits()),
-                origin: connection.origin.to_bits(),
-                idle: tick.wrapping_sub(connection.active()),
-                peer: self.shared.engine.desk.peers.get(&key).cloned(),
-                groups,
-                timer: self.shared.timer_left(key),
-                unread,
-                unsent,
-                state,
-            };
-            parcel.write(&mut described.bytes);
-            described.connections += 1;
-            self.leaving.described.push(key);
         }
         described
+    }
+
+    /// Whether too many bytes of a connection are unread or unsent.
+    fn carries_too_much(&self, key: Key) -> bool {
+        let Some(Role::Connection(connection)) = self.selector.get(key) else { return false };
+        let pool = &self.shared.pool;
+        let unread = pool.recv(connection.recv).map_or(0, |buffer| buffer.unread().len());
+        unread + pool.queued(connection.send) > Parcel::MAX_CARRIED
+    }
+
+    /// What is to be known of a connection; `None` where it cannot be said.
+    fn pack(&mut self, key: Key) -> Option<Parcel> {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return None };
+        let groups = if connection.groups == groups::NONE {
+            Vec::new()
+        } else {
+            self.inbox.group_names(connection.groups)
+        };
+        let is_too_long = |group: &str| group.len() > Parcel::MAX_GROUP_NAME;
+        if groups.len() > Parcel::MAX_GROUPS || groups.iter().any(|group| is_too_long(group)) {
+            return None;
+        }
+        let mut state = Vec::new();
+        let saved = self
+            .shared
+            .engine
+            .guard("save", |engine| engine.handler.save(&connection.own.state, &mut state));
+        if saved != Some(true) || state.len() > Parcel::MAX_STATE {
+            return None;
+        }
+        let tick = self.shared.tick;
+        let unread = self.shared.pool.recv(connection.recv).map(|buffer| Unread {
+            bytes: buffer.unread().to_vec(),
+            in_content: buffer.missing.in_content,
+            used: buffer.used(tick),
+        });
+        let unsent = self.shared.pool.send(connection.send).map(|queue| {
+            let mut bytes = Vec::with_capacity(queue.len());
+            queue.copy_to(&mut bytes);
+            Unsent { bytes, stalled: tick.wrapping_sub(queue.stalled_since) }
+        });
+        Some(Parcel {
+            name: (self.member.index(), key.to_bits()),
+            origin: connection.origin.to_bits(),
+            idle: tick.wrapping_sub(connection.active()),
+            peer: self.shared.engine.desk.peers.get(&key).cloned(),
+            groups,
+            timer: self.shared.timer_left(key),
+            unread,
+            unsent,
+            state,
+        })
+    }
+
+    /// Sends those that can go by now, and leaves those alone that never can.
+    pub(super) fn send_late(&mut self) {
+        for key in std::mem::take(&mut self.leaving.late) {
+            let Some(Role::Connection(connection)) = self.selector.get(key) else { continue };
+            let (may_go, waits) = (may_go::<_, L>(connection), may_go_later::<_, L>(connection));
+            if waits || may_go && self.carries_too_much(key) {
+                self.leaving.late.push(key);
+                continue;
+            }
+            let parcel = if may_go { self.pack(key) } else { None };
+            let to = self.leaving.to.clone();
+            if let (Some(parcel), Some(to)) = (parcel, to) {
+                self.send_one(key, parcel, &to);
+            } else {
+                // It ends here, as the others do.
+                self.work(key, |_, _| After::Settle(Socket::MayHoldMore));
+            }
+        }
+        if !self.leaving.has_late() {
+            self.leaving.to = None;
+        }
+    }
+
+    fn send_one(&mut self, key: Key, parcel: Parcel, to: &Sender<Late>) {
+        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        let receiving = std::mem::replace(&mut connection.recv, Lent::NONE);
+        let sending = std::mem::replace(&mut connection.send, Lent::NONE);
+        self.shared.pool.return_recv(receiving);
+        self.shared.pool.return_send(sending);
+        self.part(key, Cause::HandedOver);
+        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        let Some((socket, Role::Lingering(lingering))) = self.selector.unregister(key) else {
+            return;
+        };
+        self.shared.engine.stats.lingering -= 1;
+        self.acceptor.addresses.leave(lingering.address);
+        self.leaving.under_way += 1;
+        // Its place is kept until it has arrived: it may come back.
+        let _ = to.send(Late { parcel, socket });
+    }
+
+    /// Nothing goes later any more.
+    pub(super) fn forget_late(&mut self) {
+        self.leaving.late = Vec::new();
+        self.leaving.to = None;
     }
 
     /// The connections that were written down belong to another process: they are forgotten, without
@@ -335,4 +428,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 /// Whether another process can go on with a connection.
 fn may_go<S, L: Link>(connection: &Connection<S, L::Kept>) -> bool {
     connection.may_go() && (L::IS_PLAIN || !L::is_secure(&connection.link))
+}
+
+/// Whether it can once its deferred reply is out.
+fn may_go_later<S, L: Link>(connection: &Connection<S, L::Kept>) -> bool {
+    connection.may_go_later() && (L::IS_PLAIN || !L::is_secure(&connection.link))
 }

@@ -283,9 +283,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.member.mailboxes()
     }
 
-    /// Takes a place for a connection of another process, and says in which loop.
-    pub(crate) fn enter_fewest(&self) -> usize {
-        self.member.enter_fewest()
+    /// What takes a place for a connection of another process, and says in which loop.
+    pub(crate) fn usher(&self) -> impl Fn() -> usize + Send + 'static {
+        self.member.usher()
     }
 
     /// What stops all loops of the server when this one cannot go on.
@@ -466,6 +466,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         }
         self.rearm_some();
         self.work_inbox();
+        if self.leaving.has_late() {
+            self.send_late();
+        }
         self.member.wake_others();
         self.drain();
         self.give_back();

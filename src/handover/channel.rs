@@ -61,6 +61,11 @@ impl Channel {
         self.end = Some(end);
     }
 
+    /// There is no such limit any more.
+    pub(crate) fn end_never(&mut self) {
+        self.end = None;
+    }
+
     /// For how long the next thing may be waited for.
     pub(crate) fn patience(&self) -> Duration {
         let left = self.end.map(|end| end.saturating_since(sys::now()));

@@ -28,8 +28,9 @@ pub(crate) enum Message {
     Prepared,
     /// They belong to the successor from now on.
     Commit,
-    /// Whoever watches over the predecessor knows of the successor.
-    Told,
+    /// Who watches over the predecessor knows of the successor. So many connections may come later,
+    /// each as a parcel and a batch of one.
+    Told { late: u32 },
 }
 
 impl Message {
@@ -74,7 +75,8 @@ impl Message {
             }
             Self::Parcels { bytes } => to.0.extend_from_slice(bytes),
             Self::Prepare { connections } => to.u32(*connections),
-            Self::Ready | Self::Ack | Self::Prepared | Self::Commit | Self::Told => {}
+            Self::Told { late } => to.u32(*late),
+            Self::Ready | Self::Ack | Self::Prepared | Self::Commit => {}
         }
         let len = u32::try_from(out.len() - start - Self::HEAD).unwrap_or(u32::MAX);
         if let Some(place) = out.get_mut(start + 1..start + Self::HEAD) {
@@ -95,7 +97,7 @@ impl Message {
             Self::Prepare { .. } => 9,
             Self::Prepared => 10,
             Self::Commit => 11,
-            Self::Told => 12,
+            Self::Told { .. } => 12,
         }
     }
 
@@ -144,7 +146,7 @@ impl Message {
             9 => Self::Prepare { connections: from.u32()? },
             10 => Self::Prepared,
             11 => Self::Commit,
-            12 => Self::Told,
+            12 => Self::Told { late: from.u32()? },
             _ => return Err(Malformed),
         };
         if from.is_empty() { Ok(message) } else { Err(Malformed) }
@@ -178,7 +180,7 @@ mod tests {
             Message::Prepare { connections: 9 },
             Message::Prepared,
             Message::Commit,
-            Message::Told,
+            Message::Told { late: 2 },
         ]
     }
 

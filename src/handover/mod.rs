@@ -17,7 +17,9 @@
 //!                                  ◀─────  Prepare: so many there were
 //!   Prepared: all is understood    ─────▶
 //!                                  ◀─────  Commit: they are yours
-//!                                  ◀─────  Told: whoever watches over us knows of you
+//!                                  ◀─────  Told: who watches over us knows of you
+//!                                  ◀─────  Parcels, Batch: one that waited for a deferred reply
+//!   Ack                            ─────▶  (so many times)
 //! ```
 //!
 //! Until `Commit` is sent, the predecessor has its own copy of every descriptor and has changed
@@ -39,7 +41,7 @@ use std::time::Duration;
 pub(crate) use self::channel::{Channel, Failure, pass};
 pub(crate) use self::message::Message;
 pub(crate) use self::parcel::{Parcel, Unread, Unsent};
-pub(crate) use self::step::{Batch, Described, Order, Passed, Step, Summary};
+pub(crate) use self::step::{Batch, Described, Late, Order, Passed, Step, Summary};
 
 /// The version of what is said. Another one is refused.
 pub(crate) const VERSION: u16 = 1;

@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Release,
     /// Nothing came of the hand-over, and the log is to be told.
     Failed { process: Option<u32>, why: String },
+    /// One that went later has arrived there, or is back here.
+    Arrived { is_back: bool },
     /// Connections of a predecessor, which have their places in this loop.
     Take { connections: Vec<(Parcel, Descriptor)> },
 }
@@ -48,7 +50,15 @@ pub(crate) enum Order {
     /// To write down what is to be known of each connection that can go.
     Describe { to: Sender<Described> },
     /// They belong to the successor: to forget them, and to end with what is left.
-    Go { summary: Option<Summary>, to: Sender<()> },
+    /// Those that go later are sent to `late`.
+    Go { summary: Option<Summary>, to: Sender<u32>, late: Sender<Late> },
+}
+
+/// A connection that goes later than the others, and the loop that it comes from.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) parcel: Parcel,
+    pub(crate) socket: Descriptor,
 }
 
 /// A batch that is to be passed.
