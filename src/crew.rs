@@ -347,7 +347,7 @@ impl Drop for Member {
             // Sockets that were handed over and are closed here had places.
             let sockets = |item: &Item| match item {
                 Item::HandOver { .. } => 1,
-                Item::Handover(step) => step.connections(),
+                Item::Step(step) => step.connections(),
                 _ => 0,
             };
             let sockets: usize = mailbox.close().iter().map(sockets).sum();

@@ -240,7 +240,7 @@ impl fmt::Display for LogEvent<'_> {
                 write!(f, "not handed over: {why}; serving on")
             }
             Self::StaysHere { why } => {
-                write!(f, "a successor takes over the listeners alone: {why}")
+                write!(f, "{why}: finished here when another process takes over")
             }
             Self::Report => f.write_str("asked for a report"),
             Self::Reload => f.write_str("asked to read the configuration again"),

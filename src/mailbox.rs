@@ -116,7 +116,7 @@ pub(crate) enum Item {
         to: Sender<Stats>,
     },
     /// A step of a hand-over to another process.
-    Handover(Box<Step>),
+    Step(Box<Step>),
 }
 
 impl Item {
@@ -132,7 +132,7 @@ impl Item {
                 | Self::Shutdown
                 | Self::CutOff
                 | Self::Resume
-                | Self::Handover(_)
+                | Self::Step(_)
         )
     }
 

@@ -69,7 +69,7 @@ impl fmt::Debug for Predecessor {
 
 /// Asks a loop for a step.
 fn post(mailbox: &Mailbox, step: Step) -> Result<(), Failure> {
-    mailbox.post(Item::Handover(Box::new(step))).map_err(Failure::new)
+    mailbox.post(Item::Step(Box::new(step))).map_err(Failure::new)
 }
 
 /// One conversation with a successor.

@@ -61,7 +61,8 @@ impl Succession {
         let mailboxes = first.mailboxes();
         let predecessor =
             Predecessor::new(handover, configuration, Arc::clone(&mailboxes), origins);
-        if let Some(why) = first.why_all_stay() {
+        let secure = (!L::IS_PLAIN).then_some("secure connections");
+        if let Some(why) = first.why_all_stay().or(secure) {
             first.tell(&LogEvent::StaysHere { why });
         }
         let Some((successor, knock)) = self.predecessor else {

@@ -101,7 +101,7 @@ impl Successor {
                 let rest = connections.split_off(connections.len().min(AT_ONCE));
                 // No mailbox is too full for this, and a loop that is not woken has not run yet.
                 let step = Box::new(Step::Take { connections });
-                let _ = mailbox.post(Item::Handover(step));
+                let _ = mailbox.post(Item::Step(step));
                 connections = rest;
             }
         }
@@ -135,7 +135,7 @@ impl Successor {
                     for connection in parcels.into_iter().zip(sockets) {
                         let step = Step::Take { connections: vec![connection] };
                         let mailbox = mailboxes.get(place());
-                        let _ = mailbox.map(|to| to.post(Item::Handover(Box::new(step))));
+                        let _ = mailbox.map(|to| to.post(Item::Step(Box::new(step))));
                     }
                 }
                 _ => return,

@@ -220,7 +220,7 @@ fn is_it_said_that_a_handler_cannot_save_and_its_peers_drained() {
         (Running::start(move || builder.build(Mute)), told)
     };
     let (first, told) = start();
-    said(&told, "a successor takes over the listeners alone: the handler has no save and restore");
+    said(&told, "connections of a handler without save and restore: finished here");
     let mut peer = first.connect();
     peer.send(&numbered(1));
     peer.reply();

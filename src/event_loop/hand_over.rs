@@ -90,9 +90,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Why connections cannot go to another process, whatever they are doing.
     pub(crate) fn why_all_stay(&self) -> Option<&'static str> {
         if !self.shared.engine.handler.hands_over() {
-            Some("the handler has no save and restore")
+            Some("connections of a handler without save and restore")
         } else if size_of::<F::Stream>() > 0 {
-            Some("the framing keeps something beside each connection")
+            Some("connections of a framing that keeps something of each")
         } else {
             None
         }

@@ -96,7 +96,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 self.inbox.items = self.mailbox.take().into();
             }
             let Some(item) = self.inbox.items.pop_front() else { break };
-            let is_large = matches!(&item, Item::Handover(step) if step.is_large());
+            let is_large = matches!(&item, Item::Step(step) if step.is_large());
             self.handle_item(item);
             if is_large {
                 // Others get their turn before the next.
@@ -189,7 +189,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             Item::HandOver { socket, peer, listener } => {
                 self.arrive(socket, peer, listener.map_or(Way::Adopted, Way::Accepted));
             }
-            Item::Handover(step) => self.step_over(*step),
+            Item::Step(step) => self.step_over(*step),
             Item::Stats { to } => {
                 // The one who asked may have gone.
                 let _ = to.send(self.stats());
@@ -346,7 +346,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 }
                 // Its socket is closed, and had a place here.
                 Item::HandOver { .. } => self.member.release(),
-                Item::Handover(step) => (0..step.connections()).for_each(|_| self.member.release()),
+                Item::Step(step) => (0..step.connections()).for_each(|_| self.member.release()),
                 _ => {}
             }
         }
