@@ -153,6 +153,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Looks at some connections: what their sockets still hold is received and answered.
     pub(super) fn drain(&mut self) {
         if self.drain.is_some() {
+            if self.leaving.has_late() {
+                self.send_late();
+            }
             self.drain_backlog();
             self.note_listeners();
         }

@@ -466,9 +466,6 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         }
         self.rearm_some();
         self.work_inbox();
-        if self.leaving.has_late() {
-            self.send_late();
-        }
         self.member.wake_others();
         self.drain();
         self.give_back();
