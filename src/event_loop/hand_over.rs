@@ -6,10 +6,12 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Shutdown, SocketFile};
 
+use super::arrive::{Arrival, Arriving, Way};
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
 use crate::buffer::Lent;
 use crate::connection::{Connection, Socket};
+use crate::engine::OwnOf;
 use crate::groups;
 use crate::handler::Handler;
 use crate::handover::{
@@ -270,9 +272,17 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             return described;
         }
         for index in 0..self.selector.end() {
-            let Some((key, Role::Connection(connection))) = self.selector.at_mut(index) else {
-                continue;
+            let connection = match self.selector.at_mut(index) {
+                Some((key, Role::Connection(connection))) => (key, connection),
+                Some((key, Role::Arriving(Arriving { waits: Some(waits), .. }))) => {
+                    if self.arrivals.get(*waits).is_some_and(Arrival::waits_for_header) {
+                        self.leaving.late.push(key);
+                    }
+                    continue;
+                }
+                _ => continue,
             };
+            let (key, connection) = connection;
             let is_passed = self.leaving.passed.get(index as usize) == Some(&key.to_bits());
             let (may_go, waits) = (may_go::<_, L>(connection), may_go_later::<_, L>(connection));
             if is_passed && may_go && !self.carries_too_much(key) {
@@ -337,12 +347,17 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             unread,
             unsent,
             state,
+            is_arriving: false,
         })
     }
 
     /// Sends those that can go by now, and leaves those alone that never can.
     pub(super) fn send_late(&mut self) {
         for key in std::mem::take(&mut self.leaving.late) {
+            if let Some(Role::Arriving(_)) = self.selector.get(key) {
+                self.send_arrival(key);
+                continue;
+            }
             let Some(Role::Connection(connection)) = self.selector.get(key) else { continue };
             let (may_go, waits) = (may_go::<_, L>(connection), may_go_later::<_, L>(connection));
             if waits || may_go && self.carries_too_much(key) {
@@ -370,8 +385,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.shared.pool.return_recv(receiving);
         self.shared.pool.return_send(sending);
         self.part(key, Cause::HandedOver);
-        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
-        let Some((socket, Role::Lingering(lingering))) = self.selector.unregister(key) else {
+        let Some((socket, Role::Lingering(lingering))) = self.take_out(key) else {
             return;
         };
         self.shared.engine.stats.lingering -= 1;
@@ -379,6 +393,34 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.leaving.under_way += 1;
         // Its place is kept until it has arrived: it may come back.
         let _ = to.send(Late { parcel, socket });
+    }
+
+    /// A socket whose PROXY header is not whole goes with what has come of it.
+    fn send_arrival(&mut self, key: Key) {
+        let Some(to) = self.leaving.to.clone() else { return };
+        let Some((socket, Role::Arriving(arriving))) = self.take_out(key) else { return };
+        let arrival = arriving.waits.and_then(|waits| self.arrivals.remove(waits));
+        let Some(Arrival { way: Way::Accepted(listener), begun, .. }) = arrival else { return };
+        let parcel = Parcel {
+            name: (self.member.index(), key.to_bits()),
+            origin: listener,
+            idle: 0,
+            peer: None,
+            groups: Vec::new(),
+            timer: None,
+            unread: Some(Unread { bytes: begun, in_content: false, used: 0 }),
+            unsent: None,
+            state: Vec::new(),
+            is_arriving: true,
+        };
+        self.leaving.under_way += 1;
+        let _ = to.send(Late { parcel, socket });
+    }
+
+    /// A socket leaves the loop, open, with what is kept of it.
+    fn take_out(&mut self, key: Key) -> Option<(Descriptor, Role<OwnOf<H, F>, L::Kept>)> {
+        self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
+        self.selector.unregister(key)
     }
 
     /// Nothing goes later any more.

@@ -3,7 +3,7 @@
 use myriapod_sys::{self as sys, Descriptor, Interest, SocketAddr};
 
 use super::addresses::Entered;
-use super::arrive::Arriving;
+use super::arrive::{Arriving, Way};
 use super::send::Unsent as Queued;
 use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
@@ -22,6 +22,9 @@ use crate::view::{About, Peer};
 impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Goes on with a connection, which has its place in this loop.
     pub(super) fn take_over(&mut self, parcel: Parcel, socket: Descriptor) {
+        if parcel.is_arriving {
+            return self.go_on_arriving(parcel, socket);
+        }
         self.shared.engine.stats.taken_over += 1;
         let asked = || sys::peer_address(&socket);
         let Ok(peer) = parcel.peer.clone().map_or_else(asked, Ok) else {
@@ -42,6 +45,16 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 self.tell(&LogEvent::Failed { error: &error });
                 self.not_taken_over(Cause::Error);
             }
+        }
+    }
+
+    /// A socket goes on waiting for its PROXY header.
+    fn go_on_arriving(&mut self, parcel: Parcel, socket: Descriptor) {
+        let begun = parcel.unread.map(|unread| unread.bytes).unwrap_or_default();
+        match sys::peer_address(&socket) {
+            Ok(peer) => self.wait_for_header(socket, peer, Way::Accepted(parcel.origin), begun),
+            // It is broken already.
+            Err(_) => self.give_place_back(),
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Parcel {
     pub(crate) unsent: Option<Unsent>,
     /// What its handler has saved.
     pub(crate) state: Vec<u8>,
+    /// It is no connection yet: the rest of its PROXY header is to come behind what is unread.
+    pub(crate) is_arriving: bool,
 }
 
 /// The beginning of a message, and maybe whole ones before it.
@@ -49,6 +51,7 @@ const TIMER: u8 = 1 << 2;
 const UNREAD: u8 = 1 << 3;
 const UNSENT: u8 = 1 << 4;
 const STATE: u8 = 1 << 5;
+const ARRIVING: u8 = 1 << 6;
 
 impl Parcel {
     /// The most bytes that are carried with one connection, unread and unsent ones together: 16 MiB.
@@ -74,7 +77,8 @@ impl Parcel {
             | flag(self.timer.is_some(), TIMER)
             | flag(self.unread.is_some(), UNREAD)
             | flag(self.unsent.is_some(), UNSENT)
-            | flag(!self.state.is_empty(), STATE));
+            | flag(!self.state.is_empty(), STATE)
+            | flag(self.is_arriving, ARRIVING));
         if let Some(peer) = &self.peer {
             to.address(peer);
         }
@@ -112,7 +116,7 @@ impl Parcel {
     fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let name = (from.u16()?, from.u64()?);
         let (origin, idle, flags) = (from.u16()?, from.u32()?, from.u8()?);
-        if flags >= STATE << 1 {
+        if flags >= ARRIVING << 1 {
             return Err(Malformed);
         }
         let has = |flag: u8| flags & flag != 0;
@@ -141,7 +145,8 @@ impl Parcel {
             None
         };
         let state = if has(STATE) { from.bytes(Self::MAX_STATE)?.to_vec() } else { Vec::new() };
-        Ok(Self { name, origin, idle, peer, groups, timer, unread, unsent, state })
+        let is_arriving = has(ARRIVING);
+        Ok(Self { name, origin, idle, peer, groups, timer, unread, unsent, state, is_arriving })
     }
 }
 
@@ -151,6 +156,7 @@ mod tests {
 
     fn at_rest() -> Parcel {
         Parcel {
+            is_arriving: false,
             name: (3, 1 << 40),
             origin: 7,
             idle: 12,
@@ -171,6 +177,7 @@ mod tests {
             unread: Some(Unread { bytes: vec![0, 99, 1], in_content: true, used: 40 }),
             unsent: Some(Unsent { bytes: vec![5; 1000], stalled: 2 }),
             state: b"state".to_vec(),
+            is_arriving: true,
             ..at_rest()
         }
     }

@@ -211,7 +211,8 @@ impl Impostor {
 
     fn say(&mut self, kind: u8, rest: &[u8]) {
         let len = u32::try_from(rest.len()).unwrap();
-        self.0.write_all(&[&[kind], &len.to_le_bytes()[..], rest].concat()).unwrap();
+        // The other end may have given up.
+        let _ = self.0.write_all(&[&[kind], &len.to_le_bytes()[..], rest].concat());
     }
 
     fn hello(&mut self, version: u16, served: &str) {
@@ -224,7 +225,10 @@ impl Impostor {
     /// The kind of the next message, and the rest of it. Descriptors that come along are closed.
     fn hear(&mut self) -> (u8, Vec<u8>) {
         let mut head = [0; 5];
-        self.0.read_exact(&mut head).unwrap();
+        if self.0.read_exact(&mut head).is_err() {
+            // It has given up, and we have missed that it said so.
+            return (3, Vec::new());
+        }
         let len = u32::from_le_bytes(head[1..].try_into().unwrap()) as usize;
         let mut rest = vec![0; len];
         self.0.read_exact(&mut rest).unwrap();
@@ -446,4 +450,38 @@ fn do_metrics_move_to_the_successor() {
     );
     drop(client);
     assert_eq!(serving.stop().status, Some(0));
+}
+
+#[test]
+fn is_a_client_behind_a_proxy_known_to_the_successor() {
+    let place = Place::new();
+    let args = ["--proxy-protocol", "127.0.0.0/8", "--verbose"];
+    let serving = place.serve(&args);
+    let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 5000 65432\r\n";
+    let mut whole = serving.connect();
+    whole.send(header);
+    whole.ask(&search("ring"));
+    let mut half = serving.connect();
+    half.send(&header[..20]);
+    // The server has taken what has come: the next one is served.
+    let mut next = serving.connect();
+    next.send(header);
+    next.ask(&search("ring"));
+    let pid = serving.pid();
+    let successor = place.serve(&args);
+    let mut opened = 0;
+    while opened < 2 {
+        let line = successor.wait_for(" opened by ");
+        assert!(line.ends_with(" opened by 192.0.2.7:5000"), "{line}");
+        opened += 1;
+    }
+    assert_eq!(serving.wait().status, Some(0), "{pid}");
+    half.send(&header[20..]);
+    for client in [&mut whole, &mut half, &mut next] {
+        client.ask(&search("ring"));
+    }
+    drop((whole, half, next));
+    let ended = successor.stop();
+    assert_eq!((ended.count("taken_over"), ended.count("accepted")), (2, 1));
+    assert_eq!((ended.status, ended.count("messages")), (Some(0), 3));
 }
