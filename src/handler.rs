@@ -104,6 +104,35 @@ pub trait Handler {
     /// at the most, and changes nothing, since the connection may stay after all. Returns whether it
     /// can go; one that cannot ends here, gracefully. Where it is gone, [`on_close`](Self::on_close)
     /// says so ([`Cause::HandedOver`]).
+    ///
+    /// ```
+    /// # use myriapod::{Handler, HandlerResult, Message, Reply, SocketAddr, View};
+    /// struct Counting;
+    ///
+    /// impl Handler for Counting {
+    ///     type State = u64;
+    /// #   fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) -> u64 { 0 }
+    /// #   fn on_message(&mut self, _: &mut u64, _: Message<'_>, _: &mut Reply<'_>) -> HandlerResult {
+    /// #       Ok(())
+    /// #   }
+    ///
+    ///     fn hands_over(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn save(&mut self, count: &u64, saved: &mut Vec<u8>) -> bool {
+    ///         saved.extend_from_slice(&count.to_le_bytes());
+    ///         true
+    ///     }
+    ///
+    ///     fn restore(&mut self, saved: &[u8], _: &mut View<'_>, _: &SocketAddr) -> Option<u64> {
+    ///         saved.try_into().ok().map(u64::from_le_bytes)
+    ///     }
+    /// }
+    /// # let mut saved = Vec::new();
+    /// # assert!(Counting.save(&7, &mut saved));
+    /// # assert_eq!(saved.len(), 8);
+    /// ```
     fn save(&mut self, _state: &Self::State, _saved: &mut Vec<u8>) -> bool {
         false
     }

@@ -329,7 +329,8 @@ impl<L: Link> ServerBuilder<L> {
     /// [saves](Handler::save). A handler that cannot save hands over the listeners alone, and the log is
     /// told so ([`LogEvent::StaysHere`]). What cannot go is finished as by a graceful stop: secure
     /// connections, those that were made from here, those that wait for a deferred reply, and messages
-    /// under way of more than 16 MiB.
+    /// under way of more than 16 MiB. What threads of the first process ask of a connection after it is
+    /// gone is counted (`Stats::missed`), and nothing else.
     ///
     /// Building takes over, so [`run`](Server::run) should follow at once: the connections wait for it.
     ///

@@ -34,8 +34,8 @@ impl HandoverArgs {
     /// A time that is none.
     pub(crate) fn to_handover(&self, served: &str) -> Result<Option<Handover>, Failure> {
         let timeout = self.handover_timeout.0;
-        if timeout.is_zero() || timeout > Handover::MAX_TIMEOUT {
-            return Err(Failure::usage("--handover-timeout must be from 1ms to 1m"));
+        if !(Handover::MIN_TIMEOUT..=Handover::MAX_TIMEOUT).contains(&timeout) {
+            return Err(Failure::usage("--handover-timeout must be from 10ms to 1m"));
         }
         let at = |path: &PathBuf| Handover::at(path).identity(served).timeout(timeout);
         Ok(self.handover.as_ref().map(at))

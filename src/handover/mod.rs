@@ -68,6 +68,9 @@ pub struct Handover {
 }
 
 impl Handover {
+    /// The shortest time that one step may be given: 10 ms.
+    pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
     /// The longest time that one step may take: a minute.
     pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -94,11 +97,12 @@ impl Handover {
         self
     }
 
-    /// How long one process waits for the other at each step; 5 s unless set, at least 10 ms, at most
-    /// [`MAX_TIMEOUT`](Self::MAX_TIMEOUT).
+    /// How long one process waits for the other at each step; 5 s unless set, from
+    /// [`MIN_TIMEOUT`](Self::MIN_TIMEOUT) to [`MAX_TIMEOUT`](Self::MAX_TIMEOUT). All that happens while
+    /// nothing is served has this time together.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.clamp(Duration::from_millis(10), Self::MAX_TIMEOUT);
+        self.timeout = timeout.clamp(Self::MIN_TIMEOUT, Self::MAX_TIMEOUT);
         self
     }
 

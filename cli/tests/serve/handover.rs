@@ -485,3 +485,18 @@ fn is_a_client_behind_a_proxy_known_to_the_successor() {
     assert_eq!((ended.count("taken_over"), ended.count("accepted")), (2, 1));
     assert_eq!((ended.status, ended.count("messages")), (Some(0), 3));
 }
+
+#[test]
+fn do_listeners_for_tls_go_and_never_become_plain_ones() {
+    let place = Place::new();
+    let serving = place.serve(&["--tls-self-signed"]);
+    serving.wait_for("secure connections: finished here when another process takes over");
+    let path = place.path.to_str().unwrap();
+    let output = myriapod().args(["serve", "127.0.0.1", "0", "--handover", path]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("in place of listening on \"127.0.0.1\" 0, secure"), "{said}");
+    let (serving, took) = place.replace(serving, &["--tls-self-signed"]);
+    assert_eq!(took, 0);
+    assert_eq!(serving.stop().status, Some(0));
+}

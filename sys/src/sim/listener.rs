@@ -59,15 +59,6 @@ impl Listener {
         opened.map(|number| Self(Descriptor::new(number)))
     }
 
-    /// Takes over a socket that listens already.
-    ///
-    /// # Errors
-    ///
-    /// None.
-    pub fn adopt(descriptor: Descriptor) -> Result<Self> {
-        Ok(Self(descriptor))
-    }
-
     /// Asks whether `address` can be bound.
     ///
     /// # Errors
