@@ -1,5 +1,6 @@
 //! [`Plan`]: what event loops are made with, once everything about a server is known.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use myriapod_sys::{self as sys, ListenOptions, Listener, Signal, Signals, SocketAddr, SocketFile};
@@ -213,15 +214,12 @@ fn inherit<H: Handler, F: Framing, L: Link>(
     succession: &mut Succession,
 ) -> Result<Vec<SocketAddr>, Error> {
     let loops = others.len() + 1;
-    let mut of_addresses: Vec<(u16, Vec<Listener>)> = Vec::new();
+    let mut of_addresses = BTreeMap::<u16, Vec<Listener>>::new();
     for Inherited { listener, number, .. } in inherited {
-        match of_addresses.iter_mut().find(|(known, _)| *known == number) {
-            Some((_, listeners)) => listeners.push(listener),
-            None => of_addresses.push((number, vec![listener])),
-        }
+        of_addresses.entry(number).or_default().push(listener);
     }
     let mut addresses = Vec::new();
-    for (_, listeners) in of_addresses {
+    for listeners in of_addresses.into_values() {
         let number = number(before + addresses.len());
         // Where some loop has none, the others accept for it.
         let spread = listeners.len() < loops;

@@ -165,12 +165,15 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                     self.freeze(&orders);
                 }
             }
-            Step::Release => self.release_accepting(),
+            Step::Release => {
+                // The next one has no descriptors yet.
+                self.leaving.passed = Vec::new();
+                self.release_accepting();
+            }
             Step::Failed { process, why } => {
                 if let Some(post) = &mut self.leaving.post {
                     post.is_busy = false;
                 }
-                self.leaving.passed = Vec::new();
                 self.tell(&LogEvent::NotHandedOver { process, why: &why });
             }
             Step::Arrived { is_back } => {

@@ -20,7 +20,7 @@ pub(crate) enum Step {
     Hold { to: Sender<()> },
     /// To stop at the end of this turn, and do what is ordered until it may go on.
     Freeze { orders: Receiver<Order>, to: Sender<Result<(), Failure>> },
-    /// To accept again.
+    /// To accept again: nothing came of it.
     Release,
     /// Nothing came of the hand-over, and the log is to be told.
     Failed { process: Option<u32>, why: String },
