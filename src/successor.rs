@@ -14,7 +14,7 @@ use crate::handover::{Channel, Failure, Handover, Message, Parcel, Step, Summary
 use crate::mailbox::{Item, Mailbox};
 
 /// Connections that a loop takes over in one turn.
-const AT_ONCE: usize = 512;
+const AT_ONCE: usize = 256;
 
 /// Listeners that one server has at the most: those of 1,024 loops at a few dozen addresses.
 const MAX_LISTENERS: usize = 1 << 16;
@@ -181,6 +181,8 @@ impl Successor {
         }
         // Those that are closed by now, or cannot go.
         self.sockets.clear();
+        // Who has spoken last will most likely speak next: those are watched first.
+        whole.sort_by_key(|(parcel, _)| parcel.idle);
         self.channel.send(&Message::Prepared)?;
         // However long it takes: only the predecessor knows whose they are.
         match self.channel.receive_patiently()? {
