@@ -166,6 +166,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Lets peers in again, where anything had stopped them but the owner's wish.
     pub(super) fn resume_accepting(&mut self) {
         self.acceptor.paused_until = None;
+        self.watch_post();
         if self.acceptor.is_stopped || self.acceptor.is_held {
             return;
         }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Shutdown, SocketFile};
 
+use super::accept::PAUSE_TICKS;
 use super::arrive::{Arrival, Arriving, Way};
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
@@ -24,6 +25,9 @@ use crate::predecessor::Predecessor;
 use crate::protocol::Framing;
 use crate::slab::Key;
 use crate::stats::Cause;
+
+/// What is kept beside a socket.
+type RoleOf<H, F, L> = Role<OwnOf<H, F>, <L as Link>::Kept>;
 
 /// Places of the slab that are looked at for one batch.
 const LOOKS: u32 = 16 << 10;
@@ -73,6 +77,8 @@ struct Post {
     predecessor: Arc<Predecessor>,
     /// A hand-over is under way.
     is_busy: bool,
+    /// It is out of the poller for a moment.
+    is_parked: bool,
 }
 
 impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
@@ -85,7 +91,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     ) -> sys::Result<()> {
         let listener = self.selector.register(listener, Interest::READABLE, Role::Successors)?;
         let predecessor = Arc::new(predecessor);
-        self.leaving.post = Some(Box::new(Post { listener, file, predecessor, is_busy: false }));
+        self.leaving.post =
+            Some(Box::new(Post { listener, file, predecessor, is_busy: false, is_parked: false }));
         Ok(())
     }
 
@@ -104,7 +111,17 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     pub(super) fn greet_successor(&mut self) {
         let Some(post) = &mut self.leaving.post else { return };
         let Some(source) = self.selector.source(post.listener) else { return };
-        let Ok((socket, _)) = sys::accept(source) else { return };
+        let socket = match sys::accept(source) {
+            Ok((socket, _)) => socket,
+            Err(errno) if errno.would_block() => return,
+            Err(_) => {
+                // The system lacks something, most likely, and would report this again at once.
+                post.is_parked = self.selector.modify(post.listener, Interest::NONE).is_ok();
+                let again = self.shared.tick.wrapping_add(PAUSE_TICKS);
+                self.acceptor.paused_until.get_or_insert(again);
+                return;
+            }
+        };
         let refused = match sys::peer_user(&socket) {
             Ok(user) if user != sys::user() => Some(format!("user {user} may not take over")),
             Ok(_) if post.is_busy => Some("another hand-over is under way".to_owned()),
@@ -134,6 +151,17 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             (None, Err(error)) => error.to_string(),
         };
         self.tell(&LogEvent::NotHandedOver { process: None, why: &why });
+    }
+
+    /// Successors may knock again, where the system had lacked something.
+    pub(super) fn watch_post(&mut self) {
+        if let Some(post) = &mut self.leaving.post
+            && post.is_parked
+        {
+            post.is_parked = self.selector.modify(post.listener, Interest::READABLE).is_err();
+            let again = self.shared.tick.wrapping_add(PAUSE_TICKS);
+            self.acceptor.paused_until = post.is_parked.then_some(again);
+        }
     }
 
     /// Nobody can take over any more: the file of the socket goes first.
@@ -421,7 +449,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// A socket leaves the loop, open, with what is kept of it.
-    fn take_out(&mut self, key: Key) -> Option<(Descriptor, Role<OwnOf<H, F>, L::Kept>)> {
+    fn take_out(&mut self, key: Key) -> Option<(Descriptor, RoleOf<H, F, L>)> {
         self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
         self.selector.unregister(key)
     }
