@@ -200,7 +200,7 @@ fn length(payload: usize) -> usize {
 ///
 /// # Errors
 ///
-/// [`SystemError::Call`].
+/// [`SystemError::Call`]; [`SystemError::Unsupported`] where the system has neither.
 ///
 /// Source: unix(7), getpeereid(3).
 pub fn peer_user(fd: impl AsFd) -> Result<u32> {
@@ -210,13 +210,32 @@ pub fn peer_user(fd: impl AsFd) -> Result<u32> {
             .map(|credentials| credentials.uid())
             .map_err(|errno| SystemError::call("getsockopt SO_PEERCRED", errno.into(), ""))
     }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+    ))]
     {
         let (mut user, mut group) = (0, 0);
         let number = fd.as_fd().as_raw_fd();
         // SAFETY: both are ours to write for the call's length; the descriptor is borrowed.
         let done = unsafe { libc::getpeereid(number, &raw mut user, &raw mut group) };
         if done == 0 { Ok(user) } else { Err(SystemError::call("getpeereid", Errno::last(), "")) }
+    }
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "dragonfly",
+    )))]
+    {
+        let _ = fd;
+        Err(SystemError::Unsupported { what: "the user of a peer", by: std::env::consts::OS })
     }
 }
 
