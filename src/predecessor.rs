@@ -103,14 +103,14 @@ impl Talk<'_> {
         for frozen in &frozen {
             self.pass(|batch| frozen.order(Order::Pass { batch }))?;
         }
-        let connections = self.describe(&frozen)?;
+        let (connections, late) = self.describe(&frozen)?;
         self.channel.send(&Message::Prepare { connections })?;
         self.channel.wait_for(&Message::Prepared)?;
         self.channel.send(&Message::Commit)?;
         // From here on, nothing can fail: the connections are the successor's.
         let connections = u64::from(connections);
         let took = sys::now().saturating_since(self.began);
-        Ok(self.go(&frozen, Summary { connections, process, took }))
+        Ok(self.go(&frozen, Summary { connections, process, took }, late))
     }
 
     /// Whether the other process serves the same as we do.
@@ -198,37 +198,37 @@ impl Talk<'_> {
         Ok(frozen)
     }
 
-    /// Sends what is to be known of each connection. Returns how many there are.
-    fn describe(&mut self, frozen: &[Frozen]) -> Result<u32, Failure> {
+    /// Sends what is to be known of each connection. Returns how many there are, and how many go later.
+    fn describe(&mut self, frozen: &[Frozen]) -> Result<(u32, u32), Failure> {
         let mut asked = Vec::new();
         for frozen in frozen {
             let (to, from) = channel();
             frozen.order(Order::Describe { to })?;
             asked.push(from);
         }
-        let mut connections = 0;
+        let (mut connections, mut late) = (0, 0);
         for from in &asked {
             let described = self.answer(from)?;
             connections += described.connections;
+            late += described.late;
             for piece in described.bytes.chunks(Message::PIECE) {
                 self.channel.send(&Message::Parcels { bytes: piece.to_vec() })?;
             }
         }
-        Ok(connections)
+        Ok((connections, late))
     }
 
     /// Lets all loops forget what they have given away. The first one tells the log before that, and
     /// only then the successor goes on: who watches over us has to know of it first.
-    fn go(&mut self, frozen: &[Frozen], summary: Summary) -> Receiver<Late> {
-        let ((to, told), (late, coming)) = (channel(), channel());
-        let mut summary = Some(summary);
-        for frozen in frozen {
-            let (to, late) = (to.clone(), late.clone());
-            let _ = frozen.order(Order::Go { summary: summary.take(), to, late });
-        }
-        let counts = frozen.iter().map(|_| self.answer(&told).unwrap_or_default());
-        let late = counts.sum();
+    fn go(&mut self, frozen: &[Frozen], summary: Summary, late: u32) -> Receiver<Late> {
+        let ((to, told), (sender, coming)) = (channel(), channel());
+        let _ = frozen.first().map(|first| first.order(Order::Tell { summary, to }));
+        let _ = self.answer(&told);
         let _ = self.channel.send(&Message::Told { late });
+        // Only now: to forget many connections takes a while, and a processor.
+        for frozen in frozen {
+            let _ = frozen.order(Order::Go { late: sender.clone() });
+        }
         self.channel.end_never();
         coming
     }

@@ -276,12 +276,11 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             match orders.recv() {
                 Ok(Order::Pass { batch }) => self.pass_batch(&batch),
                 Ok(Order::Describe { to }) => drop(to.send(self.describe())),
-                Ok(Order::Go { summary, to, late }) => {
-                    if let Some(Summary { connections, process, took }) = summary {
-                        self.tell(&LogEvent::HandedOver { connections, process, took });
-                    }
-                    let count = u32::try_from(self.leaving.late.len()).unwrap_or(u32::MAX);
-                    let _ = to.send(count);
+                Ok(Order::Tell { summary: Summary { connections, process, took }, to }) => {
+                    self.tell(&LogEvent::HandedOver { connections, process, took });
+                    let _ = to.send(());
+                }
+                Ok(Order::Go { late }) => {
                     self.leaving.to = self.leaving.has_late().then_some(late);
                     return self.part_with_all();
                 }
@@ -326,6 +325,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 self.leaving.late.push(key);
             }
         }
+        described.late = u32::try_from(self.leaving.late.len()).unwrap_or(u32::MAX);
         described
     }
 

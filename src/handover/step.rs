@@ -51,7 +51,9 @@ pub(crate) enum Order {
     Describe { to: Sender<Described> },
     /// They belong to the successor: to forget them, and to end with what is left.
     /// Those that go later are sent to `late`.
-    Go { summary: Option<Summary>, to: Sender<u32>, late: Sender<Late> },
+    Go { late: Sender<Late> },
+    /// To tell the log that all is handed over.
+    Tell { summary: Summary, to: Sender<()> },
 }
 
 /// A connection that goes later than the others, and the loop that it comes from.
@@ -84,6 +86,8 @@ pub(crate) struct Passed {
 pub(crate) struct Described {
     pub(crate) bytes: Vec<u8>,
     pub(crate) connections: u32,
+    /// So many go later.
+    pub(crate) late: u32,
 }
 
 /// What is told of a hand-over.
