@@ -122,6 +122,16 @@ impl Origin {
         Self(if listener > Self::MAX_LISTENER { Self::MAX_LISTENER } else { listener })
     }
 
+    /// The number by which another process knows the same.
+    pub(crate) const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// What has this number.
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// The listener that accepted it.
     pub(crate) const fn listener(self) -> Option<u16> {
         if self.0 > Self::MAX_LISTENER { None } else { Some(self.0) }
@@ -363,6 +373,19 @@ impl<S, K> Connection<S, K> {
             && !self.marks.has(in_the_way)
             && self.recv.is_none()
             && self.send.is_none()
+    }
+
+    /// Whether another process can go on with it: neither side has ended, no reply is owed, and we did
+    /// not make it.
+    pub(crate) fn may_go(&self) -> bool {
+        let is_open = matches!(self.state, State::Open { .. });
+        is_open && !self.is_ended() && self.origin != Origin::CONNECTED
+    }
+
+    /// Whether it can once its deferred reply is out.
+    pub(crate) fn may_go_later(&self) -> bool {
+        let waits = matches!(self.state, State::Waiting { last: false, .. });
+        waits && !self.is_ended() && self.origin != Origin::CONNECTED
     }
 
     /// Whether nothing of a message or reply is in flight, as far as we know.

@@ -191,6 +191,24 @@ impl Member {
         }
     }
 
+    /// What every loop is asked through.
+    pub(crate) fn mailboxes(&self) -> Arc<[Arc<Mailbox>]> {
+        Arc::clone(&self.crew.mailboxes)
+    }
+
+    /// What takes places in the loop with the fewest connections, whether there is one or not, and says
+    /// in which.
+    pub(crate) fn usher(&self) -> impl Fn() -> usize + Send + 'static {
+        let crew = Arc::clone(&self.crew);
+        move || {
+            let taken = |places: &Places| places.taken.load(SeqCst);
+            let fewest = crew.places.iter().enumerate().min_by_key(|(_, places)| taken(places));
+            let Some((at, places)) = fewest else { return 0 };
+            places.taken.fetch_add(1, SeqCst);
+            at
+        }
+    }
+
     /// Takes a place in this loop, whether there is one or not.
     pub(crate) fn enter(&self) {
         if let Some(places) = self.crew.places.get(usize::from(self.index)) {
@@ -330,8 +348,13 @@ impl Drop for Member {
     fn drop(&mut self) {
         if let Some(mailbox) = self.crew.mailboxes.get(usize::from(self.index)) {
             // Sockets that were handed over and are closed here had places.
-            let is_socket = |item: &&Item| matches!(item, Item::HandOver { .. });
-            mailbox.close().iter().filter(is_socket).for_each(|_| self.release());
+            let sockets = |item: &Item| match item {
+                Item::HandOver { .. } => 1,
+                Item::Step(step) => step.connections(),
+                _ => 0,
+            };
+            let sockets: usize = mailbox.close().iter().map(sockets).sum();
+            (0..sockets).for_each(|_| self.release());
         }
         self.stop_accepting();
         self.crew.alive.fetch_sub(1, SeqCst);

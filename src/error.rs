@@ -24,6 +24,13 @@ pub enum Error {
     Link(LinkFault),
     /// An event loop could not be asked.
     Handle(HandleError),
+    /// Nothing could be taken over from the process that answers at the path of the hand-over.
+    Handover {
+        /// The path.
+        path: Box<str>,
+        /// Why not.
+        why: Box<str>,
+    },
     /// The peer took too long.
     Timeout {
         /// What was waited for: `connect`, `send` or `recv`.
@@ -61,6 +68,7 @@ impl Error {
             Self::Handle(HandleError::NotWoken | HandleError::OwnLoop) => io::ErrorKind::Other,
             Self::Timeout { .. } => io::ErrorKind::TimedOut,
             Self::Closed { .. } => io::ErrorKind::UnexpectedEof,
+            Self::Handover { .. } => io::ErrorKind::Other,
             Self::Config(_)
             | Self::Encode(_)
             | Self::RepliesAwaited { .. }
@@ -108,6 +116,7 @@ impl fmt::Display for Error {
             Self::RepliesAwaited { count } => {
                 write!(f, "{count} earlier requests have no reply yet: receive those first")
             }
+            Self::Handover { path, why } => write!(f, "taking over at {path}: {why}"),
             Self::NothingAwaited => f.write_str("no request is waiting for a reply"),
         }
     }
@@ -124,6 +133,7 @@ impl std::error::Error for Error {
             Self::Handle(error) => Some(error),
             Self::Timeout { .. }
             | Self::Closed { .. }
+            | Self::Handover { .. }
             | Self::RepliesAwaited { .. }
             | Self::NothingAwaited => None,
         }

@@ -106,6 +106,16 @@ impl Groups {
         }
     }
 
+    /// The names of the groups of a connection, whose list of memberships begins at `head`.
+    pub(crate) fn names(&self, head: u32) -> Vec<Box<str>> {
+        let (mut names, mut at) = (Vec::new(), head);
+        while let Some(member) = self.members.at(at) {
+            names.extend(self.groups.at(member.group).map(|group| group.name.clone()));
+            at = member.next_of_connection;
+        }
+        names
+    }
+
     /// Begins a walk over the members of a group.
     pub(crate) fn walk(&self, name: &str) -> Walk {
         let group = self.by_name.get(name).and_then(|group| self.groups.at(*group));

@@ -93,8 +93,64 @@ pub trait Handler {
     /// waits for it already ([`Limits::overflow`](crate::Limits::overflow)).
     fn on_push_dropped(&mut self, _state: &mut Self::State, _view: &mut View<'_>, _count: u64) {}
 
+    /// Whether connections can be [handed over](crate::ServerBuilder::handover) to another process:
+    /// [`save`](Self::save) and [`restore`](Self::restore) are written. Unless this says so, a
+    /// successor gets the listeners alone, and the connections end here, gracefully.
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// A connection goes to another process: appends what [`restore`](Self::restore) needs there, 1 MiB
+    /// at the most, and changes nothing, since the connection may stay after all. Returns whether it
+    /// can go; one that cannot ends here, gracefully. Where it is gone, [`on_close`](Self::on_close)
+    /// says so ([`Cause::HandedOver`]).
+    ///
+    /// ```
+    /// # use myriapod::{Handler, HandlerResult, Message, Reply, SocketAddr, View};
+    /// struct Counting;
+    ///
+    /// impl Handler for Counting {
+    ///     type State = u64;
+    /// #   fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) -> u64 { 0 }
+    /// #   fn on_message(&mut self, _: &mut u64, _: Message<'_>, _: &mut Reply<'_>) -> HandlerResult {
+    /// #       Ok(())
+    /// #   }
+    ///
+    ///     fn hands_over(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     fn save(&mut self, count: &u64, saved: &mut Vec<u8>) -> bool {
+    ///         saved.extend_from_slice(&count.to_le_bytes());
+    ///         true
+    ///     }
+    ///
+    ///     fn restore(&mut self, saved: &[u8], _: &mut View<'_>, _: &SocketAddr) -> Option<u64> {
+    ///         saved.try_into().ok().map(u64::from_le_bytes)
+    ///     }
+    /// }
+    /// # let mut saved = Vec::new();
+    /// # assert!(Counting.save(&7, &mut saved));
+    /// # assert_eq!(saved.len(), 8);
+    /// ```
+    fn save(&mut self, _state: &Self::State, _saved: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// A connection came from another process, in place of [`on_open`](Self::on_open): makes its state
+    /// from what was [saved](Self::save). It has its groups and its timer already, and its
+    /// [id](View::id) is another. `None`: what was saved cannot be understood, and it is closed.
+    fn restore(
+        &mut self,
+        _saved: &[u8],
+        _view: &mut View<'_>,
+        _peer: &SocketAddr,
+    ) -> Option<Self::State> {
+        None
+    }
+
     /// The conversation is over: nothing more is received, and nothing more is sent. Called once
-    /// for each `on_open` and `on_connect` that returned, also where the server is dropped
+    /// for each `on_open`, `on_connect` and `restore` that returned, also where the server is dropped
     /// ([`Cause::Dropped`]).
     fn on_close(&mut self, _state: Self::State, _view: &mut View<'_>, _cause: Cause) {}
 }
@@ -106,6 +162,18 @@ where
     type State = ();
 
     fn on_open(&mut self, _view: &mut View<'_>, _peer: &SocketAddr) {}
+
+    fn hands_over(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, (): &(), _saved: &mut Vec<u8>) -> bool {
+        true
+    }
+
+    fn restore(&mut self, _: &[u8], _view: &mut View<'_>, _peer: &SocketAddr) -> Option<()> {
+        Some(())
+    }
 
     #[inline]
     fn on_message(

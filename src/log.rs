@@ -1,6 +1,7 @@
 //! [`LogEvent`]: what the engine tells its owner, through a closure and no logging crate.
 
 use std::fmt;
+use std::time::Duration;
 
 use myriapod_sys::{Errno, SocketAddr, SystemError};
 
@@ -128,6 +129,36 @@ pub enum LogEvent<'a> {
         /// Connections open at this moment.
         open: u64,
     },
+    /// Another process has taken the listeners and connections over, and this server ends.
+    HandedOver {
+        /// So many connections.
+        connections: u64,
+        /// The successor.
+        process: u32,
+        /// From its first word on.
+        took: Duration,
+    },
+    /// Listeners and connections were taken over from another process.
+    TookOver {
+        /// So many connections.
+        connections: u64,
+        /// The predecessor.
+        process: u32,
+        /// From the first word on.
+        took: Duration,
+    },
+    /// Another process wanted to take over, and nothing came of it: all is served on.
+    NotHandedOver {
+        /// Which process, if it has said so.
+        process: Option<u32>,
+        /// Why not.
+        why: &'a str,
+    },
+    /// What cannot be handed over to another process: it ends here, gracefully, when that takes over.
+    StaysHere {
+        /// What, and why.
+        why: &'a str,
+    },
     /// `SIGUSR1` came, for which signals were asked: somebody wants to know how things are.
     Report,
     /// `SIGHUP` came, for which signals were asked: the configuration is to be read again.
@@ -192,6 +223,25 @@ impl fmt::Display for LogEvent<'_> {
                 write!(f, "not listening on all addresses of {host}: {error}")
             }
             Self::Draining { open } => write!(f, "stopping; {open} connections are open"),
+            Self::HandedOver { connections, process, took } => write!(
+                f,
+                "handed over {connections} connections to process {process} in {} ms",
+                took.as_millis()
+            ),
+            Self::TookOver { connections, process, took } => write!(
+                f,
+                "took over {connections} connections from process {process} in {} ms",
+                took.as_millis()
+            ),
+            Self::NotHandedOver { process: Some(process), why } => {
+                write!(f, "not handed over to process {process}: {why}; serving on")
+            }
+            Self::NotHandedOver { process: None, why } => {
+                write!(f, "not handed over: {why}; serving on")
+            }
+            Self::StaysHere { why } => {
+                write!(f, "{why}: finished here when another process takes over")
+            }
             Self::Report => f.write_str("asked for a report"),
             Self::Reload => f.write_str("asked to read the configuration again"),
             Self::Failed { error } => write!(f, "{error}"),

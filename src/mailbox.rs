@@ -15,6 +15,7 @@ use crate::connection_id::ConnectionId;
 use crate::group_watch::GroupWatch;
 use crate::handle_error::HandleError;
 use crate::handler_error::HandlerError;
+use crate::handover::Step;
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
 use crate::stats::Stats;
@@ -117,12 +118,14 @@ pub(crate) enum Item {
     Stats {
         to: Sender<Stats>,
     },
+    /// A step of a hand-over to another process.
+    Step(Box<Step>),
 }
 
 impl Item {
     /// Whether it is taken however much waits already: a connection waits for an answer, and each
-    /// [`Deferred`] posts one; a stop and a watch are asked for once; a loop that accepts nobody for now may
-    /// hear of a free place from nobody else.
+    /// [`Deferred`] posts one; a stop and a watch are asked for once; a loop that accepts nobody for
+    /// now may hear of a free place from nobody else; a hand-over takes one step after the other.
     fn is_owed(&self) -> bool {
         matches!(
             self,
@@ -133,6 +136,7 @@ impl Item {
                 | Self::CutOff
                 | Self::Watch(_)
                 | Self::Resume
+                | Self::Step(_)
         )
     }
 

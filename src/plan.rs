@@ -1,5 +1,6 @@
 //! [`Plan`]: what event loops are made with, once everything about a server is known.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use myriapod_sys::{self as sys, ListenOptions, Listener, Signal, Signals, SocketAddr, SocketFile};
@@ -10,12 +11,15 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Proxies, Seed};
 use crate::handler::Handler;
+use crate::handover::Handover;
 use crate::link::Link;
 use crate::listening::bind_all;
 use crate::log::{LogEvent, LogHook};
 use crate::protocol::{Frame, Framing};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::stats::Stats;
+use crate::succession::Succession;
+use crate::successor::Inherited;
 
 /// What all loops tell what happens.
 pub(crate) type SharedLog = Arc<dyn Fn(&LogEvent<'_>) + Send + Sync>;
@@ -46,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) log: Option<LogHook>,
     pub(crate) log_each: Option<SharedLog>,
     pub(crate) log_messages: bool,
+    /// How this server is replaced by another process, or replaces one.
+    pub(crate) handover: Option<Handover>,
 }
 
 /// The part of a plan that can go to another thread.
@@ -89,51 +95,41 @@ impl Plan {
     }
 
     /// Gives each place to the first loop and, where the kernel spreads connections, to the others
-    /// too. Signals go to the first.
+    /// too. Signals go to the first. Where a predecessor serves, its listeners are taken over, and at
+    /// last its connections.
     pub(crate) fn listen<H: Handler, F: Framing, L: Link>(
         &self,
         places: Vec<Place<L>>,
         first: &mut EventLoop<H, F, L>,
         others: &mut [Seed<L>],
     ) -> Result<Vec<SocketAddr>, Error> {
+        let mut succession =
+            Succession::begin(self.handover.as_ref(), &self.configuration(&places))?;
         let mut addresses = Vec::new();
-        let (mut proxies, mut openers) = (Vec::new(), Vec::new());
-        let spread = !others.is_empty();
-        for place in places {
+        let (mut proxies, mut openers, mut origins) = (Vec::new(), Vec::new(), Vec::new());
+        for (nth, place) in (0..).zip(places) {
             // The options are there for what is bound here.
             let of_this = place.proxies.or_else(|| self.proxies.clone());
-            let (listeners, options) = match place.what {
-                What::Host(host, port) => {
-                    let found = sys::resolve(&host, port)?;
-                    let is_shared = spread && sys::REUSE_PORT_BALANCES;
-                    let bound = bind_all(&host, &found, &self.options, is_shared)?;
-                    for error in &bound.failures {
-                        first.tell(&LogEvent::NotListening { host: &host, error });
-                    }
-                    (bound.listeners, Some(bound.options))
+            let opened = match (succession.take(nth), place.what) {
+                (Some(inherited), what) => {
+                    let is_ours = matches!(what, What::Host(..));
+                    inherit(inherited, is_ours, addresses.len(), first, others, &mut succession)?
                 }
-                What::Listener(listener) => (vec![listener], None),
+                (None, What::Host(host, port)) => {
+                    self.bind(&host, port, addresses.len(), first, others)?
+                }
+                (None, What::Listener(listener)) => {
+                    let (number, spread) = (number(addresses.len()), !others.is_empty());
+                    let address = listener.local_address()?;
+                    first.add_listener(Opening { listener, number, file: None, spread })?;
+                    vec![address]
+                }
             };
-            for listener in listeners {
-                let number = u16::try_from(addresses.len()).unwrap_or(u16::MAX);
-                let address = listener.local_address()?;
-                let shared = options
-                    .as_ref()
-                    .filter(|_| spread && sys::REUSE_PORT_BALANCES && !address.is_unix());
-                // The file of a Unix socket goes with the server that made it.
-                let file = if options.is_some() { SocketFile::of(&address)? } else { None };
-                let spread = spread && shared.is_none();
-                first.add_listener(Opening { listener, number, file, spread })?;
-                if let Some(options) = shared {
-                    let options = ListenOptions { reuse_port: true, ..options.clone() };
-                    for other in others.iter_mut() {
-                        let listener = Listener::bind(&address, &options)?;
-                        other.listen(Opening { listener, number, file: None, spread: false });
-                    }
-                }
+            for address in opened {
                 addresses.push(address);
                 proxies.push(of_this.clone());
                 openers.push(place.opener.clone());
+                origins.push(nth);
             }
         }
         others.iter_mut().for_each(|other| other.set_openers(openers.clone()));
@@ -144,8 +140,104 @@ impl Plan {
         if !self.signals.is_empty() {
             first.add_signals(Signals::install(&self.signals)?)?;
         }
+        succession.finish(first, origins)?;
         Ok(addresses)
     }
+
+    /// Binds all addresses of a host. Returns them in their order.
+    fn bind<H: Handler, F: Framing, L: Link>(
+        &self,
+        host: &str,
+        port: u16,
+        before: usize,
+        first: &mut EventLoop<H, F, L>,
+        others: &mut [Seed<L>],
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let spread = !others.is_empty();
+        let is_shared = spread && sys::REUSE_PORT_BALANCES;
+        let found = sys::resolve(host, port)?;
+        let bound = bind_all(host, &found, &self.options, is_shared)?;
+        for error in &bound.failures {
+            first.tell(&LogEvent::NotListening { host, error });
+        }
+        let mut addresses = Vec::new();
+        for listener in bound.listeners {
+            let number = number(before + addresses.len());
+            let address = listener.local_address()?;
+            let is_shared = is_shared && !address.is_unix();
+            // The file of a Unix socket goes with the server that made it.
+            let (file, spread) = (SocketFile::of(&address)?, spread && !is_shared);
+            first.add_listener(Opening { listener, number, file, spread })?;
+            if is_shared {
+                let options = ListenOptions { reuse_port: true, ..bound.options.clone() };
+                for other in others.iter_mut() {
+                    let listener = Listener::bind(&address, &options)?;
+                    other.listen(Opening { listener, number, file: None, spread: false });
+                }
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    /// What a predecessor and its successor must have in common: a line for each place, and what is
+    /// promised to each peer.
+    fn configuration<L: Link>(&self, places: &[Place<L>]) -> Vec<String> {
+        let of_place = |place: &Place<L>| {
+            let secure = if place.opener.is_some() { ", secure" } else { "" };
+            let is_proxied = place.proxies.is_some() || self.proxies.is_some();
+            let proxied = if is_proxied { ", behind proxies" } else { "" };
+            match &place.what {
+                What::Host(host, port) => format!("listening on {host:?} {port}{secure}{proxied}"),
+                What::Listener(_) => format!("listening on what was given{secure}{proxied}"),
+            }
+        };
+        let mut lines: Vec<String> = places.iter().map(of_place).collect();
+        lines.push(format!("closing after one reply: {}", self.config.one_shot));
+        lines
+    }
+}
+
+/// The number of an address.
+fn number(nth: usize) -> u16 {
+    u16::try_from(nth).unwrap_or(u16::MAX)
+}
+
+/// Gives a predecessor's listeners of one place to the loops, all of each address: peers may wait in
+/// every backlog.
+fn inherit<H: Handler, F: Framing, L: Link>(
+    inherited: Vec<Inherited>,
+    is_ours: bool,
+    before: usize,
+    first: &mut EventLoop<H, F, L>,
+    others: &mut [Seed<L>],
+    succession: &mut Succession,
+) -> Result<Vec<SocketAddr>, Error> {
+    let loops = others.len() + 1;
+    let mut of_addresses = BTreeMap::<u16, Vec<Listener>>::new();
+    for Inherited { listener, number, .. } in inherited {
+        of_addresses.entry(number).or_default().push(listener);
+    }
+    let mut addresses = Vec::new();
+    for listeners in of_addresses.into_values() {
+        let number = number(before + addresses.len());
+        // Where some loop has none, the others accept for it.
+        let spread = listeners.len() < loops;
+        let mut address = None;
+        for (nth, listener) in listeners.into_iter().enumerate() {
+            address = Some(listener.local_address()?);
+            let opening = Opening { listener, number, file: None, spread };
+            match (nth % loops).checked_sub(1).and_then(|other| others.get_mut(other)) {
+                Some(other) => other.listen(opening),
+                None => first.add_listener(opening)?,
+            }
+        }
+        if is_ours {
+            succession.files.extend(address.iter().map(|address| (number, address.clone())));
+        }
+        addresses.extend(address);
+    }
+    Ok(addresses)
 }
 
 fn event_loop<H: Handler, F: Framing, L: Link>(

@@ -16,6 +16,7 @@ use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::handler_error::HandlerResult;
+use crate::handover::Handover;
 use crate::link::{Link, Opener, Plain};
 use crate::log::{LogEvent, LogHook};
 use crate::plan::{Place, Plan, SharedLog, What, hook};
@@ -66,6 +67,7 @@ pub struct ServerBuilder<L: Link = Plain> {
     log_messages: bool,
     threads: usize,
     pin: bool,
+    handover: Option<Handover>,
 }
 
 impl Default for ServerBuilder {
@@ -83,6 +85,7 @@ impl Default for ServerBuilder {
             log_messages: true,
             threads: 1,
             pin: false,
+            handover: None,
         }
     }
 }
@@ -235,6 +238,7 @@ impl<L: Link> ServerBuilder<L> {
             log_messages: self.log_messages,
             threads: self.threads,
             pin: self.pin,
+            handover: self.handover,
         }
     }
 
@@ -311,6 +315,51 @@ impl<L: Link> ServerBuilder<L> {
     /// [`Servers::run`] may use. That thread is pinned too, until `run` returns. Linux has this.
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
+        self
+    }
+
+    /// Has another process replace this one without losing a connection, or this one replace another.
+    ///
+    /// The server listens on a Unix socket at a path, whose file only its own user may open. A second
+    /// server that is built with the same path, in another process, takes over the listeners and the
+    /// connections of the first, which ends: its `run` returns. Where nobody answers at the path, the
+    /// server begins as any other, also where a process has left the file behind.
+    ///
+    /// Either all is handed over or nothing. Until the last word is said, the first process can take
+    /// everything back: it serves on if the second one ends, stands still, or would serve something
+    /// else. Both must listen on the same places; what else they must have in common,
+    /// [`Handover::identity`] says. The number of threads may differ, and so may the limits.
+    ///
+    /// What goes along with a connection: its unread and unsent bytes, its peer where a proxy has said
+    /// it, its groups, its timer, how much of its deadlines is used up, and what the handler
+    /// [saves](Handler::save). A handler that cannot save hands over the listeners alone, and the log is
+    /// told so ([`LogEvent::StaysHere`]). What cannot go is finished as by a graceful stop: secure
+    /// connections, those that were made from here, those that wait for a deferred reply, and messages
+    /// under way of more than 16 MiB. What threads of the first process ask of a connection after it is
+    /// gone is counted (`Stats::missed`), and nothing else.
+    ///
+    /// Building takes over, so [`run`](Server::run) should follow at once: the connections wait for it.
+    ///
+    /// ```
+    /// use myriapod::Server;
+    ///
+    /// # let dir = std::env::temp_dir().join(format!("handover-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&dir)?;
+    /// let path = dir.join("handover");
+    /// let server = Server::builder()
+    ///     .listen("127.0.0.1", 0)
+    ///     .handover(&path)
+    ///     .answer(|message, reply| Ok(reply.echo(&message)?))?;
+    /// assert!(path.exists());
+    /// drop(server);
+    /// assert!(!path.exists());
+    /// # std::fs::remove_dir(dir)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Source: unix(7), `SCM_RIGHTS`.
+    pub fn handover(mut self, handover: impl Into<Handover>) -> Self {
+        self.handover = Some(handover.into());
         self
     }
 
@@ -408,7 +457,9 @@ impl<L: Link> ServerBuilder<L> {
         let seeds = Seed::sow(backend, threads, max_connections)?;
         let config = Config { limits: share, ..config };
         let (options, signals, proxies) = (self.options, self.signals, self.proxies);
-        let plan = Plan { config, options, signals, proxies, log, log_each, log_messages };
+        let handover = self.handover;
+        let plan =
+            Plan { config, options, signals, proxies, log, log_each, log_messages, handover };
         Ok((plan, self.places, seeds))
     }
 }

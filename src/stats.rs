@@ -50,11 +50,13 @@ pub enum Cause {
     /// The stream of a secure connection ended, and the peer had not said that it would: something may
     /// be missing.
     Truncated,
+    /// Another process has taken it over, and serves it on.
+    HandedOver,
 }
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -74,6 +76,7 @@ impl Cause {
         Self::Dropped,
         Self::LinkFault,
         Self::Truncated,
+        Self::HandedOver,
     ];
 
     /// The name in counters: `peer`, `header_timeout`, …
@@ -99,6 +102,7 @@ impl Cause {
             Self::Dropped => "dropped",
             Self::LinkFault => "link_fault",
             Self::Truncated => "truncated",
+            Self::HandedOver => "handed_over",
         }
     }
 }
@@ -111,7 +115,7 @@ impl fmt::Display for Cause {
 
 /// What one event loop has done since it was made.
 ///
-/// `accepted` and `connected` together are always `open` and all of `closed` together.
+/// `accepted`, `connected` and `taken_over` together are always `open` and all of `closed` together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -119,6 +123,8 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections that were made from here.
     pub connected: u64,
+    /// Connections taken over from a predecessor process.
+    pub taken_over: u64,
     /// Connections open now.
     pub open: u64,
     /// Sockets of connections that are closed already: what their peers still send is read and
@@ -236,6 +242,7 @@ impl Stats {
         let Self {
             accepted,
             connected,
+            taken_over,
             open,
             lingering,
             closed,
@@ -286,6 +293,7 @@ impl Stats {
         }
         self.accepted += accepted;
         self.connected += connected;
+        self.taken_over += taken_over;
         self.open += open;
         self.lingering += lingering;
         self.messages += messages;
@@ -369,8 +377,9 @@ impl fmt::Display for Stats {
             self.accepted, self.open, self.messages, self.replies, self.bytes_in, self.bytes_out
         )?;
         for (cause, count) in Cause::ALL.iter().zip(self.closed) {
-            // Only secure connections have these.
-            if count > 0 || !matches!(cause, Cause::LinkFault | Cause::Truncated) {
+            // Only secure connections have these, and those of a server that is replaced.
+            let is_rare = matches!(cause, Cause::LinkFault | Cause::Truncated | Cause::HandedOver);
+            if count > 0 || !is_rare {
                 write!(f, " closed_{cause}={count}")?;
             }
         }
@@ -401,6 +410,7 @@ impl fmt::Display for Stats {
             ("gave_way", self.gave_way),
             ("handed_over", self.handed_over),
             ("connected", self.connected),
+            ("taken_over", self.taken_over),
             ("pushes", self.pushes),
             ("dropped_pushes", self.dropped_pushes),
             ("missed", self.missed),

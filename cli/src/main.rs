@@ -16,6 +16,7 @@ mod message_line;
 mod metrics;
 mod ping;
 mod reload;
+mod replacement;
 mod resolve;
 mod rooms;
 mod send;

@@ -49,9 +49,10 @@ pub(crate) fn not_found(text: &str) -> Answer {
 /// A count of one loop under its name.
 type Series = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const COUNTERS: [Series; 25] = [
+const COUNTERS: [Series; 26] = [
     ("accepted", "Connections accepted and served.", |stats| stats.accepted),
     ("connected", "Connections made from here.", |stats| stats.connected),
+    ("taken_over", "Connections taken over from another process.", |stats| stats.taken_over),
     ("messages", "Whole messages received.", |stats| stats.messages),
     ("replies", "Replies encoded, error replies included.", |stats| stats.replies),
     ("received_bytes", "Bytes received.", |stats| stats.bytes_in),

@@ -26,6 +26,7 @@ use crate::live::{self, LivePlace};
 use crate::log_writer::LOG;
 use crate::metrics;
 use crate::reload::Reload;
+use crate::replacement::{Besides, HandoverArgs};
 use crate::rooms::{RoomArgs, RoomService, Summary};
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
@@ -50,6 +51,8 @@ Examples:
   myriapod serve --framing lines --service echo   nc can talk to it
   myriapod serve --framing length:4be             searches as JSON behind a length
   myriapod serve --service rooms                  for myriapod chat
+  myriapod serve --handover /run/search/handover  the same again replaces it:
+                                      no connection is lost
 
 SIGINT and SIGTERM finish what is in flight; a second one ends at once.
 SIGUSR1 prints on stderr what has happened so far; SIGHUP reads --config again:
@@ -136,6 +139,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "FORM", default_value_t = LogForm::Text,
         hide_possible_values = true)]
     log: LogForm,
+    #[command(flatten)]
+    handover: HandoverArgs,
     /// Stop when whoever started this is gone
     #[arg(long, hide = true)]
     end_with_parent: bool,
@@ -148,6 +153,16 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// What a server and its successor must have in common, besides where they listen.
+    fn served(&self) -> String {
+        let service = self.service.to_possible_value();
+        let service = service.as_ref().map_or("", |service| service.get_name());
+        match &self.framing {
+            Some(framing) => format!("--service {service} --framing {framing}"),
+            None => format!("--service {service}"),
+        }
+    }
+
     /// Whether a flag is one of the limits, which can change while peers are served.
     pub(crate) fn is_limit(&self, name: &str) -> bool {
         LimitArgs::is_one(name)
@@ -270,6 +285,8 @@ where
     let asked = Arc::clone(&loops);
     let reported = rooms.clone();
     let reason = foresee(args);
+    let took_over: Arc<AtomicBool> = Arc::default();
+    let told_of_it = Arc::clone(&took_over);
     let mut builder = Server::builder()
         .threads(args.threads.number())
         .pin(args.pin)
@@ -287,8 +304,11 @@ where
                 tell_event(&LogEvent::LimitLowered { asked: *asked, lowered: *lowered, because });
             }
             event => {
-                if let LogEvent::Draining { open } = event {
-                    told.stopping(*open);
+                match event {
+                    LogEvent::Draining { open } => told.stopping(*open),
+                    LogEvent::HandedOver { process, .. } => told.replaced_by(*process),
+                    LogEvent::TookOver { .. } => told_of_it.store(true, Relaxed),
+                    _ => {}
                 }
                 if !event.is_routine() || verbose.load(Relaxed) {
                     tell_event(event);
@@ -315,6 +335,9 @@ where
     if let Some(proxies) = &args.proxy_protocol {
         builder = builder.proxy_protocol(proxies.clone());
     }
+    if let Some(handover) = args.handover.to_handover(&args.served())? {
+        builder = builder.handover(handover);
+    }
     let inherited_count = inherited.len();
     if let Some(host) = given {
         builder = builder.listen(host, args.port.unwrap_or(DEFAULT_PORT));
@@ -332,6 +355,7 @@ where
         handler,
         rooms,
         framing,
+        took_over,
     };
     match args.tls.certificates(given)? {
         None => start.run(builder, None),
@@ -356,6 +380,8 @@ struct Start<'a, M, N> {
     handler: M,
     rooms: &'a Hosted,
     framing: N,
+    /// There are connections already: they are served, whatever else fails.
+    took_over: Arc<AtomicBool>,
 }
 
 impl<M, N> Start<'_, M, N> {
@@ -372,17 +398,8 @@ impl<M, N> Start<'_, M, N> {
         L: Link,
         N: Fn() -> F + Send + Sync + 'static,
     {
-        let Self {
-            args,
-            given,
-            inherited_count,
-            for_metrics,
-            loops,
-            manager,
-            handler,
-            rooms,
-            framing,
-        } = self;
+        let Self { args, given, inherited_count, loops, manager, handler, rooms, framing, .. } =
+            self;
         if args.end_with_parent {
             myriapod_machine::end_with_parent()?;
         }
@@ -393,19 +410,33 @@ impl<M, N> Start<'_, M, N> {
         if let Some(rooms) = rooms {
             rooms.begin(&args.rooms, servers.handle())?;
         }
-        let metrics = if args.metrics.is_some() || for_metrics.is_some() {
+        let more = |rooms: &Hosted| {
             let rooms = rooms.clone();
-            let more = move || rooms.as_ref().map_or_else(String::new, |rooms| rooms.exposition());
-            Some(metrics::serve(args.metrics.clone(), for_metrics, servers.handle(), more)?)
-        } else {
-            None
+            move || rooms.as_ref().map_or_else(String::new, |rooms| rooms.exposition())
+        };
+        let took_over = self.took_over.load(Relaxed);
+        let metrics = match (&args.metrics, self.for_metrics) {
+            (None, None) => None,
+            // What came from the service manager has no place that another may have.
+            (place, Some(listener)) => {
+                let (place, handle) = (place.clone(), servers.handle());
+                Some(Besides::Now(metrics::serve(place, Some(listener), handle, more(rooms))?))
+            }
+            (place, None) => {
+                let (place, handle, rooms) = (place.clone(), servers.handle(), rooms.clone());
+                let start =
+                    move || metrics::serve(place.clone(), None, handle.clone(), more(&rooms));
+                Some(Besides::start(took_over, "metrics", start)?)
+            }
         };
         let live = match &args.live {
             Some(place) => {
                 let service = args.service.to_possible_value();
                 let service = service.as_ref().map_or("", |service| service.get_name());
                 let title = format!("serve {}, {service}", place_of(servers.addresses()));
-                Some(live::watch(place, title, servers.handle())?)
+                let (place, handle) = (place.clone(), servers.handle());
+                let start = move || live::watch(&place, title.clone(), handle.clone());
+                Some(Besides::start(took_over, "live", start)?)
             }
             None => None,
         };
@@ -414,8 +445,10 @@ impl<M, N> Start<'_, M, N> {
         if let Some(made) = made {
             announce_certificate(made)?;
         }
-        for address in metrics.iter().flat_map(|metrics| &metrics.addresses) {
-            tell(format_args!("metrics at http://{address}/metrics"));
+        if let Some(Besides::Now(metrics)) = &metrics {
+            for address in &metrics.addresses {
+                tell(format_args!("metrics at http://{address}/metrics"));
+            }
         }
         let loops = servers.handle();
         manager.ready("serving");
@@ -427,10 +460,10 @@ impl<M, N> Start<'_, M, N> {
         }
         let stats = servers.stats();
         tell_summary(&stats, rooms);
-        if let Some(metrics) = metrics {
+        if let Some(metrics) = metrics.and_then(Besides::started) {
             metrics.stop()?;
         }
-        if let Some(live) = live {
+        if let Some(live) = live.and_then(Besides::started) {
             live.end("the server has ended")?;
         }
         if graceful? { Ok(ExitCode::SUCCESS) } else { Err(cut_short(&stats)) }

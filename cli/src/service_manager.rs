@@ -94,6 +94,11 @@ impl ServiceManager {
         self.say(&format!("STOPPING=1\nSTATUS=stopping; connections open: {open}"));
     }
 
+    /// Another process serves all from now on: it is the one to watch over.
+    pub(crate) fn replaced_by(&self, process: u32) {
+        self.say(&format!("MAINPID={process}\nSTATUS=replaced by process {process}"));
+    }
+
     /// Begins to tell that every loop turns, and how many are served.
     ///
     /// # Errors

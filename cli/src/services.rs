@@ -33,6 +33,19 @@ impl Handler for Service {
 
     fn on_open(&mut self, _view: &mut View<'_>, _peer: &SocketAddr) {}
 
+    // Nothing is kept of a connection, so every one can go.
+    fn hands_over(&self) -> bool {
+        true
+    }
+
+    fn save(&mut self, (): &(), _saved: &mut Vec<u8>) -> bool {
+        true
+    }
+
+    fn restore(&mut self, _: &[u8], _view: &mut View<'_>, _peer: &SocketAddr) -> Option<()> {
+        Some(())
+    }
+
     // A call of its own costs a tenth of an echo.
     #[inline(always)]
     fn on_message(

@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use myriapod::{ConnectionId, LogEvent};
 use serde::Serialize;
@@ -103,10 +103,25 @@ pub fn event(event: &LogEvent<'_>) -> String {
             Line::new("not_listening").with("host", host).text(error)
         }
         LogEvent::Draining { open } => Line::new("stopping").with("open", open),
+        LogEvent::HandedOver { connections, process, took } => Line::new("handed_over")
+            .with("connections", connections)
+            .with("process", process)
+            .with("milliseconds", &millis(took)),
+        LogEvent::TookOver { connections, process, took } => Line::new("took_over")
+            .with("connections", connections)
+            .with("process", process)
+            .with("milliseconds", &millis(took)),
+        LogEvent::NotHandedOver { process, why } => {
+            Line::new("not_handed_over").with("process", process).with("why", why)
+        }
         LogEvent::Failed { error } => Line::new("failed").text(error),
         other => Line::new("note").text(other),
     };
     line.end()
+}
+
+fn millis(time: &Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What has happened so far, as counts of the form `name=1` with spaces between them.

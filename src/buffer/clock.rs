@@ -34,6 +34,19 @@ impl Stopwatch {
         };
     }
 
+    /// How much of the time is used up.
+    pub(crate) fn used(self, now: Tick) -> Tick {
+        match self {
+            Self::Running { since } => now.wrapping_sub(since),
+            Self::Stopped { used } => used,
+        }
+    }
+
+    /// As [`new`](Self::new), with so much used up.
+    pub(crate) fn with(now: Tick, runs: bool, used: Tick) -> Self {
+        if runs { Self::Running { since: now.wrapping_sub(used) } } else { Self::Stopped { used } }
+    }
+
     /// Since when it would have run, had it never stood still; `None` while it does.
     pub(crate) fn since(self) -> Option<Tick> {
         match self {

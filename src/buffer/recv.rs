@@ -35,6 +35,16 @@ impl RecvBuffer {
         self.bytes.len() - self.sealed.min(self.bytes.len())
     }
 
+    /// How much of its time is used up.
+    pub(crate) fn used(&self, now: Tick) -> Tick {
+        self.clock.used(now)
+    }
+
+    /// So much of its time is used up.
+    pub(crate) fn set_used(&mut self, now: Tick, runs: bool, used: Tick) {
+        self.clock = Stopwatch::with(now, runs, used);
+    }
+
     /// A message, or its content, begins now: its time runs from here on, or stands still.
     pub(crate) fn begin(&mut self, now: Tick, runs: bool) {
         self.clock = Stopwatch::new(now, runs);

@@ -80,6 +80,16 @@ impl SendQueue {
         self.window.judge(now, self.given - count(in_system), least);
     }
 
+    /// Appends all unsent bytes to `out`.
+    pub(crate) fn copy_to(&self, out: &mut Vec<u8>) {
+        let mut skip = self.sent;
+        for segment in &self.segments {
+            out.extend_from_slice(
+                segment.bytes().get(std::mem::take(&mut skip)..).unwrap_or_default(),
+            );
+        }
+    }
+
     /// The unsent bytes of the first segments, in order.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;

@@ -150,10 +150,24 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         }
     }
 
+    /// Leaves peers in the backlog for a moment: another process may be the one that accepts them.
+    pub(super) fn hold_accepting(&mut self) {
+        self.acceptor.is_held = true;
+        self.park_listeners();
+    }
+
+    /// They may come in again.
+    pub(super) fn release_accepting(&mut self) {
+        if std::mem::take(&mut self.acceptor.is_held) {
+            self.resume_accepting();
+        }
+    }
+
     /// Lets peers in again, where anything had stopped them but the owner's wish.
     pub(super) fn resume_accepting(&mut self) {
         self.acceptor.paused_until = None;
-        if self.acceptor.is_stopped {
+        self.watch_post();
+        if self.acceptor.is_stopped || self.acceptor.is_held {
             return;
         }
         if std::mem::take(&mut self.acceptor.parked) {
@@ -203,6 +217,8 @@ pub(crate) struct Acceptor {
     pub(crate) parked: bool,
     /// The owner does not want peers for now.
     pub(crate) is_stopped: bool,
+    /// A hand-over is about to begin.
+    pub(crate) is_held: bool,
     /// Accepting pauses until then for want of descriptors or memory.
     pub(crate) paused_until: Option<Tick>,
     pub(crate) spare: Option<SpareDescriptor>,
@@ -253,6 +269,7 @@ impl Acceptor {
             max_batch: limits.accept_batch,
             parked: false,
             is_stopped: false,
+            is_held: false,
             paused_until: None,
             spare: SpareDescriptor::open().ok(),
             next_look: 0,

@@ -64,6 +64,16 @@ impl AddressTable {
     pub(crate) fn enter(&mut self, peer: &SocketAddr) -> Option<Entered> {
         let is_near = peer.is_loopback() || peer.is_unix();
         let limit = if self.limit.is_none() && is_near { usize::MAX } else { self.limit() };
+        self.enter_within(peer, limit)
+    }
+
+    /// Counts one that was there before, however many its address has.
+    pub(crate) fn enter_anyway(&mut self, peer: &SocketAddr) -> Option<Entered> {
+        self.enter_within(peer, usize::MAX)
+    }
+
+    fn enter_within(&mut self, peer: &SocketAddr, limit: usize) -> Option<Entered> {
+        let is_near = peer.is_loopback() || peer.is_unix();
         // All peers of Unix sockets are one: they have no address of their own.
         let network = network(peer.ip().unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         if let Some(key) = self.by_network.get(&network) {

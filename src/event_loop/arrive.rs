@@ -50,6 +50,13 @@ pub(super) struct Arrival<L: Link> {
     pub(super) greeting: Option<Box<Greeting<L>>>,
 }
 
+impl<L: Link> Arrival<L> {
+    /// Whether it waits for the rest of a PROXY header.
+    pub(super) fn waits_for_header(&self) -> bool {
+        matches!(self.way, Way::Accepted(_)) && self.greeting.is_none()
+    }
+}
+
 /// How a socket arrives.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way {
@@ -300,7 +307,18 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             self.give_place_back();
             return self.refused_by_proxy(&peer, Refusal::Untrusted, 0);
         }
-        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new(), greeting: None };
+        self.wait_for_header(socket, peer, way, Vec::new());
+    }
+
+    /// Has a socket wait for its PROXY header, of which so much has begun.
+    pub(super) fn wait_for_header(
+        &mut self,
+        socket: Descriptor,
+        peer: SocketAddr,
+        way: Way,
+        begun: Vec<u8>,
+    ) {
+        let arrival = Arrival { way, peer, address: NO_ENTRY, begun, greeting: None };
         let Ok(waits) = self.arrivals.insert(arrival) else {
             self.give_place_back();
             self.shared.engine.stats.turned_away += 1;
@@ -408,6 +426,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 continue;
             };
             let waits = arriving.waits;
+            if self.leaving.is_late(key) {
+                continue;
+            }
             if !L::IS_PLAIN && self.is_greeting(key) {
                 if self.drain.is_none() {
                     self.cut_greeting(key);

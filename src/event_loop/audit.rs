@@ -80,7 +80,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                     audit.armed += usize::from(timer.expires().is_some());
                     continue;
                 }
-                Role::Listener(_) | Role::Signals => continue,
+                Role::Listener(_) | Role::Signals | Role::Successors => continue,
             };
             audit.connections += 1;
             audit.armed += usize::from(connection.timer.expires().is_some());

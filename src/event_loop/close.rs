@@ -36,7 +36,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         };
         let mut at = At { key, source, connection };
         let after = work(&mut self.shared, &mut at);
-        let draining = self.drain.is_some() && self.shared.may_drain(at.connection);
+        let draining = self.drain.is_some()
+            && self.shared.may_drain(at.connection)
+            && !self.leaving.is_late(key);
         let step = self.shared.conclude(at.connection, after, draining);
         self.apply(key, step);
         true
@@ -89,7 +91,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// The conversation is over, and what is to be read and dropped remains: the handler is told,
     /// and the connection keeps its socket and its timer alone.
-    fn part(&mut self, key: Key, cause: Cause) {
+    pub(super) fn part(&mut self, key: Key, cause: Cause) {
         let left = self.shared.engine.config.limits.linger_bytes;
         let Some((source, role)) = self.selector.entry_mut(key) else { return };
         let Role::Connection(connection) = role else { return };
@@ -163,6 +165,12 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Closes the socket of a connection that is over, and gives its place back.
     pub(super) fn leave(&mut self, key: Key) {
+        self.end_if_shared(key);
+        self.forget(key);
+    }
+
+    /// The same, where another process has the socket too and serves it on.
+    pub(super) fn forget(&mut self, key: Key) {
         self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
         let Some(Role::Lingering(lingering)) = self.selector.close(key) else { return };
         self.shared.engine.stats.lingering -= 1;
@@ -276,7 +284,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 }
                 Some((key, Role::Lingering(_))) => self.leave(key),
                 Some((key, Role::Arriving(_))) => self.arrival_is_late(key),
-                Some((_, Role::Listener(_) | Role::Signals)) | None => continue,
+                Some((_, Role::Listener(_) | Role::Signals | Role::Successors)) | None => continue,
             }
             budget = budget.saturating_sub(CLOSE_COST);
         }

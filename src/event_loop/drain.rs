@@ -53,6 +53,28 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         if self.drain.is_some() {
             return;
         }
+        self.close_post();
+        self.start_drain();
+        self.acceptor.is_held = false;
+        self.acceptor.is_stopped = false;
+        self.resume_accepting();
+        self.drain_backlog();
+        self.stop_arriving();
+        self.note_listeners();
+        if self.member.index() == 0 {
+            let open = self.member.open();
+            self.tell(&LogEvent::Draining { open });
+        }
+    }
+
+    /// All that could be handed over is gone: what is left is finished.
+    pub(super) fn begin_end(&mut self) {
+        self.start_drain();
+        self.stop_arriving();
+        self.note_listeners();
+    }
+
+    fn start_drain(&mut self) {
         let timeout = self.shared.engine.config.limits.drain_timeout;
         let deadline = self.shared.tick.wrapping_add(timer::ticks(timeout).saturating_add(1));
         self.ordinary = Interest::NONE;
@@ -64,15 +86,6 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             again: VecDeque::new(),
             hurried: false,
         });
-        self.acceptor.is_stopped = false;
-        self.resume_accepting();
-        self.drain_backlog();
-        self.stop_arriving();
-        self.note_listeners();
-        if self.member.index() == 0 {
-            let open = self.member.open();
-            self.tell(&LogEvent::Draining { open });
-        }
     }
 
     /// Accepts who already waits, and closes each listener at which nobody does. Where there is no
@@ -115,6 +128,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             self.close_listener(listener);
         }
         self.note_listeners();
+        self.forget_late();
         for index in 0..self.selector.end() {
             match self.selector.at_mut(index) {
                 Some((key, Role::Connection(_))) => self.close(key, Cause::CutOff),
@@ -134,12 +148,16 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             && self.shared.engine.stats.lingering == 0
             && self.handshakes == 0
             && self.acceptor.listeners.is_empty()
+            && !self.leaving.is_under_way()
             && self.member.may_end()
     }
 
     /// Looks at some connections: what their sockets still hold is received and answered.
     pub(super) fn drain(&mut self) {
         if self.drain.is_some() {
+            if self.leaving.has_late() {
+                self.send_late();
+            }
             self.drain_backlog();
             self.note_listeners();
         }

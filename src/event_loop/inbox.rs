@@ -69,6 +69,16 @@ impl Inbox {
         self.groups.len()
     }
 
+    /// The names of the groups of a connection, whose list of groups begins at `head`.
+    pub(super) fn group_names(&self, head: u32) -> Vec<Box<str>> {
+        self.groups.names(head)
+    }
+
+    /// Puts a connection into a group. Returns where its list of groups begins then.
+    pub(super) fn join(&mut self, key: Key, head: u32, group: &str) -> u32 {
+        self.groups.join(key, head, group)
+    }
+
     /// A connection is over, whose list of groups begins at `head`.
     pub(super) fn leave_all_groups(&mut self, head: u32) {
         let mut walks = walks(&mut self.broadcasts);
@@ -89,7 +99,12 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 self.inbox.items = self.mailbox.take().into();
             }
             let Some(item) = self.inbox.items.pop_front() else { break };
+            let is_large = matches!(&item, Item::Step(step) if step.is_large());
             self.handle_item(item);
+            if is_large {
+                // Others get their turn before the next.
+                break;
+            }
         }
         self.broadcast_some();
         self.ring();
@@ -182,6 +197,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             Item::HandOver { socket, peer, listener } => {
                 self.arrive(socket, peer, listener.map_or(Way::Adopted, Way::Accepted));
             }
+            Item::Step(step) => self.step_over(*step),
             Item::Stats { to } => {
                 // The one who asked may have gone.
                 let _ = to.send(self.stats());
@@ -239,6 +255,13 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     fn push(&mut self, key: Key, bytes: &Arc<[u8]>) {
         let found = self.work(key, |shared, at| shared.push(at, bytes));
         self.shared.engine.stats.missed += u64::from(!found);
+    }
+
+    /// Sends all that is to be broadcast.
+    pub(super) fn finish_broadcasts(&mut self) {
+        while !self.inbox.broadcasts.is_empty() {
+            self.broadcast_some();
+        }
     }
 
     /// Goes on with the broadcasts, the oldest first.
@@ -342,6 +365,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 }
                 // Its socket is closed, and had a place here.
                 Item::HandOver { .. } => self.member.release(),
+                Item::Step(step) => (0..step.connections()).for_each(|_| self.member.release()),
                 _ => {}
             }
         }

@@ -12,6 +12,7 @@ mod drain;
 #[cfg(all(test, feature = "json"))]
 mod entries;
 mod greeting;
+mod hand_over;
 mod handshake;
 mod inbox;
 mod memory;
@@ -21,19 +22,23 @@ mod seed;
 mod send;
 mod shared;
 mod spin;
+mod take_over;
 mod timers;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Signal, Signals, Time};
+use myriapod_sys::{
+    self as sys, BorrowedFd, Descriptor, Interest, Signal, Signals, SocketAddr, SocketFile, Time,
+};
 
 use self::accept::Acceptor;
 use self::arrive::{Arrival, Arriving};
 pub use self::audit::Audit;
 use self::catch_up::CatchUp;
 use self::drain::Drain;
+use self::hand_over::Leaving;
 use self::handshake::HANDSHAKE_STEPS;
 use self::inbox::Inbox;
 use self::memory::GiveBack;
@@ -102,6 +107,7 @@ pub struct EventLoop<H: Handler, F: Framing = DefaultFraming, L: Link = Plain> {
     /// An event that is not the ordinary one is being handled.
     is_dispatching: bool,
     drain: Option<Drain>,
+    leaving: Leaving,
     catch_up: CatchUp,
     spin: Spin,
     give_back: GiveBack,
@@ -122,6 +128,8 @@ enum Role<S, K = ()> {
     /// A listener, with its number.
     Listener(u16),
     Signals,
+    /// Where processes knock that want to take over.
+    Successors,
 }
 
 /// What one turn did.
@@ -148,7 +156,7 @@ impl<S, K> TimerEntries for Timers<'_, S, K> {
             Some((_, Role::Connection(connection))) => Some(&mut connection.timer),
             Some((_, Role::Lingering(lingering))) => Some(&mut lingering.timer),
             Some((_, Role::Arriving(arriving))) => Some(&mut arriving.timer),
-            Some((_, Role::Listener(_) | Role::Signals)) | None => None,
+            Some((_, Role::Listener(_) | Role::Signals | Role::Successors)) | None => None,
         }
     }
 }
@@ -191,6 +199,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             ordinary: Interest::READABLE,
             is_dispatching: false,
             drain: None,
+            leaving: Leaving::default(),
             catch_up: CatchUp::default(),
             spin,
             give_back: GiveBack::default(),
@@ -218,6 +227,16 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.acceptor.listeners.push(key);
         self.acceptor.files.extend(file.map(|file| (key, file)));
         self.acceptor.spread.extend(spread.then_some(key));
+        Ok(())
+    }
+
+    /// The file of the Unix socket with this number goes with this server from now on.
+    pub(crate) fn own_file(&mut self, number: u16, address: &SocketAddr) -> sys::Result<()> {
+        let file = SocketFile::of(address)?;
+        let is_it = |key: &&Key| matches!(self.selector.get(**key), Some(Role::Listener(known)) if *known == number);
+        if let (Some(file), Some(key)) = (file, self.acceptor.listeners.iter().find(is_it)) {
+            self.acceptor.files.push((*key, file));
+        }
         Ok(())
     }
 
@@ -257,6 +276,16 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.member.handle()
+    }
+
+    /// What every loop of the server is asked through.
+    pub(crate) fn mailboxes(&self) -> Arc<[Arc<Mailbox>]> {
+        self.member.mailboxes()
+    }
+
+    /// What takes a place for a connection of another process, and says in which loop.
+    pub(crate) fn usher(&self) -> impl Fn() -> usize + Send + 'static {
+        self.member.usher()
     }
 
     /// What stops all loops of the server when this one cannot go on.
@@ -489,6 +518,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             Some(Role::Arriving(_)) => self.step_on(key),
             Some(Role::Listener(_)) => self.acceptor.waiting.push(key),
             Some(Role::Signals) => self.take_signals(),
+            Some(Role::Successors) => self.greet_successor(),
             None => {}
         }
     }
@@ -522,6 +552,9 @@ impl<H: Handler, F: Framing, L: Link> Drop for EventLoop<H, F, L> {
     fn drop(&mut self) {
         self.close_mailbox();
         self.selector.abandon();
+        self.close_post();
+        // After a fork, the sockets are served on by the other process.
+        self.leaving = Leaving::default();
         self.stop_arriving();
         for index in 0..self.selector.end() {
             if let Some((key, Role::Connection(_))) = self.selector.at_mut(index) {

@@ -187,8 +187,14 @@ impl<H, F, L: Link> Shared<H, F, L> {
         }
     }
 
+    /// In how many ticks the connection's timer fires.
+    pub(super) fn timer_left(&self, key: Key) -> Option<Tick> {
+        let due = self.alarms.due(*self.timers.get(&key)?)?;
+        Some(timer::until(self.tick, due))
+    }
+
     /// Sets or cancels the connection's timer.
-    fn set_timer<S>(&mut self, at: &mut At<'_, S, L::Kept>, after: Option<Duration>) {
+    pub(super) fn set_timer<S>(&mut self, at: &mut At<'_, S, L::Kept>, after: Option<Duration>) {
         self.cancel_timer(at.key, at.connection);
         // This turn may have begun long before it was asked for.
         let behind = || sys::now().saturating_since(self.tick_began);

@@ -56,6 +56,11 @@ impl<T> Alarms<T> {
         Some(key)
     }
 
+    /// When one is due.
+    pub(super) fn due(&self, key: Key) -> Option<Tick> {
+        self.entries.get(key)?.links.expires()
+    }
+
     /// Takes one back.
     pub(super) fn cancel(&mut self, key: Key) -> Option<T> {
         self.entries.get(key)?;

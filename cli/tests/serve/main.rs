@@ -7,6 +7,7 @@ mod bad_peers;
 mod config;
 #[cfg(target_os = "linux")]
 mod descriptors;
+mod handover;
 mod limits;
 mod listening;
 mod live;

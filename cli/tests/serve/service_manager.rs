@@ -136,7 +136,8 @@ fn does_systemd_take_the_unit_and_the_socket() {
     }
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
     let dir = TempDir::new();
-    for name in ["myriapod.service", "myriapod.socket"] {
+    let names = ["myriapod.service", "myriapod.socket", "myriapod-handover.service"];
+    for name in names {
         let text = fs::read_to_string(packaging.join(name)).unwrap();
         // Where the program is here.
         let text = text.replace("/usr/bin/myriapod", &program());
@@ -144,7 +145,7 @@ fn does_systemd_take_the_unit_and_the_socket() {
     }
     let output = Command::new("systemd-analyze")
         .args(["verify", "--man=no"])
-        .args(["myriapod.service", "myriapod.socket"].map(|name| dir.path().join(name)))
+        .args(names.map(|name| dir.path().join(name)))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

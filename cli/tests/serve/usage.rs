@@ -18,6 +18,8 @@ fn refused(args: &[&str]) -> (Option<i32>, String) {
 fn is_wrong_usage_status_2() {
     for args in [
         &["--nonsense"][..],
+        &["127.0.0.1", "0", "--handover-timeout", "9ms"],
+        &["127.0.0.1", "0", "--handover-timeout", "61s"],
         &["127.0.0.1", "65536"],
         &["127.0.0.1", "-1"],
         &["127.0.0.1", "0", "more"],

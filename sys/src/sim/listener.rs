@@ -29,6 +29,9 @@ impl SocketFile {
     pub fn of(_: &SocketAddr) -> Result<Option<Self>> {
         Ok(None)
     }
+
+    /// There is none to keep.
+    pub fn keep(self) {}
 }
 
 /// A listening stream socket.

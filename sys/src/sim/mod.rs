@@ -13,6 +13,7 @@ mod kernel;
 mod listener;
 pub mod maker;
 mod net;
+mod passing;
 mod poller;
 mod remote;
 mod rng;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
 pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept};
+pub use passing::{MAX_PASSED, peer_user, pid, recv_descriptors, send_descriptors, user};
 pub(crate) use poller::HAS_PORTABLE;
 pub use poller::Poller;
 pub use socket::{

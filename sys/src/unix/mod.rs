@@ -17,6 +17,7 @@ mod listener;
 mod memory;
 mod options;
 mod other_process;
+mod passing;
 pub mod poll;
 mod poller;
 #[cfg(feature = "portable")]
@@ -44,8 +45,9 @@ pub use descriptor::Descriptor;
 pub use listener::{Listener, accept};
 pub use memory::release_pages;
 pub use options::{REUSE_PORT_BALANCES, queue_sizes, set_linger, set_nodelay, set_nonblocking};
+pub use passing::{MAX_PASSED, peer_user, recv_descriptors, send_descriptors, user};
 pub use poller::Poller;
-pub use process::{descriptor_limit, open_descriptors, raise_descriptor_limit};
+pub use process::{descriptor_limit, open_descriptors, pid, raise_descriptor_limit};
 pub use resolve::resolve;
 pub use signal::Signals;
 pub use socket::{
@@ -78,7 +80,7 @@ pub(crate) mod extra {
     #[cfg(feature = "portable")]
     pub use super::portable;
     pub use super::process::{
-        CpuTime, adopt_descriptor, cpu_time, inherited_listener_names, inherited_listeners, pid,
+        CpuTime, adopt_descriptor, cpu_time, inherited_listener_names, inherited_listeners,
         rss_bytes,
     };
     pub use super::resolve::host_name;

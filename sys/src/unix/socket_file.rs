@@ -65,8 +65,8 @@ impl SocketFile {
         Ok(Some(Self { path, identity, process: std::process::id() }))
     }
 
-    /// Gives the duty up: the file stays.
-    pub(super) fn keep(mut self) {
+    /// Gives the duty up: the file stays, since another process serves its socket now.
+    pub fn keep(mut self) {
         // No process has this number.
         self.process = 0;
     }
