@@ -97,9 +97,9 @@ pub use world::{
     AsFd, BorrowedFd, Connecting, Descriptor, JoinHandle, Listener, Poller, REUSE_PORT_BALANCES,
     Signals, Socket, SocketFile, SpareDescriptor, Waker, accept, available_cpus, descriptor_limit,
     local_address, now, open_descriptors, pause, peer_address, poll, queue_sizes,
-    raise_descriptor_limit, recv, recv_append, release_pages, resolve, select, send, send_vectored,
-    set_linger, set_nodelay, set_nonblocking, set_thread_cpus, shutdown, spawn, take_error,
-    thread_cpus,
+    raise_descriptor_limit, read_at, recv, recv_append, release_pages, resolve, select, send,
+    send_file, send_vectored, set_linger, set_nodelay, set_nonblocking, set_thread_cpus, shutdown,
+    spawn, take_error, thread_cpus,
 };
 // What this one has besides.
 pub use world::extra::*;

@@ -9,6 +9,7 @@ mod closing;
 mod descriptor;
 mod end;
 mod faults;
+mod file;
 mod kernel;
 mod listener;
 pub mod maker;
@@ -23,6 +24,7 @@ mod waker;
 mod wire;
 
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
+pub use file::{read_at, send_file};
 pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept};
 pub(crate) use poller::HAS_PORTABLE;
 pub use poller::Poller;
