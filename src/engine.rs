@@ -21,6 +21,11 @@ use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::view::{About, View};
 
+mod streams;
+
+use self::streams::Asked;
+pub(crate) use self::streams::Taken;
+
 /// What those who work on a connection's messages keep beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Own<S, T> {
@@ -52,6 +57,10 @@ pub(crate) enum Next {
     More,
     /// It waits for the reply that was deferred.
     Deferred,
+    /// It begins with a content that comes in pieces, which stands on the desk.
+    Stream,
+    /// It belongs to such a content, and the handler does not take it yet. Mostly there is none.
+    Streaming,
     /// Close the connection once its replies are sent, and drop the rest.
     Close(Cause),
 }
@@ -106,14 +115,14 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         ConnectionId { event_loop: self.desk.event_loop, key }
     }
 
-    /// Handles the whole messages at the front of `bytes`, of which so many were `scanned` before.
+    /// Handles the whole messages at the front of `bytes`, of which the first had this missing before.
     /// `is_last`: nothing will come behind them.
     pub(crate) fn process(
         &mut self,
         about: &About<'_>,
         own: &mut OwnOf<H, F>,
         bytes: &mut [u8],
-        scanned: usize,
+        before: Missing,
         is_last: bool,
     ) -> Progress {
         let mut consumed = 0;
@@ -126,8 +135,19 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if budget == 0 || about.queued + self.desk.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
+            if H::STREAMS && !(consumed == 0 && before.in_content) {
+                match self.ask(about, own, rest) {
+                    Asked::Hold => {}
+                    Asked::Stream(head) => {
+                        return Progress { consumed: consumed + head, next: Next::Stream };
+                    }
+                    Asked::Close(cause) => {
+                        return Progress { consumed, next: Next::Close(cause) };
+                    }
+                }
+            }
+            let scanned = if consumed == 0 { before.scanned } else { 0 };
             let before = self.desk.orders.has(Orders::TIMER).then_some(self.desk.orders.timer);
-            let scanned = if consumed == 0 { scanned } else { 0 };
             let looked = self.answer(about, own, rest, scanned, is_last);
             if let Some(timer) = before
                 && !self.desk.orders.has(Orders::TIMER)
@@ -177,8 +197,11 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Some(Next::Close(Cause::Handler))
         } else if orders.has(Orders::DEFERRED) {
             Some(Next::Deferred)
+        } else if orders.has(Orders::CLOSE) {
+            Some(Next::Close(orders.cause))
         } else {
-            orders.has(Orders::CLOSE).then_some(Next::Close(orders.cause))
+            // Nothing goes out before that content has.
+            orders.has(Orders::BODY).then_some(Next::More)
         }
     }
 
@@ -268,6 +291,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             self.desk.start.max(start)
         };
         self.desk.out.truncate(kept);
+        self.desk.drop_body();
         self.desk.orders.only_close(Cause::Panic);
         self.note_panic(Some(id), callback);
     }
@@ -282,7 +306,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         is_last: bool,
     ) -> Result<Looked, Refusal> {
         let is_told = self.framing.predict(&own.stream, bytes, &mut self.frame);
-        if ORDINARY && !(is_told && self.frame.len() == bytes.len()) {
+        if ORDINARY && (H::STREAMS || !(is_told && self.frame.len() == bytes.len())) {
             return Ok(Looked::Incomplete(Missing::default()));
         }
         if !ORDINARY && (!is_told || self.is_too_long() || self.frame.len() > bytes.len()) {
@@ -344,6 +368,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     pub(crate) fn reply_error(&mut self, about: &About<'_>, error: &HandlerError) {
         self.desk.out.truncate(self.desk.start);
         self.desk.orders.withdraw(Orders::DEFERRED);
+        self.desk.drop_body();
         let (id, text) = (self.id(about.key), error.to_string());
         match error.fault() {
             Some(fault) => {
@@ -488,7 +513,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     }
 
     #[cold]
-    fn note_panic(&mut self, id: Option<ConnectionId>, callback: &'static str) {
+    pub(crate) fn note_panic(&mut self, id: Option<ConnectionId>, callback: &'static str) {
         self.stats.panics += 1;
         self.tell(&LogEvent::HandlerPanic { id, callback });
     }

@@ -47,6 +47,13 @@ pub enum Error {
     },
     /// A client has no request whose reply could be received.
     NothingAwaited,
+    /// What a content is read from, or written to, failed, or ended too early.
+    Stream {
+        /// `read` or `write`.
+        call: &'static str,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 impl Error {
@@ -65,6 +72,7 @@ impl Error {
             | Self::Encode(_)
             | Self::RepliesAwaited { .. }
             | Self::NothingAwaited => io::ErrorKind::InvalidInput,
+            Self::Stream { error, .. } => error.kind(),
         }
     }
 }
@@ -109,6 +117,7 @@ impl fmt::Display for Error {
                 write!(f, "{count} earlier requests have no reply yet: receive those first")
             }
             Self::NothingAwaited => f.write_str("no request is waiting for a reply"),
+            Self::Stream { call, error } => write!(f, "{call} a content: {error}"),
         }
     }
 }
@@ -121,6 +130,7 @@ impl std::error::Error for Error {
             Self::Config(error) => Some(error),
             Self::Protocol(error) => Some(error),
             Self::Encode(error) => Some(error),
+            Self::Stream { error, .. } => Some(error),
             Self::Handle(error) => Some(error),
             Self::Timeout { .. }
             | Self::Closed { .. }

@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod body;
 mod buffer;
 #[cfg(feature = "json")]
 mod client;
@@ -72,6 +73,7 @@ mod handle;
 mod handle_error;
 mod handler;
 mod handler_error;
+mod intake;
 pub mod link;
 mod listening;
 mod log;
@@ -100,7 +102,7 @@ mod view;
 struct ReadmeExamples;
 
 #[cfg(feature = "json")]
-pub use client::{Client, ClientOptions};
+pub use client::{Client, ClientOptions, ReplyStream};
 pub use config::{Config, ConfigError, Limits, Overflow};
 pub use connection_id::ConnectionId;
 pub use deferred::{Deferred, DeferredError};
@@ -110,11 +112,12 @@ pub use handle::Handle;
 pub use handle_error::HandleError;
 pub use handler::Handler;
 pub use handler_error::{HandlerError, HandlerResult};
+pub use intake::{Flow, Intake};
 pub use link::TlsInfo;
 pub use log::LogEvent;
 pub use myriapod_sys as sys;
 pub use outgoing::Outgoing;
-pub use protocol::{Message, ProtocolError};
+pub use protocol::{Message, MessageHead, ProtocolError};
 pub use proxy_protocol::{Network, ProxyProtocol};
 pub use reply::{Content, Reply, ReplyError};
 pub use selector::{Ready, Selector};

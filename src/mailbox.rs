@@ -62,6 +62,10 @@ pub(crate) enum Item {
         key: Key,
         outgoing: Outgoing,
     },
+    /// Goes on with what is streamed.
+    Stream {
+        key: Key,
+    },
     Broadcast {
         group: Option<Box<str>>,
         except: Option<Key>,

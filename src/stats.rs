@@ -50,11 +50,14 @@ pub enum Cause {
     /// The stream of a secure connection ended, and the peer had not said that it would: something may
     /// be missing.
     Truncated,
+    /// The content of a reply could not be sent whole: its file was shorter than was said, or its
+    /// source ended or failed.
+    StreamBroken,
 }
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -74,6 +77,7 @@ impl Cause {
         Self::Dropped,
         Self::LinkFault,
         Self::Truncated,
+        Self::StreamBroken,
     ];
 
     /// The name in counters: `peer`, `header_timeout`, …
@@ -99,6 +103,7 @@ impl Cause {
             Self::Dropped => "dropped",
             Self::LinkFault => "link_fault",
             Self::Truncated => "truncated",
+            Self::StreamBroken => "stream_broken",
         }
     }
 }
@@ -169,6 +174,14 @@ pub struct Stats {
     pub refused_by_proxy: [u64; Refusal::ALL.len()],
     /// Messages refused with an error reply, since all buffers were full.
     pub refused_messages: u64,
+    /// Contents that were received in pieces, counted when they began.
+    pub streams_in: u64,
+    /// Contents that were read when there was room, counted when they began.
+    pub streams_out: u64,
+    /// Contents that were not streamed since they were too long, or since too many were.
+    pub refused_streams: u64,
+    /// Contents of which a part had come, or gone, when they ended.
+    pub broken_streams: u64,
     /// Connections whose buffers were taken away, since others needed room and all were full.
     pub gave_way: u64,
     /// Peers accepted here and served by another event loop.
@@ -261,6 +274,10 @@ impl Stats {
             refused_by_proxy,
             refused_messages,
             gave_way,
+            streams_in,
+            streams_out,
+            refused_streams,
+            broken_streams,
             handed_over,
             pushes,
             dropped_pushes,
@@ -308,6 +325,10 @@ impl Stats {
         self.refused_by_address += refused_by_address;
         self.refused_messages += refused_messages;
         self.gave_way += gave_way;
+        self.streams_in += streams_in;
+        self.streams_out += streams_out;
+        self.refused_streams += refused_streams;
+        self.broken_streams += broken_streams;
         self.handed_over += handed_over;
         self.pushes += pushes;
         self.dropped_pushes += dropped_pushes;
@@ -369,8 +390,10 @@ impl fmt::Display for Stats {
             self.accepted, self.open, self.messages, self.replies, self.bytes_in, self.bytes_out
         )?;
         for (cause, count) in Cause::ALL.iter().zip(self.closed) {
-            // Only secure connections have these.
-            if count > 0 || !matches!(cause, Cause::LinkFault | Cause::Truncated) {
+            // Few servers have secure connections, or stream contents.
+            if count > 0
+                || !matches!(cause, Cause::LinkFault | Cause::Truncated | Cause::StreamBroken)
+            {
                 write!(f, " closed_{cause}={count}")?;
             }
         }
@@ -399,6 +422,10 @@ impl fmt::Display for Stats {
             ("refused_messages", self.refused_messages),
             ("gave_way", self.gave_way),
             ("handed_over", self.handed_over),
+            ("streams_in", self.streams_in),
+            ("streams_out", self.streams_out),
+            ("refused_streams", self.refused_streams),
+            ("broken_streams", self.broken_streams),
             ("connected", self.connected),
             ("pushes", self.pushes),
             ("dropped_pushes", self.dropped_pushes),

@@ -74,6 +74,14 @@ const COUNTERS: [Series; 25] = [
     ("refused_messages", "Messages refused, since all buffers were full.", |stats| {
         stats.refused_messages
     }),
+    ("streams_in", "Contents received in pieces.", |stats| stats.streams_in),
+    ("streams_out", "Contents read when there was room.", |stats| stats.streams_out),
+    ("refused_streams", "Contents not streamed: too long, or too many.", |stats| {
+        stats.refused_streams
+    }),
+    ("broken_streams", "Streamed contents that ended before their length.", |stats| {
+        stats.broken_streams
+    }),
     ("gave_way", "Connections whose buffers were taken away for others.", |stats| stats.gave_way),
     ("refused_by_address", "Peers refused by the limit of their address.", |stats| {
         stats.refused_by_address

@@ -2,6 +2,7 @@
 
 mod error_reply;
 mod exchange;
+mod stream;
 mod transport;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::exchange::Exchange;
+pub use self::stream::ReplyStream;
 use self::transport::{Probe, Transport};
 use crate::error::Error;
 use crate::link::TunnelMaker;
@@ -112,6 +114,8 @@ pub struct Client<F: Framing = JsonHeader> {
     /// Makes what stands between a socket and its messages; nothing for a plain client.
     tunnels: Option<Box<dyn TunnelMaker>>,
     exchange: Exchange<F>,
+    /// A request was answered before it was sent whole: nothing more can be sent.
+    is_cut_short: bool,
     connections: u64,
     dropped_bytes: u64,
 }
@@ -209,6 +213,7 @@ impl<F: Framing> Client<F> {
             transport: None,
             tunnels,
             exchange: Exchange::new(framing, options.limits),
+            is_cut_short: false,
             connections: 0,
             dropped_bytes: 0,
         };
@@ -285,7 +290,7 @@ impl<F: Framing> Client<F> {
             self.close();
             return Err(error);
         }
-        if self.options.per_request {
+        if self.options.per_request || std::mem::take(&mut self.is_cut_short) {
             self.transport = None;
         }
         self.exchange.take().ok_or(Error::NothingAwaited)
@@ -326,11 +331,13 @@ impl<F: Framing> Client<F> {
     /// again.
     pub fn close(&mut self) {
         self.transport = None;
+        self.is_cut_short = false;
         self.exchange.give_up();
     }
 
     fn open(&mut self) -> Result<(), Error> {
         self.transport = None;
+        self.is_cut_short = false;
         self.exchange.reset();
         let timeout = self.options.connect_timeout;
         let mut transport = Transport::connect(&self.host, self.port, timeout)?;

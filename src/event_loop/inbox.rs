@@ -141,6 +141,13 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             Item::Leave { key, group } => {
                 self.regroup(key, |groups, head, walks| groups.leave(head, &group, walks));
             }
+            Item::Stream { key } => {
+                let found = self.work(key, |shared, at| {
+                    shared.resume_streams(at);
+                    After::Settle(Socket::MayHoldMore)
+                });
+                self.shared.engine.stats.missed += u64::from(!found);
+            }
             Item::Close { key } => {
                 let found = self.work(key, |shared, at| {
                     shared.begin_close(at.connection, Cause::Handler);

@@ -21,6 +21,7 @@ mod seed;
 mod send;
 mod shared;
 mod spin;
+mod streams;
 mod timers;
 
 use std::fmt;

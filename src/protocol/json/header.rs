@@ -199,6 +199,38 @@ impl Framing for JsonHeader {
         }
     }
 
+    fn announced(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> Option<u64> {
+        if let Some((predicted, content_len)) = self.predictor.predict(input) {
+            frame.set_header(predicted);
+            frame.set_content_len(0);
+            return Some(content_len.into());
+        }
+        let (&prefix, rest) = input.split_first_chunk::<PREFIX_LEN>()?;
+        let header_len = u16::from_be_bytes(prefix);
+        let header = rest.get(..usize::from(header_len))?;
+        if header.len() > self.max_header_len {
+            return None;
+        }
+        let parsed = self.scanner.scan(header, header_len);
+        let parsed = parsed.or_else(|| parse(header, header_len).ok())?;
+        frame.set_header(&parsed.frame);
+        if let Ok(content_len) = u32::try_from(parsed.content_len) {
+            frame.set_content_len(content_len);
+            self.predictor.learn(header, parsed.digits, frame);
+        }
+        frame.set_content_len(0);
+        Some(parsed.content_len)
+    }
+
+    fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        self.encoder.write_head(out, head, content_len)
+    }
+
     #[inline]
     fn would_write(&self, message: &Message<'_>) -> bool {
         message.is_canonical()
