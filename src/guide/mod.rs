@@ -20,6 +20,7 @@ pages! {
     event_loop "event_loop.md"
     backpressure "backpressure.md"
     other_work "other_work.md"
+    files "files.md"
     embedding "embedding.md"
     datagrams "datagrams.md"
     troubleshooting "troubleshooting.md"
