@@ -54,7 +54,7 @@ impl<T> Progress<T> {
     /// Draws a line anew for each hundredth, or writes one for each tenth.
     fn show(&mut self) {
         let steps = if self.is_terminal { 100 } else { 10 };
-        let step = if self.len == 0 { steps } else { self.done.min(self.len) * steps / self.len };
+        let step = (self.done.min(self.len) * steps).checked_div(self.len).unwrap_or(steps);
         if step == self.shown {
             return;
         }

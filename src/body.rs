@@ -149,11 +149,13 @@ pub(crate) struct Incoming {
     pub(crate) came: u64,
     /// Its place among the streams; without one, nobody wants it, and it is dropped.
     pub(crate) place: Option<Place>,
+    /// What replies to it carry, as JSON text.
+    pub(crate) id: Box<[u8]>,
 }
 
 impl Incoming {
-    pub(crate) fn new(len: u64, place: Option<Place>) -> Self {
-        Self { left: len, came: 0, place }
+    pub(crate) fn new(len: u64, place: Option<Place>, id: Box<[u8]>) -> Self {
+        Self { left: len, came: 0, place, id }
     }
 
     /// Whether nobody wants it.
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn is_a_place_given_back_by_whatever_had_it() {
         let places = Places::new(1);
-        let incoming = Incoming::new(5, places.take());
+        let incoming = Incoming::new(5, places.take(), Box::default());
         assert!(places.take().is_none());
         drop(incoming);
         assert!(places.take().is_some());

@@ -23,6 +23,10 @@ pub(crate) struct Desk {
     pub(crate) event_loop: u16,
     /// The further header keys of the reply that is being made.
     pub(crate) extra: ExtraHeaders,
+    /// What the replies to the message that is being handled carry, as JSON text: mostly nothing.
+    pub(crate) reply_id: Vec<u8>,
+    /// How many bytes of `extra` that takes, at its front.
+    pub(crate) id_in_extra: usize,
     pub(crate) mailbox: Arc<Mailbox>,
     /// What the handler may ask of the server, also about other connections.
     pub(crate) handle: Handle,
@@ -117,6 +121,8 @@ impl Desk {
             out: Vec::new(),
             event_loop,
             extra: ExtraHeaders::new(),
+            reply_id: Vec::new(),
+            id_in_extra: 0,
             mailbox,
             handle,
             start: 0,
@@ -151,6 +157,23 @@ impl Desk {
     /// one always may.
     pub(crate) fn has_room(&self, before: usize, len: usize) -> bool {
         before == 0 || before + len <= self.high_water || self.may_exceed
+    }
+
+    /// The message that is being handled had this `id`.
+    pub(crate) fn note_id(&mut self, id: Option<&[u8]>) {
+        self.reply_id.clear();
+        self.reply_id.extend_from_slice(id.unwrap_or_default());
+    }
+
+    /// That message is done with.
+    pub(crate) fn forget_id(&mut self) {
+        self.reply_id.clear();
+        self.id_in_extra = 0;
+    }
+
+    /// The handler says itself what the reply carries.
+    pub(crate) fn withdraw_id(&mut self) {
+        self.extra.take_id(std::mem::take(&mut self.id_in_extra));
     }
 
     /// Takes back a reply whose content would have been read later.

@@ -222,7 +222,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let result = catch_unwind(AssertUnwindSafe(|| {
             self.look::<false>(about, own, bytes, scanned, is_last)
         }));
-        match result {
+        let looked = match result {
             Ok(Ok(looked)) => looked,
             Ok(Err(Refusal::Handler(error))) => {
                 self.reply_error(about, &error);
@@ -241,7 +241,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 );
                 Looked::Panicked { is_handled }
             }
-        }
+        };
+        self.desk.forget_id();
+        looked
     }
 
     /// Lets the handler answer `bytes` if they are exactly one message, of a kind that can be told at
@@ -306,13 +308,18 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         is_last: bool,
     ) -> Result<Looked, Refusal> {
         let is_told = self.framing.predict(&own.stream, bytes, &mut self.frame);
+        let mut has_id = false;
         if ORDINARY && (H::STREAMS || !(is_told && self.frame.len() == bytes.len())) {
             return Ok(Looked::Incomplete(Missing::default()));
         }
         if !ORDINARY && (!is_told || self.is_too_long() || self.frame.len() > bytes.len()) {
             let decoded = self.decode(&mut own.stream, bytes, scanned, is_last);
             match decoded.map_err(Refusal::Framing)? {
-                Decoded::Message => {}
+                Decoded::Message => {
+                    let id = self.framing.id(&Message::new(bytes, &self.frame));
+                    has_id = id.is_some();
+                    self.desk.note_id(id);
+                }
                 Decoded::Skip(len) => return Ok(Looked::Skipped(len)),
                 Decoded::End(len) => return Ok(Looked::Ended(len)),
                 unfinished => {
@@ -328,6 +335,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let message = Message::new(bytes, &self.frame);
         let (framing, desk) = (&mut self.framing, &mut self.desk);
         let mut reply = Reply::new(View { framing, desk, about });
+        if !ORDINARY && has_id {
+            reply.put_id();
+        }
         self.handler.on_message(&mut own.state, message, &mut reply).map_err(Refusal::Handler)?;
         let replied = reply.is_replied();
         self.stats.replies += u64::from(replied);
@@ -402,9 +412,15 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Appends the error reply.
     pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
         let start = self.desk.out.len();
-        let (framing, out) = (&mut self.framing, &mut self.desk.out);
-        let appended =
-            catch_unwind(AssertUnwindSafe(|| framing.error_reply(out, kind, text).is_ok()));
+        let (framing, out, id) = (&mut self.framing, &mut self.desk.out, &self.desk.reply_id);
+        let appended = catch_unwind(AssertUnwindSafe(|| {
+            let appended = if id.is_empty() {
+                framing.error_reply(out, kind, text)
+            } else {
+                framing.error_reply_to(out, kind, text, id)
+            };
+            appended.is_ok()
+        }));
         match appended {
             Ok(true) => self.stats.replies += 1,
             // A text that does not fit into a message: the peer learns by the close.

@@ -47,6 +47,16 @@ pub enum Error {
     },
     /// A client has no request whose reply could be received.
     NothingAwaited,
+    /// A client has as many requests under way as it may.
+    TooManyTickets {
+        /// How many.
+        count: usize,
+    },
+    /// A client keeps as much as it may of what nobody has taken.
+    TooMuchKept {
+        /// How many bytes.
+        bytes: usize,
+    },
     /// What a content is read from, or written to, failed, or ended too early.
     Stream {
         /// `read` or `write`.
@@ -72,6 +82,7 @@ impl Error {
             | Self::Encode(_)
             | Self::RepliesAwaited { .. }
             | Self::NothingAwaited => io::ErrorKind::InvalidInput,
+            Self::TooManyTickets { .. } | Self::TooMuchKept { .. } => io::ErrorKind::WouldBlock,
             Self::Stream { error, .. } => error.kind(),
         }
     }
@@ -117,6 +128,12 @@ impl fmt::Display for Error {
                 write!(f, "{count} earlier requests have no reply yet: receive those first")
             }
             Self::NothingAwaited => f.write_str("no request is waiting for a reply"),
+            Self::TooManyTickets { count } => {
+                write!(f, "{count} requests are under way: wait for one of them first")
+            }
+            Self::TooMuchKept { bytes } => {
+                write!(f, "{bytes} bytes of replies and pushes are kept: take some of them first")
+            }
             Self::Stream { call, error } => write!(f, "{call} a content: {error}"),
         }
     }
@@ -135,6 +152,8 @@ impl std::error::Error for Error {
             Self::Timeout { .. }
             | Self::Closed { .. }
             | Self::RepliesAwaited { .. }
+            | Self::TooManyTickets { .. }
+            | Self::TooMuchKept { .. }
             | Self::NothingAwaited => None,
         }
     }

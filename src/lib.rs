@@ -102,7 +102,7 @@ mod view;
 struct ReadmeExamples;
 
 #[cfg(feature = "json")]
-pub use client::{Client, ClientOptions, ReplyStream};
+pub use client::{Client, ClientOptions, Reconnect, ReplyStream, Ticket};
 pub use config::{Config, ConfigError, Limits, Overflow};
 pub use connection_id::ConnectionId;
 pub use deferred::{Deferred, DeferredError};

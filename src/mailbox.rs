@@ -51,12 +51,14 @@ pub(crate) enum Item {
     Abandon {
         key: Key,
         sequence: u32,
+        id: Box<[u8]>,
     },
     Fail {
         key: Key,
         sequence: u32,
         error: HandlerError,
         close: bool,
+        id: Box<[u8]>,
     },
     Send {
         key: Key,

@@ -43,6 +43,13 @@ impl<'a> Reply<'a> {
         Self { view, replied: false }
     }
 
+    /// Has the reply carry the `id` of its request.
+    #[cold]
+    pub(crate) fn put_id(&mut self) {
+        let desk = &mut *self.view.desk;
+        desk.id_in_extra = desk.extra.put_id(&desk.reply_id);
+    }
+
     /// The connection that the message came from.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
@@ -105,6 +112,7 @@ impl<'a> Reply<'a> {
         if self.replied {
             return Err(ReplyError::AlreadyReplied);
         }
+        self.view.desk.withdraw_id();
         self.view.desk.extra.push_raw_from(message)?;
         let head = Head {
             byteorder: message.byteorder(),
@@ -152,7 +160,9 @@ impl<'a> Reply<'a> {
         let sequence = self.view.desk.next_sequence();
         self.view.desk.orders.give(Orders::DEFERRED);
         self.view.desk.orders.sequence = sequence;
-        Ok(Deferred::new(Arc::clone(&self.view.desk.mailbox), self.connection(), sequence))
+        let id = Box::from(&*self.view.desk.reply_id);
+        let mailbox = Arc::clone(&self.view.desk.mailbox);
+        Ok(Deferred::new(mailbox, self.connection(), sequence, id))
     }
 
     /// Replies with a piece of a file, which the system sends by itself (sendfile(2)) when the socket

@@ -151,6 +151,14 @@ impl<F: Framing> Exchange<F> {
         self.input.take_head()
     }
 
+    /// The same, and what it carries of its request.
+    pub(super) fn take_with_id(&mut self) -> Option<(OwnedMessage, Option<String>)> {
+        let message = self.take_whole()?;
+        let id = self.input.framing_mut().id(&message.as_message());
+        let id = id.and_then(|id| std::str::from_utf8(id).ok()).map(str::to_owned);
+        Some((message, id))
+    }
+
     /// The message that [`is_whole`](Self::is_whole) found, still awaited.
     pub(super) fn take_whole(&mut self) -> Option<OwnedMessage> {
         self.input.take_message().map(|message| message.to_owned())

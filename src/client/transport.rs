@@ -437,7 +437,7 @@ fn connect_one(
 }
 
 /// Lets time pass: waits for a socket that nobody writes to.
-fn pause(duration: Duration) -> Result<(), sys::SystemError> {
+pub(super) fn pause(duration: Duration) -> Result<(), sys::SystemError> {
     let (ours, _theirs) = Socket::pair()?;
     wait_one(ours.as_fd(), Interest::READABLE, Some(duration))
         .map(drop)

@@ -53,6 +53,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             }
         };
         let head = MessageHead::new(bytes, &self.frame, len);
+        self.desk.note_id(self.framing.id(&head));
         let (handler, framing, desk) = (&mut self.handler, &mut self.framing, &mut self.desk);
         let intake = catch_unwind(AssertUnwindSafe(|| {
             handler.on_head(&mut own.state, &head, &mut View { framing, desk, about })
@@ -94,7 +95,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         if place.is_none() && !self.may_drop(about, len) {
             return Asked::Close(Cause::Handler);
         }
-        self.desk.incoming = Some(Incoming::new(len, place));
+        let id = Box::from(&*self.desk.reply_id);
+        self.desk.incoming = Some(Incoming::new(len, place, id));
         Asked::Stream(self.frame.len())
     }
 
@@ -110,6 +112,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         &mut self,
         about: &About<'_>,
         own: &mut OwnOf<H, F>,
+        id: &[u8],
         piece: &[u8],
     ) -> Taken {
         let start = self.desk.out.len();
@@ -121,7 +124,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         match taken {
             Ok(Ok(flow)) => Taken::Piece(flow),
             Ok(Err(error)) => {
+                self.desk.note_id(Some(id));
                 self.reply_error(about, &error);
+                self.desk.forget_id();
                 Taken::Refused
             }
             Err(_panic) => {
@@ -132,11 +137,15 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     }
 
     /// A content has come whole: the handler answers it.
-    pub(crate) fn end_stream(&mut self, about: &About<'_>, own: &mut OwnOf<H, F>) {
+    pub(crate) fn end_stream(&mut self, about: &About<'_>, own: &mut OwnOf<H, F>, id: &[u8]) {
         let start = self.desk.out.len();
+        self.desk.note_id(Some(id));
         let (handler, framing, desk) = (&mut self.handler, &mut self.framing, &mut self.desk);
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let mut reply = Reply::new(View { framing, desk, about });
+            if !id.is_empty() {
+                reply.put_id();
+            }
             handler.on_end(&mut own.state, &mut reply).map(|()| reply.is_replied())
         }));
         match ended {
@@ -149,5 +158,6 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(Err(error)) => self.reply_error(about, &error),
             Err(_panic) => self.panicked(self.id(about.key), start, "on_end"),
         }
+        self.desk.forget_id();
     }
 }

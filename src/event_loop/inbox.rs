@@ -110,16 +110,20 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                     }
                 });
             }
-            Item::Fail { key, sequence, error, close } => {
+            Item::Fail { key, sequence, error, close, id } => {
                 self.answer_deferred(key, sequence, close, |engine, about| {
+                    engine.desk.note_id(Some(&id));
                     engine.reply_error(about, &error);
+                    engine.desk.forget_id();
                 });
             }
-            Item::Abandon { key, sequence } => {
+            Item::Abandon { key, sequence, id } => {
                 self.answer_deferred(key, sequence, true, |engine, about| {
+                    engine.desk.note_id(Some(&id));
                     if about.origin != Origin::CONNECTED {
                         engine.error_reply("Abandoned", "the answer was abandoned");
                     }
+                    engine.desk.forget_id();
                 });
             }
             Item::Send { key, outgoing } => {

@@ -85,12 +85,13 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         let stream = self.pool.recv_mut(own).and_then(|buffer| buffer.stream.as_mut());
         let Some(stream) = stream else { return 0 };
         let piece = stream.take(bytes);
-        let (left, is_dropped) = (stream.left, stream.is_dropped());
+        let (left, is_dropped, id) = (stream.left, stream.is_dropped(), &stream.id);
         if is_dropped {
             self.engine.stats.discarded_in += piece.len() as u64;
         } else if !piece.is_empty() {
+            let id = id.clone();
             let about = self.about(at);
-            match self.engine.take_piece(&about, &mut at.connection.own, piece) {
+            match self.engine.take_piece(&about, &mut at.connection.own, &id, piece) {
                 Taken::Piece(Flow::Go) => self.obey(at),
                 Taken::Piece(Flow::Wait) => {
                     self.step(at.connection, Fact::Held);
@@ -131,9 +132,10 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         let Some(stream) = buffer.and_then(|buffer| buffer.stream.take()) else { return };
         self.engine.stats.messages += 1;
         if !stream.is_dropped() {
-            drop(stream);
+            let id = stream.id;
+            drop(stream.place);
             let about = self.about(at);
-            self.engine.end_stream(&about, &mut at.connection.own);
+            self.engine.end_stream(&about, &mut at.connection.own, &id);
             self.obey(at);
         }
     }

@@ -194,6 +194,20 @@ impl Framing for AnyFraming {
         of_each!(&mut self.one, stream, framing, kept => framing.announced(kept, input, frame), &())
     }
 
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        of_each!(&self.one, framing => framing.id(message))
+    }
+
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
+        of_each!(&mut self.one, framing => framing.error_reply_to(out, kind, text, id))
+    }
+
     fn write_head(
         &mut self,
         out: &mut Vec<u8>,

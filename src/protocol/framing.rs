@@ -256,6 +256,18 @@ pub trait Framing {
         Ok((decoded == Decoded::Message).then_some(frame))
     }
 
+    /// What a reply to `message` has to carry, as JSON text, so that its sender knows which request it
+    /// answers: the value of its header key `id`, or the number that the framing has
+    /// [noted](Frame::set_tag). The reply's further keys then have it as `id` before
+    /// [`begin`](Self::begin), which finds it there ([`ExtraHeaders::id`](super::ExtraHeaders::id)). `None`, the default:
+    /// replies are told by their order.
+    ///
+    /// Not asked for a message that was [predicted](Self::predict).
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        let _ = message;
+        None
+    }
+
     /// Whether this framing would write `message`, to the byte, as it came: its echo is then a copy.
     /// A framing that cannot tell says no.
     fn would_write(&self, message: &Message<'_>) -> bool {
@@ -291,6 +303,23 @@ pub trait Framing {
     /// [`EncodeError::HeaderTooLong`] for an absurdly long `kind`.
     fn error_reply(&mut self, out: &mut Vec<u8>, kind: &str, text: &str)
     -> Result<(), EncodeError>;
+
+    /// As [`error_reply`](Self::error_reply), to a message that had this [`id`](Self::id). The default
+    /// leaves it out.
+    ///
+    /// # Errors
+    ///
+    /// As `error_reply`.
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
+        let _ = id;
+        self.error_reply(out, kind, text)
+    }
 
     /// Appends the head of a message, behind which `content_len` bytes of content will follow: for
     /// contents that are [streamed](crate::Reply::file).
@@ -348,6 +377,20 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
 
     fn announced(&mut self, stream: &Self::Stream, input: &[u8], frame: &mut Frame) -> Option<u64> {
         (**self).announced(stream, input, frame)
+    }
+
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        (**self).id(message)
+    }
+
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
+        (**self).error_reply_to(out, kind, text, id)
     }
 
     fn write_head(

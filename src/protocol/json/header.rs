@@ -51,6 +51,8 @@ pub struct JsonHeader {
     predictor: Predictor,
     scanner: Scanner,
     encoder: HeaderEncoder,
+    /// A header with an `id`, which was read and is asked for again.
+    with_id: Option<Box<WithId>>,
     /// The further keys of error replies, kept for its capacity.
     error_keys: ExtraHeaders,
 }
@@ -65,6 +67,7 @@ impl JsonHeader {
             predictor: Predictor::default(),
             scanner: Scanner::default(),
             encoder: HeaderEncoder::default(),
+            with_id: None,
             error_keys: ExtraHeaders::new(),
         }
     }
@@ -92,6 +95,11 @@ impl JsonHeader {
             frame.set_header(predicted);
             return whole_or_incomplete(self.max_content_len, input, frame, content_len);
         }
+        if let Some(known) = self.with_id.as_deref().filter(|known| known.header == header) {
+            let content_len = u32::try_from(known.content_len).unwrap_or(u32::MAX);
+            frame.set_header(&known.frame);
+            return whole_or_incomplete(self.max_content_len, input, frame, content_len);
+        }
         let parsed = match self.scanner.scan(header, header_len) {
             Some(parsed) => parsed,
             None => parse(header, header_len)?,
@@ -100,8 +108,22 @@ impl JsonHeader {
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
         frame.set_header(&parsed.frame);
         frame.set_content_len(content_len);
-        self.predictor.learn(header, parsed.digits, frame);
+        if may_have_id(header) {
+            self.keep_with_id(header, &parsed.frame, parsed.content_len);
+        } else {
+            self.predictor.learn(header, parsed.digits, frame);
+        }
         whole_or_incomplete(self.max_content_len, input, frame, content_len)
+    }
+
+    /// Keeps what a header with an `id` says: it is asked for twice or more.
+    fn keep_with_id(&mut self, header: &[u8], frame: &Frame, content_len: u64) {
+        let empty = || Box::new(WithId { header: Vec::new(), frame: Frame::new(), content_len: 0 });
+        let kept = self.with_id.get_or_insert_with(empty);
+        kept.header.clear();
+        kept.header.extend_from_slice(header);
+        kept.frame.set_header(frame);
+        kept.content_len = content_len;
     }
 
     /// Finds the whole message that `input` starts with, if its header is not the one that was seen
@@ -124,7 +146,14 @@ impl JsonHeader {
             frame.set_content_len(content_len);
             return is_whole(content_len);
         }
+        if self.with_id.as_deref().is_some_and(|known| known.header == header) {
+            return false;
+        }
         let Some(parsed) = self.scanner.scan(header, header_len) else { return false };
+        if may_have_id(header) {
+            self.keep_with_id(header, &parsed.frame, parsed.content_len);
+            return false;
+        }
         let Ok(content_len) = u32::try_from(parsed.content_len) else { return false };
         if !is_whole(content_len) {
             return false;
@@ -140,6 +169,23 @@ impl Default for JsonHeader {
     fn default() -> Self {
         Self::new(DecodeLimits::default())
     }
+}
+
+/// What a header with an `id` says. None becomes a prediction: what is predicted has no `id`, so that
+/// nobody has to look for one there.
+#[derive(Clone, Debug)]
+struct WithId {
+    header: Vec<u8>,
+    frame: Frame,
+    content_len: u64,
+}
+
+/// The longest `id` that a reply carries, in bytes of JSON text.
+const MAX_ID_LEN: usize = 256;
+
+/// Whether a header may have a key `id`. One that is written with escapes is none.
+fn may_have_id(header: &[u8]) -> bool {
+    memchr::memmem::find(header, b"\"id\"").is_some()
 }
 
 /// The message behind a valid header, if it is within the limit and is all there.
@@ -167,6 +213,7 @@ impl Framing for JsonHeader {
         if limits.max_header_len < self.max_header_len {
             // One of those that were seen may be too long now.
             self.predictor = Predictor::default();
+            self.with_id = None;
         }
         self.max_header_len = limits.max_header_len;
         self.max_content_len = limits.content_len_in_32_bits();
@@ -211,10 +258,17 @@ impl Framing for JsonHeader {
         if header.len() > self.max_header_len {
             return None;
         }
+        if let Some(known) = self.with_id.as_deref().filter(|known| known.header == header) {
+            frame.set_header(&known.frame);
+            frame.set_content_len(0);
+            return Some(known.content_len);
+        }
         let parsed = self.scanner.scan(header, header_len);
         let parsed = parsed.or_else(|| parse(header, header_len).ok())?;
         frame.set_header(&parsed.frame);
-        if let Ok(content_len) = u32::try_from(parsed.content_len) {
+        if may_have_id(header) {
+            self.keep_with_id(header, &parsed.frame, parsed.content_len);
+        } else if let Ok(content_len) = u32::try_from(parsed.content_len) {
             frame.set_content_len(content_len);
             self.predictor.learn(header, parsed.digits, frame);
         }
@@ -251,13 +305,32 @@ impl Framing for JsonHeader {
         self.encoder.finish(out, mark, head)
     }
 
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        let value = message.raw_header("id")?;
+        let is_scalar = !matches!(value.first(), Some(b'[' | b'{'));
+        (is_scalar && value.len() <= MAX_ID_LEN).then_some(value)
+    }
+
     fn error_reply(
         &mut self,
         out: &mut Vec<u8>,
         kind: &str,
         text: &str,
     ) -> Result<(), EncodeError> {
+        self.error_reply_to(out, kind, text, b"")
+    }
+
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
         self.error_keys.clear();
+        if !id.is_empty() {
+            self.error_keys.put_id(id);
+        }
         self.error_keys.push("status", "error")?;
         self.error_keys.push("error", kind)?;
         let head = Head { extra: &self.error_keys, ..Head::json() };
