@@ -17,6 +17,11 @@ use std::time::{Duration, Instant};
 
 use myriapod::sys;
 
+use program::{is_optimized, program};
+
+#[path = "common/program.rs"]
+mod program;
+
 const FEW: usize = 2_000;
 const MANY: usize = 19_000;
 
@@ -52,7 +57,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> (Self, u16) {
-        let child = Command::new(env!("CARGO_BIN_EXE_myriapod"))
+        let child = Command::new(program())
             .args(["serve", "--service", "echo", "127.0.0.1", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -105,7 +110,7 @@ fn exchange_large(peers: &mut [TcpStream]) {
 
 #[test]
 fn does_an_idle_connection_cost_64_bytes_at_most() {
-    if cfg!(debug_assertions) {
+    if !is_optimized() {
         println!("skipped: it takes half a minute, and release builds are what is measured");
         return;
     }

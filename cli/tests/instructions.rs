@@ -17,6 +17,11 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use program::{is_optimized, program};
+
+#[path = "common/program.rs"]
+mod program;
+
 const CONNECTIONS: usize = 50;
 const SHORT: usize = 200;
 const LONG: usize = 600;
@@ -59,7 +64,7 @@ fn read_reply(peer: &mut TcpStream, reply: &mut [u8]) {
 fn instructions(service: &str, ids: bool, rounds: usize, one_by_one: bool) -> u64 {
     let child = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(env!("CARGO_BIN_EXE_myriapod"))
+        .arg(program())
         .args(["serve", "--service", service, "127.0.0.1", "0"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -107,7 +112,7 @@ fn instructions(service: &str, ids: bool, rounds: usize, one_by_one: bool) -> u6
 
 #[test]
 fn does_a_message_cost_few_instructions() {
-    if cfg!(debug_assertions) {
+    if !is_optimized() {
         println!("skipped: instructions of an unoptimized program mean nothing");
         return;
     }

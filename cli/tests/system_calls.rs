@@ -17,6 +17,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use program::program;
+
+#[path = "common/program.rs"]
+mod program;
+
 const CONNECTIONS: usize = 50;
 const REQUESTS: usize = 20_000;
 
@@ -54,7 +59,7 @@ fn traced(work: impl FnOnce(u16)) -> Option<BTreeMap<String, u64>> {
     let mut server = Command::new("strace")
         .args(["-D", "-f", "-c", "-o"])
         .arg(&table)
-        .arg(env!("CARGO_BIN_EXE_myriapod"))
+        .arg(program())
         .args(["serve", "--service", "echo", "127.0.0.1", "0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -339,9 +339,11 @@ pub(crate) fn at_close(
                 && limits.min_content_rate > 0
         }
         Cause::ReadRate => {
+            // The first window, which is not judged, may have been that of earlier limits.
+            let first = moment.ever.iter().map(|limits| limits.rate_window).min();
             stalled
                 && limits.min_read_rate > 0
-                && since(closing.stalled_from) >= 2 * limits.rate_window
+                && since(closing.stalled_from) >= first.unwrap_or_default() + limits.rate_window
         }
         Cause::WriteTimeout => stalled && since(closing.progress_at) >= limits.write_timeout,
         Cause::BufferLimit => {
@@ -350,10 +352,12 @@ pub(crate) fn at_close(
             let outgoing = stalled.then_some(moment.longest_queue().max(SEGMENT) as u64);
             let most_lent = moment.audit.most_lent as u64;
             // Who gives way does so for what another needs.
-            let message = limits.max_header_len + limits.max_content_len + 2;
+            let message = 2 + limits.max_header_len.max(64) + limits.max_content_len;
             let others = 2 * message.max(moment.longest_queue()).max(SEGMENT);
             let others = (moment.stats.gave_way > 0).then_some(others as u64);
-            let limit = limits.max_buffer_bytes_per_address.unwrap_or(usize::MAX);
+            // Nobody here is on the server's own machine.
+            let default = (limits.max_buffer_bytes / 8).max(2 * message);
+            let limit = limits.max_buffer_bytes_per_address.unwrap_or(default);
             let limit = limit.min(limits.max_buffer_bytes) as u64;
             incoming.max(outgoing).max(others).is_some_and(|needed| most_lent + needed > limit)
         }

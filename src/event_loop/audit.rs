@@ -28,8 +28,8 @@ pub struct Audit {
     pub timers: usize,
     /// Armed timers of connections, counted one by one.
     pub armed: usize,
-    /// Connections with nothing unfinished whose timer would fire after their deadline, once all are
-    /// set by the limits in force.
+    /// Connections whose timer would fire after their deadline, but for those that are worked on in
+    /// the next turn, once all are set by the limits in force.
     pub overdue: usize,
     /// Timers that were set and connects that are under way.
     pub alarms: usize,
@@ -84,8 +84,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             };
             audit.connections += 1;
             audit.armed += usize::from(connection.timer.expires().is_some());
-            let is_idle = connection.recv.is_none() && connection.send.is_none();
-            let is_settled = is_idle && self.rearming.is_none();
+            // What is ready is worked on in the next turn, which then looks at its deadline.
+            let is_settled = !connection.is_ready() && self.rearming.is_none();
             let is_overdue = is_settled && self.shared.sooner(connection).is_some();
             audit.overdue += usize::from(is_overdue);
             if let Some(buffer) = self.shared.pool.recv(connection.recv) {

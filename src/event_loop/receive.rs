@@ -134,6 +134,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             if at.connection.is_ready() {
                 at.connection.step(Fact::Turn);
                 shared.digest_own(at);
+                // While it was ready no deadline ran for what is unfinished.
+                shared.nearer |= !at.connection.is_ready();
             }
             After::Settle(Socket::MayHoldMore)
         });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use myriapod::sys;
 
+use crate::program::program;
 use crate::support::{Client, Serving, binary};
 
 const PEERS: usize = 1_000;
@@ -18,7 +19,7 @@ const WATCHED: Duration = Duration::from_secs(3);
 fn serving() -> Option<Serving> {
     sys::raise_descriptor_limit().unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -n 256 && exec "$0" "$@""#, env!("CARGO_BIN_EXE_myriapod")]);
+    command.args(["-c", r#"ulimit -n 256 && exec "$0" "$@""#, &program()]);
     command.args(["serve", "--service", "echo", "127.0.0.1", "0"]);
     let serving = Serving::spawn(&mut command);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.pid())).unwrap();

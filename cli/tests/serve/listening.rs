@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
+use crate::program::program;
 use crate::support::{Client, Serving, TempDir, myriapod, search};
 
 const RING: &str = "In the caves beneath the Misty Mountains. 💍";
@@ -54,7 +55,7 @@ fn on_two_addresses(dir: &TempDir, port: &str) -> Option<Command> {
     // What should not serve ends even if it does. A signal is passed on once: not to the group too.
     let mut command = Command::new("timeout");
     let script = "mount --bind \"$1\" /etc/hosts && exec \"$0\" \"$2\" twofold \"$3\"";
-    let args = ["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_myriapod")];
+    let args = ["-rm", "sh", "-c", script, &program()];
     command.args(["--foreground", "60", "unshare"]).args(args).arg(&hosts).stdin(Stdio::null());
     let mut try_it = Command::new("unshare");
     let resolve = try_it.args(args).arg(&hosts).args(["resolve", "0"]).output();
@@ -214,7 +215,7 @@ fn is_an_inherited_listener_served() {
 fn as_a_service(listener: OwnedFd, variables: &str, args: &str) -> Command {
     let mut shell = Command::new("sh");
     let script = format!("exec 3<&0 0</dev/null; {variables} exec \"$0\" serve {args}");
-    shell.args(["-c", &script, env!("CARGO_BIN_EXE_myriapod")]).stdin(Stdio::from(listener));
+    shell.args(["-c", &script, &program()]).stdin(Stdio::from(listener));
     shell
 }
 

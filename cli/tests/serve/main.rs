@@ -12,6 +12,8 @@ mod listening;
 mod live;
 mod log;
 mod metrics;
+#[path = "../common/program.rs"]
+mod program;
 mod proxies;
 mod service_manager;
 mod services;

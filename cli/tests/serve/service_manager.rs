@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::program::program;
 use crate::support::{Client, Serving, TempDir, myriapod, search};
 
 /// A service manager's socket.
@@ -98,7 +99,7 @@ fn is_the_listener_named_metrics_served_as_such() {
     let [first, second] = <[TcpListener; 2]>::try_from(listeners).unwrap();
     let script = "export LISTEN_PID=$$; exec 3<&0 4<&1 0</dev/null 1>&2; exec \"$0\" serve";
     let mut child = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_myriapod")])
+        .args(["-c", script, &program()])
         .env("LISTEN_FDS", "2")
         .env("LISTEN_FDNAMES", "search:metrics")
         .stdin(OwnedFd::from(first))
@@ -138,7 +139,7 @@ fn does_systemd_take_the_unit_and_the_socket() {
     for name in ["myriapod.service", "myriapod.socket"] {
         let text = fs::read_to_string(packaging.join(name)).unwrap();
         // Where the program is here.
-        let text = text.replace("/usr/bin/myriapod", env!("CARGO_BIN_EXE_myriapod"));
+        let text = text.replace("/usr/bin/myriapod", &program());
         fs::write(dir.path().join(name), text).unwrap();
     }
     let output = Command::new("systemd-analyze")

@@ -12,12 +12,14 @@ use std::time::Duration;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
+use crate::program::program;
+
 /// What takes longer fails the test; nothing that works comes near it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
 pub(crate) fn myriapod() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_myriapod"));
+    let mut command = Command::new(program());
     command.stdin(Stdio::null());
     command
 }
