@@ -156,6 +156,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     ) -> bool {
         if !self.is_streaming(at) {
             self.release_own(at.connection);
+            self.nearer = true;
             return false;
         }
         let own = at.connection.recv;
