@@ -14,10 +14,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use command::Stop;
 use myriapod::protocol::{ExtraHeaders, Head};
-use myriapod::{Client, Message};
+use myriapod::{Client, ClientOptions, Message};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -218,7 +219,10 @@ fn list(client: &mut Client) -> Result<(), Stop> {
 fn main() -> ExitCode {
     command::run("<host> <port> put <file> | get <name> | list", |arguments| {
         let [host, port, rest @ ..] = arguments else { return Err(Stop::Usage) };
-        let connect = || Ok::<_, Stop>(Client::connect(host, command::port(port)?)?);
+        // The server may sum up a large file for some minutes.
+        let read_timeout = Duration::from_secs(600);
+        let options = ClientOptions { read_timeout, ..ClientOptions::default() };
+        let connect = || Ok::<_, Stop>(Client::connect_with(host, command::port(port)?, options)?);
         match rest {
             ["put", path] => put(&mut connect()?, path),
             ["get", name] => get(&mut connect()?, name),

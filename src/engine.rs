@@ -135,9 +135,11 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if budget == 0 || about.queued + self.desk.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
+            let mut is_held = false;
             if H::STREAMS && !(consumed == 0 && before.in_content) {
                 match self.ask(about, own, rest) {
-                    Asked::Hold => {}
+                    Asked::Nothing => {}
+                    Asked::Hold => is_held = true,
                     Asked::Stream(head) => {
                         return Progress { consumed: consumed + head, next: Next::Stream };
                     }
@@ -166,7 +168,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 Looked::Ended(len) => {
                     return Progress { consumed: consumed + len, next: Next::Close(Cause::Peer) };
                 }
-                Looked::Incomplete(missing) => {
+                Looked::Incomplete(mut missing) => {
+                    // Nobody is asked about it twice.
+                    missing.in_content |= is_held;
                     return Progress { consumed, next: Next::Partial(missing) };
                 }
                 Looked::Refused => {

@@ -77,7 +77,11 @@ pub trait Handler {
     /// The head of a message is there, and with it how long its content will be: holds it, streams it
     /// or refuses it. Asked once for each message, whether its content came together with it or not;
     /// never where [`STREAMS`](Self::STREAMS) is `false`, nor with a framing that
-    /// [announces](crate::protocol::Framing::announced) no length.
+    /// [announces](crate::protocol::Framing::announced) no length. A content that is longer than all
+    /// limits is refused at once.
+    ///
+    /// Where a content is not streamed after all, since [`max_streams`](crate::Limits::max_streams)
+    /// are, its peer gets an error reply, and the next call is about another message.
     ///
     /// ```
     /// use std::fs::File;

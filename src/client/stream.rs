@@ -58,6 +58,10 @@ impl<F: Framing> Client<F> {
     /// Whether the server has replied, or ended, before the request was sent whole.
     fn is_answered(&mut self) -> Result<bool, Error> {
         let Some(transport) = &mut self.transport else { return Ok(true) };
+        if self.tickets.takes_pushes {
+            // Whatever comes may be for somebody else.
+            return Ok(transport.is_over());
+        }
         transport.look(&mut self.exchange)?;
         Ok(transport.is_over() || self.exchange.buffered() > 0)
     }

@@ -16,7 +16,9 @@ use crate::view::{About, View};
 /// What is to become of a message whose head may be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// It is decoded as any other: its head is not there, or the handler wants it whole.
+    /// Its head is not there: it is decoded as any other.
+    Nothing,
+    /// The handler wants it whole.
     Hold,
     /// So many bytes are its head; what comes behind them, the desk has an [`Incoming`] for.
     Stream(usize),
@@ -46,12 +48,18 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let told = catch_unwind(AssertUnwindSafe(|| framing.announced(&own.stream, bytes, frame)));
         let len = match told {
             Ok(Some(len)) if self.frame.len() <= bytes.len() && !self.frame.is_empty() => len,
-            Ok(_) => return Asked::Hold,
+            Ok(_) => return Asked::Nothing,
             Err(_panic) => {
                 self.panicked(self.id(about.key), start, "announced");
                 return Asked::Close(Cause::Panic);
             }
         };
+        if len > self.config.limits.max_content_len as u64 && len > self.desk.max_stream_len {
+            // Whatever the handler would say.
+            self.stats.refused_streams += 1;
+            self.refuse(about, &ProtocolError::new(Fault::ContentTooLong));
+            return Asked::Close(Cause::Fault);
+        }
         let head = MessageHead::new(bytes, &self.frame, len);
         self.desk.note_id(self.framing.id(&head));
         let (handler, framing, desk) = (&mut self.handler, &mut self.framing, &mut self.desk);

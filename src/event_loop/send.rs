@@ -263,7 +263,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             return settle;
         }
         let left = self.pool.queued(queued);
-        let had_waited = self.note_wait(queued, left > 0);
+        let had_waited = self.note_wait(queued, !self.pool.is_done(queued));
         let limits = &self.engine.config.limits;
         let (high, low) = (limits.high_water, limits.low_water);
         if left < high

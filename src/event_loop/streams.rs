@@ -36,11 +36,11 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
                 }
             }
             let rest = bytes.get_mut(consumed..).unwrap_or_default();
+            if rest.is_empty() && !at.connection.is_closing() {
+                return Progress { consumed, next: Next::Nothing };
+            }
             if at.connection.is_closing() || budget == 0 {
                 return Progress { consumed, next: Next::More };
-            }
-            if rest.is_empty() {
-                return Progress { consumed, next: Next::Nothing };
             }
             if at.connection.is_held() {
                 let is_waiting = at.connection.is_waiting();

@@ -503,7 +503,7 @@ mod tests {
     fn do_headers_that_never_repeat_push_out_one_in_use() {
         let with_id = |id: usize| {
             let mut extra = ExtraHeaders::new();
-            extra.push("id", &id).unwrap();
+            extra.push("number", &id).unwrap();
             let mut wire = Vec::new();
             encode(&mut wire, &Head { extra: &extra, ..Head::json() }, b"[]").unwrap();
             wire
@@ -520,6 +520,39 @@ mod tests {
             }
             assert!(is_predicted(&mut framing, &used), "{first}");
         }
+    }
+
+    #[test]
+    fn is_a_header_with_an_id_never_predicted() {
+        let with_id = |key: &str, len: usize| {
+            let mut extra = ExtraHeaders::new();
+            extra.push("x", &serde_json::json!({ key: 1 })).unwrap();
+            extra.push(key, &7).unwrap();
+            let mut wire = Vec::new();
+            let head = Head { extra: &extra, ..Head::json() };
+            encode(&mut wire, &head, &vec![b'1'; len]).unwrap();
+            wire
+        };
+        let (mut framing, mut frame) = (JsonHeader::default(), Frame::new());
+        for len in [10, 10, 20, 10, 300, 10] {
+            let wire = with_id("id", len);
+            for end in [wire.len(), wire.len() - 1, wire.len()] {
+                let input = &wire[..end];
+                assert!(!framing.predict(&(), input, &mut frame), "{len}");
+                let found = framing.find(input).unwrap();
+                assert_eq!(found.is_some(), end == wire.len(), "{len}");
+                let Some(found) = found else { continue };
+                let message = Message::new(input, &found);
+                assert_eq!(framing.id(&message), Some(&b"7"[..]));
+                assert_eq!((message.content().len(), message.header("id")), (len, Some(7.into())));
+            }
+            assert_eq!(framing.announced(&(), &wire, &mut frame), Some(len as u64));
+            assert_eq!((frame.content_len(), frame.len()), (0, wire.len() - len));
+        }
+        let other = with_id("no", 10);
+        assert_eq!(framing.announced(&(), &other, &mut frame), Some(10));
+        assert!(framing.predict(&(), &other, &mut frame), "it was learnt");
+        assert_eq!(framing.id(&Message::new(&other, &frame)), None);
     }
 
     #[test]
