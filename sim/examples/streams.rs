@@ -8,6 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,11 +53,12 @@ impl Sum {
 /// Answers a content with as many bytes, each of which is its sum; one in four is held whole.
 struct Streamer {
     chances: Chances,
-    failed: Failed,
+    served: Served,
 }
 
-/// The ports of peers whose connections failed.
-type Failed = Arc<Mutex<Vec<u16>>>;
+/// The ports of peers that were served: not those that found no descriptor left, nor those whose
+/// connections failed.
+type Served = Arc<Mutex<BTreeSet<u16>>>;
 
 impl Streamer {
     fn answer(&self, sum: &Sum, reply: &mut Reply<'_>) -> HandlerResult {
@@ -71,7 +73,9 @@ impl Handler for Streamer {
     type State = Sum;
     const STREAMS: bool = true;
 
-    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) -> Sum {
+    fn on_open(&mut self, _: &mut View<'_>, peer: &SocketAddr) -> Sum {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.extend(peer.port());
         Sum::default()
     }
 
@@ -114,7 +118,7 @@ impl Handler for Streamer {
         if cause == Cause::Error
             && let Some(port) = view.peer().and_then(|peer| peer.port())
         {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+            self.served.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
         }
     }
 
@@ -144,7 +148,7 @@ impl Read for Source {
 
 #[derive(Default)]
 struct Play {
-    failed: Failed,
+    served: Served,
 }
 
 impl Trial for Play {
@@ -156,7 +160,7 @@ impl Trial for Play {
     fn server(&mut self, rng: &mut Rng) -> (LengthPrefix, Streamer) {
         let seed = u64::try_from(rng.len(0, usize::MAX >> 1)).unwrap_or(0);
         let chances = Arc::new(Mutex::new(Rng::new(seed)));
-        let streamer = Streamer { chances, failed: Arc::clone(&self.failed) };
+        let streamer = Streamer { chances, served: Arc::clone(&self.served) };
         (LengthPrefix::new(PrefixWidth::Four, ByteOrder::Big), streamer)
     }
 
@@ -191,8 +195,8 @@ impl Trial for Play {
         heard: &[u8],
         ending: Ending,
     ) -> Result<(), String> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(port);
-        let is_whole = ending == Ending::Whole && !failed;
+        let is_served = self.served.lock().unwrap_or_else(PoisonError::into_inner).contains(port);
+        let is_whole = ending == Ending::Whole && is_served;
         if !right.starts_with(heard) || is_whole && right.len() != heard.len() {
             let same = right.iter().zip(heard).take_while(|(right, heard)| right == heard).count();
             return Err(format!(
