@@ -41,7 +41,7 @@ const LEAST_ROOM: usize = 1 << 10;
 const FEW: usize = 16;
 
 /// Segments that one `sendmsg` takes.
-pub(crate) const MAX_SLICES: usize = 16;
+pub(crate) const MAX_SLICES: usize = 128;
 
 /// Own bytes are gathered in segments of this size while replies are small.
 const SEGMENT_CAPACITY: usize = 16 << 10;

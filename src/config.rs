@@ -81,7 +81,8 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// How many bytes are read and dropped meanwhile. Default 64 KiB.
     pub linger_bytes: u32,
-    /// How long a graceful stop waits for what is in flight. Default 10 s.
+    /// How long a graceful stop waits for what is in flight. Connections that we made end after the
+    /// others, within the same time. 0 waits for ever. Default 10 s.
     pub drain_timeout: Duration,
     /// The most connections accepted before others get their turn; the batch adapts between 1 and
     /// this. Default 64.

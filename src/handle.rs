@@ -296,7 +296,8 @@ impl Handle {
     }
 
     /// Begins a graceful stop: what is in flight is finished, within `drain_timeout`. Asking again
-    /// changes nothing, even when it is over.
+    /// changes nothing, even when it is over. Connections that were made with
+    /// [`connect`](Self::connect) end last, since deferred replies may wait for them.
     ///
     /// # Errors
     ///

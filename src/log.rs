@@ -67,7 +67,7 @@ pub enum LogEvent<'a> {
     HandlerPanic {
         /// On which connection, if it was about one.
         id: Option<ConnectionId>,
-        /// In which of its functions.
+        /// In which of its functions. `on_message` stands for the framing's writing of the reply too.
         callback: &'static str,
     },
     /// A connection was closed.

@@ -70,6 +70,8 @@ pub struct Selector<T> {
     next: usize,
     stale: u64,
     woken: bool,
+    /// See [`abandon`](Self::abandon).
+    is_abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -145,6 +147,7 @@ impl<T> Selector<T> {
             next: 0,
             stale: 0,
             woken: false,
+            is_abandoned: false,
         }
     }
 
@@ -223,14 +226,25 @@ impl<T> Selector<T> {
         Some((entry.source, entry.data))
     }
 
+    /// There will be no other wait: what is closed from now on stays in the poller, which goes too.
+    ///
+    /// After a fork both processes have the same poller, and what one takes out of it the other no
+    /// longer hears of.
+    pub(crate) fn abandon(&mut self) {
+        self.is_abandoned = true;
+    }
+
     /// Closes the socket and gives the data back; `None` where the key is gone.
     ///
     /// The socket leaves the poller first: a duplicate of it that lives on, after `try_clone` or in
     /// a forked process, makes no events here. On epoll that is one more system call, unless the
     /// socket is parked.
+    ///
+    /// A poller that was forked is one for both processes: what a child closes here, its parent no
+    /// longer hears of either. Drop the selector as a whole instead.
     pub fn close(&mut self, key: Key) -> Option<T> {
         let entry = self.entries.remove(key)?;
-        if !entry.interest.is_empty() {
+        if !entry.interest.is_empty() && !self.is_abandoned {
             self.poller.forget(entry.source.as_fd());
         }
         Some(entry.data)

@@ -265,6 +265,12 @@ impl<L: Link> ServerBuilder<L> {
     /// Stops gracefully at the first of these signals, and at once at the second. Without this, no
     /// signal handler is installed. [`Signal::User1`] and [`Signal::Hangup`] are exceptions: they stop
     /// nothing, and the log is told of them ([`LogEvent::Report`], [`LogEvent::Reload`]).
+    ///
+    /// A server that was built before a fork hears the signals of the process that runs it, from the
+    /// first turn on. The other process must not run it. It may drop it, or end; but with
+    /// [`Backend::Portable`] a drop ends both. In the process that bound a Unix socket, a drop
+    /// removes its file, so a parent that leaves such a server to its child calls
+    /// [`std::process::exit`].
     pub fn signals(mut self, signals: &[Signal]) -> Self {
         self.signals = signals.to_vec();
         self

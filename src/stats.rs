@@ -409,6 +409,7 @@ impl fmt::Display for Stats {
         }
         let others = [
             ("handler_errors", self.handler_errors),
+            ("panics", self.panics),
             ("truncated", self.truncated),
             ("discarded_in", self.discarded_in),
             ("discarded_out", self.discarded_out),

@@ -24,6 +24,7 @@ on_every_backend! {
     does_a_stop_wait_for_replies_that_wait_for_an_upstream,
     does_a_stop_wait_for_replies_of_several_upstreams,
     does_an_idle_upstream_not_hold_up_a_stop,
+    does_a_stop_go_on_when_its_last_peer_leaves_in_it,
     does_the_drain_timeout_cut_off_upstreams_too,
     is_the_end_told_when_lingering_begins,
     is_each_end_told_once,
@@ -203,6 +204,51 @@ fn does_an_idle_upstream_not_hold_up_a_stop(backend: Backend) {
     drop(upstream);
     let stats = gate.server.join();
     assert_eq!(stats.closed_for(Cause::Drained), 1, "{stats}");
+}
+
+/// Gives each reply away, to be sent by others.
+struct Later {
+    give: Sender<Deferred>,
+}
+
+impl Handler for Later {
+    type State = ();
+
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
+
+    fn on_message(&mut self, (): &mut (), _: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+        self.give.send(reply.defer()?).unwrap();
+        Ok(())
+    }
+}
+
+/// Nothing else makes another turn necessary: no timeout, and no other peer.
+fn does_a_stop_go_on_when_its_last_peer_leaves_in_it(backend: Backend) {
+    let limits = Limits {
+        drain_timeout: Duration::ZERO,
+        idle_timeout: Duration::ZERO,
+        linger_timeout: Duration::ZERO,
+        ..Limits::default()
+    };
+    let (give, given) = channel();
+    let server = Running::start(move || builder(backend).limits(limits).build(Later { give }));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.handle().connect(listener.local_addr().unwrap().into(), 1, PATIENCE).unwrap();
+    let mut upstream = Peer::new(listener.accept().unwrap().0);
+    server.wait_for("the connection", |stats| stats.connected == 1);
+    let mut peer = server.connect();
+    peer.send(&numbered(1));
+    peer.finish();
+    let deferred = given.recv_timeout(PATIENCE).unwrap();
+    server.shutdown();
+    server.catch_up();
+    deferred.binary("test/bytes", numbered(2)).unwrap();
+    peer.reply();
+    peer.expect_end();
+    upstream.expect_end();
+    drop((peer, upstream));
+    let stats = server.join();
+    assert_eq!(stats.closed_for(Cause::CutOff), 0, "{stats}");
 }
 
 fn does_the_drain_timeout_cut_off_upstreams_too(backend: Backend) {

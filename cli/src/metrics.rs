@@ -48,7 +48,7 @@ pub(crate) fn not_found(text: &str) -> Answer {
 /// A count of one loop under its name.
 type Series = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const COUNTERS: [Series; 25] = [
+const COUNTERS: [Series; 29] = [
     ("accepted", "Connections accepted and served.", |stats| stats.accepted),
     ("connected", "Connections made from here.", |stats| stats.connected),
     ("messages", "Whole messages received.", |stats| stats.messages),

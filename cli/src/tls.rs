@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use myriapod::protocol::Framing;
 use myriapod::{Client, ClientOptions, Error};
+use myriapod_load::{Secure, Trusted};
 use myriapod_tls::rustls::pki_types::pem::{self, PemObject as _};
 use myriapod_tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use myriapod_tls::rustls::{self, RootCertStore, ServerConfig};
@@ -168,6 +169,45 @@ fn parse_pin(text: &str) -> Result<String, String> {
 }
 
 impl ClientTls {
+    /// What each connection of a load does; nothing where TLS is not asked for. `None` as the host is
+    /// a server of the load's own.
+    pub(crate) fn load(&self, host: Option<&str>, resume: bool) -> Result<Option<Secure>, Failure> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let ders = |certificates: Vec<CertificateDer<'static>>| {
+            certificates.iter().map(|certificate| certificate.to_vec()).collect::<Vec<_>>()
+        };
+        let trust = match (host, &self.tls_pin, &self.tls_ca) {
+            (None, ..) => Trusted::Any,
+            (_, Some(pin), _) => Trusted::Pin(pin.clone()),
+            _ if self.tls_insecure => {
+                warn_of_insecure();
+                Trusted::Any
+            }
+            (.., Some(path)) => Trusted::Certificates(ders(read_certificates(path)?)),
+            _ => Trusted::Roots(ders(rustls_native_certs::load_native_certs().certs)),
+        };
+        if trust == Trusted::Roots(Vec::new()) {
+            return Err(no_authorities());
+        }
+        let identity = match self.tls_cert.as_deref().zip(self.tls_key.as_deref()) {
+            Some((chain, key)) => {
+                let (chain, key) = read_identity(chain, key)?;
+                Some((ders(chain), key.secret_der().to_vec()))
+            }
+            None => None,
+        };
+        let name = self.name(host.unwrap_or("localhost")).to_owned();
+        Ok(Some(Secure { trust, name, identity, resume }))
+    }
+
+    /// The name that the certificate must have.
+    fn name<'a>(&'a self, host: &'a str) -> &'a str {
+        let of_host = if host.starts_with("unix:") { "localhost" } else { host };
+        self.tls_name.as_deref().unwrap_or(of_host)
+    }
+
     /// What makes connections to this host; nothing where TLS is not asked for.
     pub(crate) fn to(&self, host: &str) -> Result<Option<ToServer>, Failure> {
         if !self.tls {
@@ -176,7 +216,7 @@ impl ClientTls {
         let trust = if let Some(pin) = &self.tls_pin {
             Trust::Pin(pin.clone())
         } else if self.tls_insecure {
-            tell("warning: --tls-insecure takes any certificate; anybody may read and change this");
+            warn_of_insecure();
             Trust::Any
         } else if let Some(path) = &self.tls_ca {
             Trust::Certificates(read_certificates(path)?)
@@ -193,11 +233,7 @@ impl ClientTls {
             };
             does_not_fit(&error, &shown(&self.tls_key), &shown(&self.tls_cert))
         })?;
-        let name = self.tls_name.as_deref().unwrap_or(if host.starts_with("unix:") {
-            "localhost"
-        } else {
-            host
-        });
+        let name = self.name(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             Failure::usage(format_args!("{name:?} is no name for a certificate"))
                 .with_next_step("--tls-name says which it must have")
@@ -294,10 +330,18 @@ fn system_roots() -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(Failure::new("the system names no authorities for certificates")
-            .with_next_step("--tls-ca FILE names one, --tls-pin HEX the certificate itself"));
+        return Err(no_authorities());
     }
     Ok(roots)
+}
+
+fn no_authorities() -> Failure {
+    Failure::new("the system names no authorities for certificates")
+        .with_next_step("--tls-ca FILE names one, --tls-pin HEX the certificate itself")
+}
+
+fn warn_of_insecure() {
+    tell("warning: --tls-insecure takes any certificate; anybody may read and change this");
 }
 
 fn unreadable(path: &Path, error: &pem::Error, what: impl fmt::Display) -> Failure {

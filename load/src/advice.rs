@@ -33,8 +33,31 @@ pub(crate) fn next_step(call: &str, errno: &str, short: bool) -> Option<String> 
         ("recv" | "send", "ECONNRESET" | "EPIPE" | "EOF") => {
             "the server closed before it had answered: its log may say why"
         }
+        ("handshake", text) => return Some(of_handshake(text)?.to_owned()),
         ("decode", _) => "does the server speak this protocol? --service says which is meant",
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// The next step after a handshake of TLS that failed.
+fn of_handshake(text: &str) -> Option<&'static str> {
+    let has = |part: &str| text.contains(part);
+    Some(if has("are no TLS record") {
+        "the server does not speak TLS: leave out --tls, or start it with --tls-cert"
+    } else if has("UnknownIssuer") {
+        "--tls-ca FILE names the authority, --tls-pin HEX the certificate itself"
+    } else if has("not valid for name") {
+        "--tls-name NAME says which name the server's certificate must have"
+    } else if has("expired") {
+        "the server's certificate has expired: it needs a new one, or --tls-pin HEX names it"
+    } else if has("ApplicationVerificationFailure") {
+        "the certificate is not the pinned one: `serve --tls-self-signed` prints its SHA-256"
+    } else if has("certificate_required") || has("CertificateRequired") {
+        "the server asks for a certificate: --tls-cert FILE --tls-key FILE"
+    } else if has("ETIMEDOUT") {
+        "the server has too many handshakes to do: try fewer --connections or a slower --ramp"
+    } else {
+        return None;
+    })
 }

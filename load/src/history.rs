@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use myriapod::sys::Time;
 use myriapod_machine::ProcessUsage;
 
 use crate::job::Phase;
 use crate::report::{MemoryPoint, Phase as Passed, Second};
-use crate::snapshot::{Latencies, Snapshot};
+use crate::snapshot::{Latencies, Snapshot, histogram};
 
 /// The phases that are over, a point for each second, and the server's memory.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct History {
     pub(crate) memory: Vec<MemoryPoint>,
     /// The latencies since the last point of the series.
     pub(crate) recent: Latencies,
+    /// All handshakes of TLS, from the first on.
+    pub(crate) handshakes: Histogram<u64>,
     /// How things stood when the point that is under way began.
     begun: Reading,
 }
@@ -52,6 +55,7 @@ impl History {
             series: Vec::new(),
             memory: Vec::new(),
             recent: Latencies::default(),
+            handshakes: histogram(),
             begun: Reading { at: started, ..Reading::default() },
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Content, Service};
+use crate::secure::Secure;
 
 /// The load of one process, or of one thread.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,7 @@ pub(crate) struct Job {
     pub(crate) short: bool,
     /// The client that a PROXY header in front of each connection names.
     pub(crate) proxy_from: Option<SocketAddr>,
+    pub(crate) secure: Option<Secure>,
     pub(crate) threads: u32,
     /// The processor of each thread, of one process after the other; empty where they are left
     /// alone.
@@ -205,6 +207,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             short: false,
             proxy_from: None,
+            secure: None,
             threads: 1,
             cpus: Vec::new(),
         };

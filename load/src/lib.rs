@@ -48,6 +48,7 @@ mod ran;
 pub mod report;
 mod run;
 mod schedule;
+mod secure;
 mod server;
 mod snapshot;
 mod summaries;
@@ -61,6 +62,7 @@ pub use self::observer::{Interruption, Now, Observer};
 pub use self::options::{Options, Plan};
 pub use self::report::Report;
 use self::run::Bench;
+pub use self::secure::{Secure, Trusted};
 pub use self::snapshot::Snapshot;
 
 /// Runs a plan, all phases of it, and reports.

@@ -8,6 +8,7 @@ use myriapod::sys::{self, SocketAddr};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::message::{Content, Messages, Service};
+use crate::secure::Secure;
 
 /// Descriptors that a process needs besides its connections.
 const RESERVE: u64 = 64;
@@ -57,6 +58,8 @@ pub struct Options {
     /// The client that a PROXY header in front of each connection names; port 0 for each connection's
     /// own.
     pub proxy_from: Option<std::net::SocketAddr>,
+    /// TLS on each connection; `None` for none.
+    pub secure: Option<Secure>,
     /// A reply that comes later after its request is late; above 0.
     pub timeout: Duration,
     /// How long connecting may take; above 0.
@@ -105,6 +108,7 @@ impl Default for Options {
             poisson: false,
             short: false,
             proxy_from: None,
+            secure: None,
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             ramp: None,
@@ -180,6 +184,9 @@ impl Options {
         if matches!(self.content, Content::Bytes(bytes) if bytes > MOST_CONTENT) {
             return Err(Error::usage("`content` must be at most 64MiB"));
         }
+        if let Some(secure) = &self.secure {
+            secure.config()?;
+        }
         let messages = Messages::new(self.service, &self.content)
             .map_err(|why| Error::usage(format_args!("`content`: {why}")))?;
         let connections = u32::try_from(self.connections)
@@ -253,6 +260,7 @@ impl Options {
                 connect_timeout: self.connect_timeout,
                 short: self.short,
                 proxy_from: self.proxy_from,
+                secure: self.secure.clone(),
                 threads,
                 cpus,
             },

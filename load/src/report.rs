@@ -57,6 +57,8 @@ pub struct Report {
     pub server: Option<ServerFigures>,
     /// With `--short`.
     pub short: Option<Short>,
+    /// What TLS took; `null` without it.
+    pub tls: Option<Tls>,
     /// With `--reconnect`: each storm, in order.
     #[serde(default)]
     pub storms: Vec<Storm>,
@@ -350,6 +352,21 @@ pub struct ServerFigures {
     pub cpus_allowed: Option<String>,
 }
 
+/// Handshakes of TLS, those of the ramp included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tls {
+    /// `TLSv1.3`.
+    pub protocol: String,
+    /// The cipher suite of the first connection, by its name in RFC 8446; empty where there was none.
+    pub suite: String,
+    /// Handshakes in full, with certificates.
+    pub full: u64,
+    /// Those that resumed a session.
+    pub resumed: u64,
+    /// From a connected socket to the end of the handshake.
+    pub handshake_ns: Latency,
+}
+
 /// All connections were closed at once and came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storm {
@@ -562,6 +579,13 @@ pub(crate) mod tests {
                 cpus_allowed: None,
             }),
             short: Some(Short::default()),
+            tls: Some(Tls {
+                protocol: "TLSv1.3".to_owned(),
+                suite: "TLS_AES_128_GCM_SHA256".to_owned(),
+                full: 50,
+                resumed: 1,
+                handshake_ns: latency,
+            }),
             storms: vec![Storm::default()],
             noise: Noise::default(),
             warnings: vec!["the clock is coarse".to_owned()],
@@ -604,7 +628,9 @@ pub(crate) mod tests {
             let named = |name: &str| page.contains(&format!("`{name}`"));
             // A key of a list's items or of a latency stands beside the others in one row.
             let (parent, last) = path.rsplit_once('.').unwrap_or(("", &path));
-            let in_row = (parent.ends_with("[]") || parent.starts_with("latency_ns."))
+            let in_row = (parent.ends_with("[]")
+                || parent.starts_with("latency_ns.")
+                || parent.ends_with("handshake_ns"))
                 && named(parent)
                 && named(last);
             assert!(named(&path) || in_row, "docs/bench-json.md does not name {path}");

@@ -81,6 +81,7 @@ impl<'a> Bench<'a> {
                 plan.options.service,
                 plan.options.pin,
                 plan.options.proxy_from.is_some(),
+                plan.options.secure.is_some(),
             )?;
             plan.job.targets =
                 servers.ports.iter().map(|&port| ("127.0.0.1".to_owned(), port)).collect();
@@ -229,7 +230,7 @@ impl<'a> Bench<'a> {
             self.spend(Phase::Warmup, began, warmup)?;
             self.passed(Phase::Warmup, began, "left out of the figures".to_owned());
         }
-        let before = self.crew.ask(true)?;
+        let before = self.ask(true)?;
         self.latencies = Latencies::default();
         let (stolen, busy) = (ProcessorTime::read(), myriapod_machine::busy_time().ok());
         if let Some(watch) = &mut self.watch {
@@ -383,6 +384,8 @@ impl<'a> Bench<'a> {
         if let Some(latencies) = snapshot.latencies.take() {
             self.latencies.add(&latencies);
             self.history.recent.add(&latencies);
+            // All have the same bounds.
+            let _ = self.history.handshakes.add(&latencies.handshake);
         }
         Ok(snapshot)
     }

@@ -38,24 +38,25 @@ impl Embedded {
         service: Service,
         pin: bool,
         behind_proxy: bool,
+        secure: bool,
     ) -> Result<Self> {
         let mut embedded = Self { children: Vec::new(), ports: Vec::new() };
         if !pin || count == 1 {
-            (0..count).try_for_each(|_| embedded.add(service, pin, behind_proxy))?;
+            (0..count).try_for_each(|_| embedded.add(service, pin, behind_proxy, secure))?;
             return Ok(embedded);
         }
         // A server takes the first processor that it may run on, so each is left another one.
         let cpus = sys::thread_cpus()?;
         for cpu in cpus.iter().cycle().take(usize::try_from(count).unwrap_or(usize::MAX)) {
             sys::set_thread_cpus(&[*cpu])?;
-            let added = embedded.add(service, pin, behind_proxy);
+            let added = embedded.add(service, pin, behind_proxy, secure);
             sys::set_thread_cpus(&cpus)?;
             added?;
         }
         Ok(embedded)
     }
 
-    fn add(&mut self, service: Service, pin: bool, behind_proxy: bool) -> Result<()> {
+    fn add(&mut self, service: Service, pin: bool, behind_proxy: bool, secure: bool) -> Result<()> {
         let failed = |error: std::io::Error| Error::io("start", "the embedded server", &error);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["serve", "127.0.0.1", "0", "--service", service.name()]);
@@ -69,6 +70,9 @@ impl Embedded {
         }
         if behind_proxy {
             command.args(["--proxy-protocol", "127.0.0.0/8"]);
+        }
+        if secure {
+            command.arg("--tls-self-signed");
         }
         // Ctrl-C is for bench, which ends its servers last.
         command.process_group(0);

@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub(crate) stranger: Option<String>,
     /// Slow connections that the server closed.
     pub slow_closed: u64,
+    /// Handshakes of TLS that are over.
+    pub(crate) handshakes: Handshakes,
     /// Connections that have had an answer in a storm.
     pub served: u64,
     /// Connections that the server ended after exactly one reply.
@@ -102,6 +104,11 @@ impl Snapshot {
         self.stranger = self.stranger.take().or(other.stranger);
         self.slow_closed += other.slow_closed;
         self.served += other.served;
+        self.handshakes.full += other.handshakes.full;
+        self.handshakes.resumed += other.handshakes.resumed;
+        if self.handshakes.suite.is_empty() {
+            self.handshakes.suite = other.handshakes.suite;
+        }
         self.first_wrong = self.first_wrong.take().or(other.first_wrong);
         self.ended_after_one += other.ended_after_one;
         self.closed_first_by_server += other.closed_first_by_server;
@@ -130,6 +137,15 @@ impl Snapshot {
     }
 }
 
+/// Handshakes of TLS.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Handshakes {
+    pub(crate) full: u64,
+    pub(crate) resumed: u64,
+    /// The cipher suite of the first.
+    pub(crate) suite: String,
+}
+
 /// Latencies of many messages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Latencies {
@@ -140,11 +156,19 @@ pub(crate) struct Latencies {
     /// How late bench itself was.
     #[serde(with = "sparse")]
     pub(crate) delay: Histogram<u64>,
+    /// From a connected socket to the end of its handshake.
+    #[serde(with = "sparse")]
+    pub(crate) handshake: Histogram<u64>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { service: histogram(), response: histogram(), delay: histogram() }
+        Self {
+            service: histogram(),
+            response: histogram(),
+            delay: histogram(),
+            handshake: histogram(),
+        }
     }
 }
 
@@ -154,6 +178,7 @@ impl Latencies {
         let _ = self.service.add(&other.service);
         let _ = self.response.add(&other.response);
         let _ = self.delay.add(&other.delay);
+        let _ = self.handshake.add(&other.handshake);
     }
 }
 

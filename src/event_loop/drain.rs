@@ -35,8 +35,10 @@ pub(super) struct Drain {
 
 impl Drain {
     /// Whether there are connections to look at without waiting for any event.
-    pub(super) fn has_work(&self) -> bool {
-        self.next < self.end || !self.again.is_empty()
+    ///
+    /// Once nobody is served any more, those that we made are looked at.
+    pub(super) fn has_work(&self, served: usize) -> bool {
+        self.next < self.end || !self.again.is_empty() || served == 0 && !self.is_last
     }
 }
 

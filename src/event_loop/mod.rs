@@ -351,7 +351,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     fn timeout_from(&self, now: Time) -> Option<Duration> {
         let accepts = !self.acceptor.listeners.is_empty() && !self.acceptor.parked;
-        let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work() || accepts);
+        let served = self.shared.served;
+        let drains = self.drain.as_ref().is_some_and(|drain| drain.has_work(served) || accepts);
         let goes_on = self.rearming.is_some() || self.catch_up.is_under_way();
         if !self.shared.ready.is_empty() || drains || goes_on || self.inbox.has_work() {
             return Some(Duration::ZERO);
@@ -521,6 +522,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 impl<H: Handler, F: Framing, L: Link> Drop for EventLoop<H, F, L> {
     fn drop(&mut self) {
         self.close_mailbox();
+        self.selector.abandon();
         self.stop_arriving();
         for index in 0..self.selector.end() {
             if let Some((key, Role::Connection(_))) = self.selector.at_mut(index) {

@@ -22,8 +22,8 @@ impl Outgoing {
     /// JSON text in UTF-8 that is there already (`text/json`, `utf-8`): what another server sent,
     /// say, or a database keeps.
     ///
-    /// It is sent as it is, unchecked: that text which is no JSON is a fault of the content, whoever
-    /// receives it will say.
+    /// It is sent as it is: a receiver says that text is not JSON, or not UTF-8. A message that came
+    /// in another encoding is passed on with [`copy_of`](Self::copy_of).
     ///
     /// ```
     /// use myriapod::Outgoing;

@@ -37,7 +37,7 @@ pub enum Decoded {
     Incomplete {
         /// The bytes, counted from the start of this message, that must be there
         /// before decoding again makes sense. More than the input had; what asks for
-        /// less is asked again with the next byte.
+        /// less is asked again when more has come.
         needed: usize,
         /// The header is whole, only content is missing.
         in_content: bool,

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use myriapod::{Backend, Server};
+use myriapod::{Backend, Handler, Server};
 use nix::sys::signal::{Signal as Kill, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, alarm, fork, getpid};
@@ -27,17 +27,51 @@ fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// In a child of this process, which has no other threads: builds a server, forks, exits.
-fn build_and_fork(backend: Backend, mut pipe: File) -> ! {
+fn build(backend: Backend) -> Server<impl Handler> {
     let signals = [myriapod::sys::Signal::Terminate, myriapod::sys::Signal::Interrupt];
     let server = Server::builder().backend(backend).listen("127.0.0.1", 0).signals(&signals);
-    let Ok(mut server) = server.answer(|message, reply| Ok(reply.echo(&message)?)) else { exit(1) };
+    server.answer(|message, reply| Ok(reply.echo(&message)?)).unwrap_or_else(|_| exit(1))
+}
+
+/// In a child of this process, which has no other threads: builds a server, forks, exits.
+fn build_and_fork(backend: Backend, mut pipe: File) -> ! {
+    let mut server = build(backend);
     // SAFETY: this process has one thread, so no lock is held that the child could wait for.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { .. }) => exit(0),
         Ok(ForkResult::Child) => {}
         Err(_) => exit(2),
     }
+    tell_of(&server, &mut pipe);
+    run(&mut server, pipe)
+}
+
+/// The same, but serves a message first, and has the child drop its copy of the server.
+fn serve_and_fork(backend: Backend, mut pipe: File) -> ! {
+    let mut server = build(backend);
+    tell_of(&server, &mut pipe);
+    while server.stats().messages == 0 {
+        if server.event_loop().run_once(Some(PATIENCE)).is_err() {
+            exit(4);
+        }
+    }
+    // SAFETY: this process has one thread, so no lock is held that the child could wait for.
+    match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => {
+            if waitpid(child, None) != Ok(WaitStatus::Exited(child, 0)) {
+                exit(5);
+            }
+        }
+        Ok(ForkResult::Child) => {
+            drop(server);
+            exit(0)
+        }
+        Err(_) => exit(2),
+    }
+    run(&mut server, pipe)
+}
+
+fn tell_of(server: &Server<impl Handler>, pipe: &mut File) {
     // Nobody waits for this process: should no signal end it, this one does.
     alarm::set(u32::try_from(PATIENCE.as_secs()).unwrap_or(60));
     let port = server.addresses()[0].to_string().rsplit(':').next().map(str::to_owned);
@@ -45,6 +79,9 @@ fn build_and_fork(backend: Backend, mut pipe: File) -> ! {
     if pipe.write_all(hello.as_bytes()).is_err() {
         exit(3);
     }
+}
+
+fn run(server: &mut Server<impl Handler>, mut pipe: File) -> ! {
     let end = match server.run() {
         Ok(true) => "graceful",
         Ok(false) => "cut off",
@@ -64,16 +101,22 @@ fn start(backend: Backend) -> Grandchild {
     };
     drop(to);
     assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)), "the builder exits");
-    let mut pipe = File::from(from);
-    let mut hello = String::new();
-    while !hello.ends_with('\n') {
-        let mut byte = [0];
-        assert_eq!(pipe.read(&mut byte).unwrap(), 1, "it is gone after {hello:?}");
-        hello.push(byte[0].into());
+    Grandchild::told(from.into())
+}
+
+impl Grandchild {
+    /// What the process says of itself on this pipe.
+    fn told(mut pipe: File) -> Self {
+        let mut hello = String::new();
+        while !hello.ends_with('\n') {
+            let mut byte = [0];
+            assert_eq!(pipe.read(&mut byte).unwrap(), 1, "it is gone after {hello:?}");
+            hello.push(byte[0].into());
+        }
+        let (pid, port) = hello.trim().split_once(' ').unwrap();
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        Self { pid, port: port.parse().unwrap(), pipe }
     }
-    let (pid, port) = hello.trim().split_once(' ').unwrap();
-    let pid = Pid::from_raw(pid.parse().unwrap());
-    Grandchild { pid, port: port.parse().unwrap(), pipe }
 }
 
 /// One message of 64 bytes of header and content, and the same back.
@@ -102,5 +145,33 @@ fn does_a_signal_end_a_server_that_a_forked_child_runs() {
             server.pipe.read_to_string(&mut end).unwrap();
             assert_eq!(end, "graceful", "{backend}, {signal}");
         }
+    }
+}
+
+/// Both processes have one epoll instance: what one takes out of it, the other no longer hears of.
+#[test]
+fn does_a_connection_go_on_whose_server_a_child_dropped() {
+    // The crate polling takes its own timer out of the epoll instance when it is dropped.
+    let all = Backend::available().iter().filter(|backend| **backend != Backend::Portable);
+    for backend in all {
+        let (from, to) = nix::unistd::pipe().unwrap();
+        // SAFETY: as in `start`.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Child => serve_and_fork(*backend, to.into()),
+            ForkResult::Parent { child } => child,
+        };
+        drop(to);
+        let mut server = Grandchild::told(from.into());
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        ask(&mut stream);
+        // The second is answered after the fork, since the first began it.
+        ask(&mut stream);
+        kill(server.pid, Kill::SIGTERM).unwrap();
+        drop(stream);
+        let mut end = String::new();
+        server.pipe.read_to_string(&mut end).unwrap();
+        assert_eq!(end, "graceful", "{backend}");
+        assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)), "{backend}");
     }
 }

@@ -9,6 +9,7 @@ use myriapod_load::{Content, Options, Service};
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::failure::Failure;
 use crate::live::LivePlace;
+use crate::tls::ClientTls;
 use crate::units::{Count, Place, ProxyFrom, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
@@ -19,6 +20,7 @@ Examples:
   myriapod bench --find-rate --max-p99 2ms      the highest rate within 2 ms
   myriapod bench -c 19000 --hold 5s             what a connection costs in memory
   myriapod bench --short                        a connection for each request
+  myriapod bench --tls --short                  the same over TLS 1.3: handshakes
   myriapod bench 127.0.0.1 --ports 7000-7010 -c 200000
   myriapod bench --json a.json; myriapod bench -i 16 --json b.json
   myriapod bench --compare a.json b.json        two results side by side
@@ -127,6 +129,11 @@ pub(crate) struct Args {
     /// this client
     #[arg(long, value_name = "ADDRESS[:PORT]", help_heading = SCALE)]
     pub(crate) proxy_from: Option<ProxyFrom>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
+    /// With --short: resume the server's sessions, as returning clients do
+    #[arg(long, requires_all = ["tls", "short"], help_heading = "TLS")]
+    pub(crate) tls_resume: bool,
     /// Keep each thread on a processor of its own (Linux)
     #[arg(long, help_heading = SCALE)]
     pub(crate) pin: bool,
@@ -205,6 +212,7 @@ impl Args {
             poisson: self.poisson,
             short: self.short,
             proxy_from: self.proxy_from.map(|client| client.0),
+            secure: self.tls.load(self.host.as_deref(), self.tls_resume)?,
             timeout: self.timeout.0,
             connect_timeout: self.connect_timeout.0,
             ramp: self.ramp.map(|ramp| ramp.0),

@@ -78,6 +78,12 @@ pub(crate) fn table(report: &Report) -> String {
             ),
         );
     }
+    if let Some(tls) = &report.tls {
+        let Latency { p50, p99, .. } = tls.handshake_ns;
+        let each = format!("half within {}, 99 % within {}", duration(p50), duration(p99));
+        let counted = format!("{} full, {} resumed", count(tls.full), count(tls.resumed));
+        line("handshakes", format!("{counted}; {each}; {} {}", tls.protocol, tls.suite));
+    }
     for (nth, storm) in report.storms.iter().enumerate() {
         let time = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
         line(

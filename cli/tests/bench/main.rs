@@ -8,3 +8,4 @@ mod loads;
 mod options;
 mod results;
 mod support;
+mod tls;

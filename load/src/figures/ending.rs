@@ -73,10 +73,12 @@ pub(super) fn exit_reason(plan: &Plan, report: &Report, ran: &Ran) -> String {
     }
     if let Some(stranger) = &ran.closed.stranger {
         let service = &report.settings.service;
-        return format!(
-            "{stranger}, and {service} was asked for: is it the right port? --service says what is \
-             asked"
-        );
+        let step = if stranger.ends_with("speaks TLS") {
+            "is it the right port? --tls speaks it too"
+        } else {
+            "is it the right port? --service says what is asked"
+        };
+        return format!("{stranger}, and {service} was asked for: {step}");
     }
     let ended_after_one = ran.closed.ended_after_one;
     if ended_after_one > 0 && ended_after_one == report.connections.lost {

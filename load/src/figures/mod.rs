@@ -18,7 +18,7 @@ use crate::options::Plan;
 use crate::ran::Ran;
 use crate::report::{
     Bytes, Connections, CurvePoint, Curves, ErrorCount, Latencies, Latency, Machine, Messages,
-    Noise, Rate, RateTried, Report, SCHEMA, Settings, Short, Threshold,
+    Noise, Rate, RateTried, Report, SCHEMA, Settings, Short, Threshold, Tls,
 };
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -110,6 +110,13 @@ pub(crate) fn report(
             closed_first_by_client: closed.closed_first_by_client,
             reset: closed.reset,
             time_wait: ran.time_wait,
+        }),
+        tls: options.secure.is_some().then(|| Tls {
+            protocol: "TLSv1.3".to_owned(),
+            suite: closed.handshakes.suite.clone(),
+            full: closed.handshakes.full,
+            resumed: closed.handshakes.resumed,
+            handshake_ns: latency(&history.handshakes),
         }),
         storms: ran.storms.clone(),
         noise,

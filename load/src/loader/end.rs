@@ -29,6 +29,9 @@ impl Loader {
 
     /// Closes a short connection that the server keeps open.
     fn close_short(&mut self, slot: usize) {
+        if self.seal.is_some() {
+            return self.close_short_sealed(slot);
+        }
         let Some(place) = self.places.get_mut(slot) else { return };
         let mut byte = [0];
         match place.socket.as_ref().map(|socket| socket.recv(&mut byte)) {
@@ -42,11 +45,27 @@ impl Loader {
         self.vacate(slot);
     }
 
+    /// The same through TLS, where tickets may have come, and the server's last word.
+    fn close_short_sealed(&mut self, slot: usize) {
+        let Some(place) = self.places.get(slot) else { return };
+        match place.socket.as_ref().map(|socket| socket.recv(&mut self.buffers.received)) {
+            Some(Ok(0)) => return self.ended_by_server(slot),
+            Some(Ok(received)) => self.receive_sealed(slot, received, clock()),
+            _ => {}
+        }
+        if !self.places.is(slot, State::Vacant) {
+            self.tally.state.closed_first_by_client += 1;
+            self.vacate(slot);
+        }
+    }
+
     /// A connection is over; a short one's place is free again.
     pub(super) fn vacate(&mut self, slot: usize) {
         let active = self.kind(slot) == Kind::Active;
+        self.say_last_word(slot);
         let Some(place) = self.places.get_mut(slot) else { return };
         place.state = State::Vacant;
+        place.wire = None;
         place.partial = Vec::new();
         place.rest = Vec::new();
         if let Some(socket) = place.socket.take() {
@@ -148,9 +167,10 @@ impl Loader {
             let Some(place) = self.places.get_mut(slot) else { break };
             let age = now.saturating_sub(place.since);
             match place.state {
-                State::Connecting if age > connect_timeout => {
+                State::Connecting | State::Shaking if age > connect_timeout => {
+                    let call = if place.state == State::Shaking { "handshake" } else { "connect" };
                     self.opening.connecting -= 1;
-                    self.fail(slot, "connect", "ETIMEDOUT".to_owned());
+                    self.fail(slot, call, "ETIMEDOUT".to_owned());
                 }
                 State::Open => {
                     let freed = place.queue.expire(now, timeout, &mut lost);
@@ -213,9 +233,10 @@ impl Loader {
                 State::Vacant | State::Closing => {}
                 // Nothing would tell of its end.
                 State::Open if slow => self.vacate(slot),
-                State::Connecting => {
+                State::Connecting | State::Shaking => {
                     self.opening.connecting -= 1;
                     place.state = State::Vacant;
+                    place.wire = None;
                     if let Some(socket) = place.socket.take() {
                         self.net.close(socket);
                     }
@@ -226,6 +247,8 @@ impl Loader {
                 State::Open | State::Answered => {
                     place.state = State::Closing;
                     place.since = now;
+                    self.say_last_word(slot);
+                    let Some(place) = self.places.get(slot) else { return };
                     let shut = place.socket.as_ref().map(|socket| socket.shutdown(Shutdown::Write));
                     if !matches!(shut, Some(Ok(()))) {
                         self.closed(slot);

@@ -118,6 +118,13 @@ impl Loader {
             let number = place.queue.ask(due, now, measured);
             self.messages.write(scratch, self.messages.tag_of(id, number));
         }
+        let len = scratch.len();
+        if let (Some(seal), Some(wire)) = (&mut self.seal, &mut place.wire)
+            && let Err(fault) = seal.seal(wire, slot as u64, scratch)
+        {
+            self.places.waiting += count;
+            return self.lose(slot, "seal", fault.name().to_owned());
+        }
         let rest = &mut place.rest;
         let sent = match &place.socket {
             Some(socket) if rest.is_empty() => Some(socket.send(scratch)),
@@ -135,7 +142,7 @@ impl Loader {
                 state.due += count;
             }
             state.messages.sent += count;
-            state.bytes.sent += scratch.len() as u64;
+            state.bytes.sent += len as u64;
         }
         match sent {
             None => {}
@@ -192,9 +199,11 @@ impl Loader {
             Err(errno) => return self.lose(slot, "recv", errno.name()),
         };
         let now = clock();
-        if matches!(self.phase, Phase::Run | Phase::Drain | Phase::Close) {
-            self.tally.state.bytes.received += received as u64;
+        if place.wire.is_some() {
+            return self.receive_sealed(slot, received, now);
         }
+        self.note_received(received);
+        let Some(place) = self.places.get_mut(slot) else { return };
         let came = self.buffers.received.get(..received).unwrap_or_default();
         if place.partial.is_empty() {
             // Taken for as long as it is read, since the replies change everything else.
@@ -205,6 +214,37 @@ impl Loader {
             place.partial.extend_from_slice(came);
             let mut whole = std::mem::take(&mut place.partial);
             self.read(slot, &mut whole, now);
+        }
+    }
+
+    fn note_received(&mut self, bytes: usize) {
+        if matches!(self.phase, Phase::Run | Phase::Drain | Phase::Close) {
+            self.tally.state.bytes.received += bytes as u64;
+        }
+    }
+
+    /// The same through TLS: so many bytes of records have come.
+    pub(super) fn receive_sealed(&mut self, slot: usize, received: usize, now: u64) {
+        let Some(place) = self.places.get_mut(slot) else { return };
+        let (Some(seal), Some(wire)) = (&mut self.seal, &mut place.wire) else { return };
+        let came = self.buffers.received.get(..received).unwrap_or_default();
+        let opened = seal.open(wire, slot as u64, came);
+        let mut plain = std::mem::take(seal.plain());
+        self.note_received(plain.len());
+        if let Some(place) = self.places.get_mut(slot).filter(|place| !place.partial.is_empty()) {
+            place.partial.append(&mut plain);
+            std::mem::swap(&mut plain, &mut place.partial);
+            place.partial = Vec::new();
+        }
+        self.read(slot, &mut plain, now);
+        plain.clear();
+        if let Some(seal) = &mut self.seal {
+            *seal.plain() = plain;
+        }
+        if let Err(fault) = opened
+            && !self.places.is(slot, State::Vacant)
+        {
+            self.lose(slot, "recv", fault.name().to_owned());
         }
     }
 

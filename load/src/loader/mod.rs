@@ -8,12 +8,15 @@
 mod due;
 mod end;
 mod exchange;
+mod handshake;
 mod net;
 mod open;
 mod opening;
 mod places;
 mod slow;
 mod tally;
+mod tickets;
+mod wire;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -26,7 +29,9 @@ use self::net::{Net, WAKER};
 use self::opening::Opening;
 use self::places::{Places, State};
 use self::tally::Tally;
+use self::wire::Seal;
 use crate::connection::Asked;
+use crate::error::Result;
 use crate::job::{Command, Job, Phase};
 use crate::message::Messages;
 use crate::schedule::Schedule;
@@ -68,6 +73,8 @@ pub(crate) struct Loader {
     opening: Opening,
     due: Due,
     messages: Messages,
+    /// TLS, where that was asked for.
+    seal: Option<Seal>,
     tally: Tally,
     buffers: Buffers,
     /// Whether the server closes short connections itself, once that is known.
@@ -96,7 +103,7 @@ impl Loader {
         poller: Poller,
         commands: Receiver<Command>,
         told: Sender<Snapshot>,
-    ) -> sys::Result<Self> {
+    ) -> Result<Self> {
         let net = Net::new(&job, poller)?;
         let messages = Messages::new(job.service, &job.content).map_err(|why| {
             sys::SystemError::InvalidAddress {
@@ -106,9 +113,14 @@ impl Loader {
         })?;
         let buffer = messages.request_len().saturating_mul(2).clamp(64 << 10, 4 << 20);
         let budget = job.messages.unwrap_or(u64::MAX);
+        let seal = match &job.secure {
+            Some(secure) => Some(Seal::new(secure, job.connections)?),
+            None => None,
+        };
         Ok(Self {
             net,
             messages,
+            seal,
             places: Places::new(job.slots()),
             opening: Opening::default(),
             due: Due::new(job.rate, job.poisson, job.first.into(), budget),
@@ -314,6 +326,7 @@ impl Loader {
         match place.state {
             State::Vacant => {}
             State::Connecting => self.connect_ended(slot),
+            State::Shaking => self.shake(slot, writable, readable),
             _ => {
                 if writable && place.writing {
                     self.send_rest(slot);

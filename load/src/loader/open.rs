@@ -19,7 +19,8 @@ impl Loader {
     pub(super) fn ramp(&mut self) {
         let now = clock();
         let places = &self.places;
-        self.opening.age(now, |slot| places.is(slot, State::Connecting));
+        self.opening
+            .age(now, |slot| places.is(slot, State::Connecting) || places.is(slot, State::Shaking));
         for _ in 0..BATCH {
             if !self.ramping() {
                 return;
@@ -110,6 +111,7 @@ impl Loader {
         }
         if let Some(place) = self.places.get_mut(slot) {
             place.state = State::Vacant;
+            place.wire = None;
             if let Some(socket) = place.socket.take() {
                 self.net.close(socket);
             }
@@ -119,7 +121,18 @@ impl Loader {
         }
     }
 
+    /// The socket is connected.
     fn connected(&mut self, slot: usize, now: u64) {
+        if self.seal.is_some() {
+            self.begin_handshake(slot);
+        } else {
+            self.open(slot, now);
+            self.begin(slot, now);
+        }
+    }
+
+    /// The connection is one, and counts from now on.
+    pub(super) fn open(&mut self, slot: usize, now: u64) {
         self.opening.succeeded();
         let kind = self.kind(slot);
         let Some(place) = self.places.get_mut(slot) else { return };
@@ -134,17 +147,23 @@ impl Loader {
             state.established += 1;
             state.established_idle += u64::from(kind == Kind::Idle);
         }
-        let due = place.due;
         if let (Kind::Active, Some(socket)) = (kind, &place.socket) {
             // Unix sockets have no such thing.
             let _ = sys::set_nodelay(socket, true);
         }
         self.places.at_work += usize::from(kind == Kind::Active);
-        self.send_proxy_header(slot);
-        if !self.places.is(slot, State::Open) {
-            return;
+    }
+
+    /// Begins with what a connection is there for.
+    pub(super) fn begin(&mut self, slot: usize, now: u64) {
+        if self.seal.is_none()
+            && let Err(errno) = self.send_proxy_header(slot)
+        {
+            return self.lose(slot, "send", errno);
         }
-        match kind {
+        let Some(place) = self.places.get(slot) else { return };
+        let due = place.due;
+        match self.kind(slot) {
             Kind::Idle => return,
             Kind::Slow => return self.begin_slow(slot),
             Kind::Active => {}
@@ -158,12 +177,12 @@ impl Loader {
         }
     }
 
-    /// Says whom a new connection is for, where that was asked for.
-    fn send_proxy_header(&mut self, slot: usize) {
-        let Some(mut client) = self.job.proxy_from else { return };
-        let Some(target) = self.net.target(self.id(slot)) else { return };
+    /// Says whom a new connection is for, where that was asked for. Or the errno why it could not.
+    pub(super) fn send_proxy_header(&self, slot: usize) -> Result<(), String> {
+        let Some(mut client) = self.job.proxy_from else { return Ok(()) };
+        let Some(target) = self.net.target(self.id(slot)) else { return Ok(()) };
         let Some(socket) = self.places.get(slot).and_then(|place| place.socket.as_ref()) else {
-            return;
+            return Ok(());
         };
         if client.port() == 0 {
             let own = sys::local_address(socket).ok().and_then(|address| address.port());
@@ -172,9 +191,9 @@ impl Loader {
         let header = header_for(client, target);
         match socket.send(&header) {
             // A new socket has room for it.
-            Ok(sent) if sent == header.len() => {}
-            Ok(_) => self.lose(slot, "send", Errno::EMSGSIZE.name()),
-            Err(errno) => self.lose(slot, "send", errno.name()),
+            Ok(sent) if sent == header.len() => Ok(()),
+            Ok(_) => Err(Errno::EMSGSIZE.name()),
+            Err(errno) => Err(errno.name()),
         }
     }
 

@@ -2,12 +2,15 @@
 
 use myriapod::sys::Socket;
 
+use super::wire::Wire;
 use crate::connection::Queue;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Vacant,
     Connecting,
+    /// In a handshake of TLS.
+    Shaking,
     Open,
     /// Answered, and waiting to see who closes.
     Answered,
@@ -30,6 +33,8 @@ pub(super) struct Slot {
     pub(super) due: u64,
     pub(super) answered: u32,
     pub(super) queue: Queue,
+    /// What TLS keeps of it.
+    pub(super) wire: Option<Box<Wire>>,
     /// The start of a reply.
     pub(super) partial: Vec<u8>,
     /// What the socket has not taken.
@@ -47,6 +52,7 @@ impl Slot {
             due: 0,
             answered: 0,
             queue: Queue::default(),
+            wire: None,
             partial: Vec::new(),
             rest: Vec::new(),
         }

@@ -4,6 +4,7 @@
 
 use myriapod::sys::{self, AsFd as _};
 
+use super::wire::{Seal, Wire};
 use super::{Loader, State};
 use crate::job::Phase;
 
@@ -64,6 +65,7 @@ impl Loader {
         let Some(socket) = &place.socket else { return false };
         if place.rest.is_empty() {
             self.messages.write(&mut place.rest, tag);
+            seal_rest(&mut self.seal, slot, &mut place.wire, &mut place.rest);
         }
         let sent = socket.send(place.rest.get(..1).unwrap_or_default());
         place.rest.drain(..sent.unwrap_or(0).min(1));
@@ -78,6 +80,7 @@ impl Loader {
         for _ in 0..GULP {
             if place.rest.is_empty() {
                 self.messages.write(&mut place.rest, tag);
+                seal_rest(&mut self.seal, slot, &mut place.wire, &mut place.rest);
             }
             match socket.send(&place.rest) {
                 Ok(sent) => drop(place.rest.drain(..sent)),
@@ -87,6 +90,19 @@ impl Loader {
         }
         let sip = self.buffers.received.get_mut(..SIP).unwrap_or_default();
         has_ended(&socket.recv(sip))
+    }
+}
+
+/// Puts a request into records, where TLS was asked for. Where that fails, the server sees garbage,
+/// and closes.
+fn seal_rest(
+    seal: &mut Option<Seal>,
+    slot: usize,
+    wire: &mut Option<Box<Wire>>,
+    rest: &mut Vec<u8>,
+) {
+    if let (Some(seal), Some(wire)) = (seal, wire) {
+        let _sealed = seal.seal(wire, slot as u64, rest);
     }
 }
 

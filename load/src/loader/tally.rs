@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::wire::Shaken;
 use crate::connection::{Asked, Fate};
 use crate::job::Phase;
-use crate::snapshot::{Latencies, Snapshot};
+use crate::snapshot::{Latencies, Snapshot, histogram};
 
 /// Counts of one thread. It knows nothing of sockets and of time.
 #[derive(Debug, Default)]
@@ -61,6 +62,16 @@ impl Tally {
         }
     }
 
+    /// A handshake is over, after so many nanoseconds.
+    pub(super) fn shaken(&mut self, took: u64, shaken: Shaken) {
+        self.latencies.handshake.saturating_record(took);
+        let counts = &mut self.state.handshakes;
+        *(if shaken.resumed { &mut counts.resumed } else { &mut counts.full }) += 1;
+        if counts.suite.is_empty() {
+            shaken.suite.clone_into(&mut counts.suite);
+        }
+    }
+
     /// A request will not be answered any more. Its wait until now counts, or a server that drops
     /// what it is slow to answer would look well.
     pub(super) fn lost(&mut self, asked: Asked, now: u64) {
@@ -90,6 +101,7 @@ impl Tally {
         let Snapshot { open, established, established_idle, opened, failed, lost, .. } = self.state;
         let (slow_closed, served) = (self.state.slow_closed, self.state.served);
         let (stopped, stranger) = (self.state.stopped.take(), self.state.stranger.take());
+        let handshakes = std::mem::take(&mut self.state.handshakes);
         self.state = Snapshot {
             open,
             established,
@@ -101,9 +113,11 @@ impl Tally {
             stranger,
             slow_closed,
             served,
+            handshakes,
             ..Snapshot::default()
         };
-        self.latencies = Latencies::default();
+        let handshake = std::mem::replace(&mut self.latencies.handshake, histogram());
+        self.latencies = Latencies { handshake, ..Latencies::default() };
     }
 
     /// How things stand; with latencies, takes those.

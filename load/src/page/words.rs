@@ -188,6 +188,19 @@ pub(super) fn messages(report: &Report) -> Rows {
                 )
             }),
         ),
+        (
+            "handshakes of TLS",
+            report.tls.as_ref().map(|tls| {
+                format!(
+                    "{} full, {} resumed; half within {}, 99 % within {}; {}",
+                    grouped(tls.full),
+                    grouped(tls.resumed),
+                    time(tls.handshake_ns.p50 as f64),
+                    time(tls.handshake_ns.p99 as f64),
+                    tls.suite
+                )
+            }),
+        ),
         ("checked", Some(report.settings.verification.clone())),
     ]
 }
