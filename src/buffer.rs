@@ -7,6 +7,7 @@ mod clock;
 mod recv;
 mod sealed;
 mod send;
+mod streams;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -276,6 +277,7 @@ impl Pool {
             missing,
             sealed: 0,
             record: 0,
+            stream: None,
             clock,
             window,
             loan: u32::MAX,
@@ -398,6 +400,7 @@ impl Pool {
             sent: 0,
             len: 0,
             shared: 0,
+            bodies: 0,
             has_waited: false,
             stalled_since,
             over_since: None,
@@ -505,7 +508,7 @@ impl Pool {
         let mut done = VecDeque::new();
         while let Some(first) = queue.segments.front() {
             let len = first.bytes().len();
-            if queue.sent < len {
+            if queue.sent < len || matches!(first, Segment::Body(_)) {
                 break;
             }
             queue.sent -= len;
@@ -535,6 +538,7 @@ impl Pool {
             match segment {
                 Segment::Own(bytes) => self.put(loan, bytes),
                 Segment::Shared(bytes) => self.note_returned(loan, bytes.len()),
+                Segment::Body(_) => {}
             }
         }
     }

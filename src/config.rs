@@ -87,6 +87,13 @@ pub struct Limits {
     /// The most connections accepted before others get their turn; the batch adapts between 1 and
     /// this. Default 64.
     pub accept_batch: usize,
+    /// Bytes of a content that a handler streams ([`Handler::on_head`](crate::Handler::on_head)).
+    /// Default 16 GiB.
+    pub max_stream_len: u64,
+    /// Contents that are streamed at once in each event loop, in both directions together. One that
+    /// comes beyond them is refused with an error reply; one that is to go out is not begun
+    /// ([`ReplyError::TooManyStreams`](crate::ReplyError::TooManyStreams)). Default 1,024.
+    pub max_streams: usize,
     /// Handshakes that are under way at once, in each event loop. Further peers are closed. Default
     /// 1,024.
     pub max_handshakes: usize,
@@ -118,6 +125,8 @@ impl Default for Limits {
             linger_bytes: 64 << 10,
             drain_timeout: Duration::from_secs(10),
             accept_batch: 64,
+            max_stream_len: 16 << 30,
+            max_streams: 1024,
             max_handshakes: 1024,
         }
     }
@@ -169,6 +178,8 @@ impl Limits {
             ("linger_bytes", self.linger_bytes as usize),
             ("accept_batch", self.accept_batch),
             ("max_handshakes", self.max_handshakes),
+            ("max_streams", self.max_streams),
+            ("max_stream_len", usize::from(self.max_stream_len > 0)),
         ];
         for (name, value) in counts {
             if value == 0 {

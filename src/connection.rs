@@ -22,6 +22,8 @@
 //! 2. `Unsendable`: no send queue, not paused. Nothing is sent any more.
 //! 3. On the ready list: there is a receive buffer.
 //! 4. `Waiting`: not on the ready list. The next message waits for the reply.
+//! 5. Held: there is a receive buffer, since a content is on its way, and it is not `Closing`.
+//! 6. Dry: there is a send queue, which begins with what the source has yet to give.
 
 use myriapod_sys::Interest;
 
@@ -83,6 +85,10 @@ impl Marks {
     const UNSENT: Self = Self(1 << 3);
     /// It has a timer of the handler's.
     const TIMER: Self = Self(1 << 4);
+    /// The handler does not take the next piece of a content yet.
+    const HELD: Self = Self(1 << 5);
+    /// What is sent next waits for its source.
+    const DRY: Self = Self(1 << 6);
 
     const fn has(self, marks: Self) -> bool {
         self.0 & marks.0 != 0
@@ -99,7 +105,7 @@ impl Marks {
 
 impl std::fmt::Debug for Marks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = ["end_seen", "paused", "ready", "unsent", "timer"];
+        let names = ["end_seen", "paused", "ready", "unsent", "timer", "held", "dry"];
         let set = names.iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
         f.debug_set().entries(set.map(|(_, name)| name)).finish()
     }
@@ -159,6 +165,14 @@ pub(crate) enum Fact {
     Ready,
     /// Its turn has come.
     Turn,
+    /// The handler does not take the next piece of a content yet.
+    Held,
+    /// The handler goes on with it.
+    Resumed,
+    /// The source of what is sent next has nothing for now.
+    Dry,
+    /// It may have something.
+    Fed,
 }
 
 /// What is known of a socket after a step.
@@ -223,12 +237,12 @@ impl<S, K> Connection<S, K> {
                 State::Closing { .. } => {}
                 State::Unsendable { .. } | State::Open { .. } | State::Waiting { .. } => {
                     let linger = !matches!(self.state, State::Unsendable { .. });
-                    self.marks.set(Marks::PAUSED.and(Marks::READY), false);
+                    self.marks.set(Marks::PAUSED.and(Marks::READY).and(Marks::HELD), false);
                     self.state = State::Closing { active, cause, linger };
                 }
             },
             Fact::SendFailed => {
-                self.marks.set(Marks::PAUSED, false);
+                self.marks.set(Marks::PAUSED.and(Marks::DRY), false);
                 match self.state {
                     // An answer that was deferred would come for nobody.
                     State::Open { .. } | State::Waiting { .. } | State::Unsendable { .. } => {
@@ -249,6 +263,13 @@ impl<S, K> Connection<S, K> {
                 self.marks.set(Marks::READY, reads && !self.recv.is_none());
             }
             Fact::Turn => self.marks.set(Marks::READY, false),
+            Fact::Held => {
+                let reads = matches!(self.state, State::Open { .. } | State::Unsendable { .. });
+                self.marks.set(Marks::HELD, reads && !self.recv.is_none());
+            }
+            Fact::Resumed => self.marks.set(Marks::HELD, false),
+            Fact::Dry => self.marks.set(Marks::DRY, !self.send.is_none()),
+            Fact::Fed => self.marks.set(Marks::DRY, false),
         }
     }
 
@@ -263,7 +284,7 @@ impl<S, K> Connection<S, K> {
                 }
                 State::Closing { cause, .. } => return Decision::Linger(cause),
                 State::Open { .. } | State::Unsendable { .. }
-                    if self.is_ended() && !self.is_ready() =>
+                    if self.is_ended() && !self.is_ready() && !self.marks.has(Marks::HELD) =>
                 {
                     return Decision::Close(Cause::Peer);
                 }
@@ -297,6 +318,8 @@ impl<S, K> Connection<S, K> {
         debug_assert!(!unsendable || self.send.is_none() && !self.is_paused(), "2");
         debug_assert!(!self.is_ready() || !self.recv.is_none(), "3");
         debug_assert!(!waiting || !self.is_ready(), "4");
+        debug_assert!(!self.marks.has(Marks::HELD) || !self.recv.is_none() && !closing, "5");
+        debug_assert!(!self.marks.has(Marks::DRY) || !self.send.is_none(), "6");
     }
 
     /// What the socket should be watched for: the one place that decides it.
@@ -307,7 +330,7 @@ impl<S, K> Connection<S, K> {
             interest = Interest::READABLE;
         }
         // What was queued in this turn is sent at its end, whatever the socket says.
-        if !self.send.is_none() && !self.marks.has(Marks::UNSENT) {
+        if !self.send.is_none() && !self.marks.has(Marks::UNSENT.and(Marks::DRY)) {
             interest |= Interest::WRITABLE;
         }
         interest
@@ -318,13 +341,23 @@ impl<S, K> Connection<S, K> {
     #[inline]
     pub(crate) fn wants_to_read(&self) -> bool {
         let reads = matches!(self.state, State::Open { .. } | State::Unsendable { .. });
-        reads && !self.marks.has(Marks::END_SEEN.and(Marks::PAUSED))
+        reads && !self.marks.has(Marks::END_SEEN.and(Marks::PAUSED).and(Marks::HELD))
     }
 
     /// Whether it is we who do not read on, so that the peer is not late.
     #[inline]
     pub(crate) fn is_held(&self) -> bool {
-        self.is_paused() || self.is_waiting()
+        self.marks.has(Marks::PAUSED.and(Marks::HELD)) || self.is_waiting()
+    }
+
+    /// Whether the handler does not take the next piece of a content yet.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.marks.has(Marks::HELD)
+    }
+
+    /// Whether what is sent next waits for its source.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.marks.has(Marks::DRY)
     }
 
     /// Whether its next message waits for a deferred reply.

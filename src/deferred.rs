@@ -40,11 +40,18 @@ pub struct Deferred {
     id: ConnectionId,
     sequence: u32,
     close: bool,
+    /// What the answer carries, as JSON text, so that its request is known.
+    reply_id: Box<[u8]>,
 }
 
 impl Deferred {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, id: ConnectionId, sequence: u32) -> Self {
-        Self { mailbox: Some(mailbox), id, sequence, close: false }
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        id: ConnectionId,
+        sequence: u32,
+        reply_id: Box<[u8]>,
+    ) -> Self {
+        Self { mailbox: Some(mailbox), id, sequence, close: false, reply_id }
     }
 
     /// The connection that waits for the answer.
@@ -74,9 +81,9 @@ impl Deferred {
     /// A loop that is gone.
     pub fn error(mut self, error: impl Into<HandlerError>) -> Result<(), DeferredError> {
         let (key, sequence, close) = (self.id.key, self.sequence, self.close);
-        let error = error.into();
+        let (error, id) = (error.into(), std::mem::take(&mut self.reply_id));
         match self.mailbox.take() {
-            Some(mailbox) => Ok(mailbox.post(Item::Fail { key, sequence, error, close })?),
+            Some(mailbox) => Ok(mailbox.post(Item::Fail { key, sequence, error, close, id })?),
             None => Ok(()),
         }
     }
@@ -86,7 +93,10 @@ impl Deferred {
     /// # Errors
     ///
     /// A loop that is gone.
-    pub fn send(mut self, outgoing: Outgoing) -> Result<(), DeferredError> {
+    pub fn send(mut self, mut outgoing: Outgoing) -> Result<(), DeferredError> {
+        if !self.reply_id.is_empty() {
+            outgoing.put_id(&self.reply_id);
+        }
         let (key, sequence, close) = (self.id.key, self.sequence, self.close);
         match self.mailbox.take() {
             Some(mailbox) => Ok(mailbox.post(Item::Answer { key, sequence, outgoing, close })?),
@@ -99,7 +109,8 @@ impl Drop for Deferred {
     fn drop(&mut self) {
         if let Some(mailbox) = self.mailbox.take() {
             // A loop that is gone has closed the connection.
-            let _ = mailbox.post(Item::Abandon { key: self.id.key, sequence: self.sequence });
+            let (key, id) = (self.id.key, std::mem::take(&mut self.reply_id));
+            let _ = mailbox.post(Item::Abandon { key, sequence: self.sequence, id });
         }
     }
 }

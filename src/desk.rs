@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use myriapod_sys::SocketAddr;
 
+use crate::body::{Body, Incoming, Places};
 use crate::config::{Limits, Overflow};
 use crate::handle::Handle;
 use crate::mailbox::Mailbox;
@@ -22,6 +23,10 @@ pub(crate) struct Desk {
     pub(crate) event_loop: u16,
     /// The further header keys of the reply that is being made.
     pub(crate) extra: ExtraHeaders,
+    /// What the replies to the message that is being handled carry, as JSON text: mostly nothing.
+    pub(crate) reply_id: Vec<u8>,
+    /// How many bytes of `extra` that takes, at its front.
+    pub(crate) id_in_extra: usize,
     pub(crate) mailbox: Arc<Mailbox>,
     /// What the handler may ask of the server, also about other connections.
     pub(crate) handle: Handle,
@@ -29,6 +34,13 @@ pub(crate) struct Desk {
     /// front of it.
     pub(crate) start: usize,
     pub(crate) orders: Orders,
+    /// With [`Orders::BODY`]: the content of the reply.
+    pub(crate) body: Option<Body>,
+    /// The content that the handler wants in pieces, on its way to the connection.
+    pub(crate) incoming: Option<Incoming>,
+    /// How many contents are streamed, and may be.
+    pub(crate) places: Places,
+    pub(crate) max_stream_len: u64,
     /// The peers of which a proxy said who they are: the system knows the proxy alone.
     pub(crate) peers: BTreeMap<Key, SocketAddr>,
     last_sequence: u32,
@@ -64,6 +76,10 @@ impl Orders {
     pub(crate) const TIMER: u8 = 1 << 4;
     /// There is something to count.
     pub(crate) const COUNTED: u8 = 1 << 5;
+    /// The reply's content is read when there is room: it stands in [`Desk::body`].
+    pub(crate) const BODY: u8 = 1 << 6;
+    /// The handler goes on with what it did not take, or its source has something again.
+    pub(crate) const RESUME: u8 = 1 << 7;
 
     const NONE: Self =
         Self { flags: 0, sequence: 0, cause: Cause::Handler, timer: None, pushed: 0, dropped: 0 };
@@ -105,10 +121,16 @@ impl Desk {
             out: Vec::new(),
             event_loop,
             extra: ExtraHeaders::new(),
+            reply_id: Vec::new(),
+            id_in_extra: 0,
             mailbox,
             handle,
             start: 0,
             orders: Orders::NONE,
+            body: None,
+            incoming: None,
+            places: Places::new(limits.max_streams),
+            max_stream_len: 0,
             peers: BTreeMap::new(),
             last_sequence: 0,
             high_water: 0,
@@ -119,6 +141,8 @@ impl Desk {
     }
 
     pub(crate) fn set_limits(&mut self, limits: &Limits) {
+        self.places.most = limits.max_streams;
+        self.max_stream_len = limits.max_stream_len;
         self.high_water = limits.high_water;
         self.may_exceed = matches!(limits.overflow, Overflow::CloseAfter(_));
     }
@@ -133,6 +157,29 @@ impl Desk {
     /// one always may.
     pub(crate) fn has_room(&self, before: usize, len: usize) -> bool {
         before == 0 || before + len <= self.high_water || self.may_exceed
+    }
+
+    /// The message that is being handled had this `id`.
+    pub(crate) fn note_id(&mut self, id: Option<&[u8]>) {
+        self.reply_id.clear();
+        self.reply_id.extend_from_slice(id.unwrap_or_default());
+    }
+
+    /// That message is done with.
+    pub(crate) fn forget_id(&mut self) {
+        self.reply_id.clear();
+        self.id_in_extra = 0;
+    }
+
+    /// The handler says itself what the reply carries.
+    pub(crate) fn withdraw_id(&mut self) {
+        self.extra.take_id(std::mem::take(&mut self.id_in_extra));
+    }
+
+    /// Takes back a reply whose content would have been read later.
+    pub(crate) fn drop_body(&mut self) {
+        self.orders.withdraw(Orders::BODY);
+        self.body = None;
     }
 
     /// The number of the next deferred reply: 1 to 2^32 - 1, then 1 again.

@@ -21,6 +21,11 @@ use crate::slab::Key;
 use crate::stats::{Cause, Stats};
 use crate::view::{About, View};
 
+mod streams;
+
+use self::streams::Asked;
+pub(crate) use self::streams::Taken;
+
 /// What those who work on a connection's messages keep beside it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Own<S, T> {
@@ -52,6 +57,10 @@ pub(crate) enum Next {
     More,
     /// It waits for the reply that was deferred.
     Deferred,
+    /// It begins with a content that comes in pieces, which stands on the desk.
+    Stream,
+    /// It belongs to such a content, and the handler does not take it yet. Mostly there is none.
+    Streaming,
     /// Close the connection once its replies are sent, and drop the rest.
     Close(Cause),
 }
@@ -106,14 +115,14 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         ConnectionId { event_loop: self.desk.event_loop, key }
     }
 
-    /// Handles the whole messages at the front of `bytes`, of which so many were `scanned` before.
+    /// Handles the whole messages at the front of `bytes`, of which the first had this missing before.
     /// `is_last`: nothing will come behind them.
     pub(crate) fn process(
         &mut self,
         about: &About<'_>,
         own: &mut OwnOf<H, F>,
         bytes: &mut [u8],
-        scanned: usize,
+        before: Missing,
         is_last: bool,
     ) -> Progress {
         let mut consumed = 0;
@@ -126,8 +135,21 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if budget == 0 || about.queued + self.desk.out.len() >= self.config.limits.high_water {
                 return Progress { consumed, next: Next::More };
             }
+            let mut is_held = false;
+            if H::STREAMS && !(consumed == 0 && before.in_content) {
+                match self.ask(about, own, rest) {
+                    Asked::Nothing => {}
+                    Asked::Hold => is_held = true,
+                    Asked::Stream(head) => {
+                        return Progress { consumed: consumed + head, next: Next::Stream };
+                    }
+                    Asked::Close(cause) => {
+                        return Progress { consumed, next: Next::Close(cause) };
+                    }
+                }
+            }
+            let scanned = if consumed == 0 { before.scanned } else { 0 };
             let before = self.desk.orders.has(Orders::TIMER).then_some(self.desk.orders.timer);
-            let scanned = if consumed == 0 { scanned } else { 0 };
             let looked = self.answer(about, own, rest, scanned, is_last);
             if let Some(timer) = before
                 && !self.desk.orders.has(Orders::TIMER)
@@ -146,7 +168,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 Looked::Ended(len) => {
                     return Progress { consumed: consumed + len, next: Next::Close(Cause::Peer) };
                 }
-                Looked::Incomplete(missing) => {
+                Looked::Incomplete(mut missing) => {
+                    // Nobody is asked about it twice.
+                    missing.in_content |= is_held;
                     return Progress { consumed, next: Next::Partial(missing) };
                 }
                 Looked::Refused => {
@@ -177,8 +201,11 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Some(Next::Close(Cause::Handler))
         } else if orders.has(Orders::DEFERRED) {
             Some(Next::Deferred)
+        } else if orders.has(Orders::CLOSE) {
+            Some(Next::Close(orders.cause))
         } else {
-            orders.has(Orders::CLOSE).then_some(Next::Close(orders.cause))
+            // Nothing goes out before that content has.
+            orders.has(Orders::BODY).then_some(Next::More)
         }
     }
 
@@ -199,7 +226,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let result = catch_unwind(AssertUnwindSafe(|| {
             self.look::<false>(about, own, bytes, scanned, is_last)
         }));
-        match result {
+        let looked = match result {
             Ok(Ok(looked)) => looked,
             Ok(Err(Refusal::Handler(error))) => {
                 self.reply_error(about, &error);
@@ -218,7 +245,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 );
                 Looked::Panicked { is_handled }
             }
-        }
+        };
+        self.desk.forget_id();
+        looked
     }
 
     /// Lets the handler answer `bytes` if they are exactly one message, of a kind that can be told at
@@ -268,6 +297,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             self.desk.start.max(start)
         };
         self.desk.out.truncate(kept);
+        self.desk.drop_body();
         self.desk.orders.only_close(Cause::Panic);
         self.note_panic(Some(id), callback);
     }
@@ -282,13 +312,18 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         is_last: bool,
     ) -> Result<Looked, Refusal> {
         let is_told = self.framing.predict(&own.stream, bytes, &mut self.frame);
-        if ORDINARY && !(is_told && self.frame.len() == bytes.len()) {
+        let mut has_id = false;
+        if ORDINARY && (H::STREAMS || !(is_told && self.frame.len() == bytes.len())) {
             return Ok(Looked::Incomplete(Missing::default()));
         }
         if !ORDINARY && (!is_told || self.is_too_long() || self.frame.len() > bytes.len()) {
             let decoded = self.decode(&mut own.stream, bytes, scanned, is_last);
             match decoded.map_err(Refusal::Framing)? {
-                Decoded::Message => {}
+                Decoded::Message => {
+                    let id = self.framing.id(&Message::new(bytes, &self.frame));
+                    has_id = id.is_some();
+                    self.desk.note_id(id);
+                }
                 Decoded::Skip(len) => return Ok(Looked::Skipped(len)),
                 Decoded::End(len) => return Ok(Looked::Ended(len)),
                 unfinished => {
@@ -304,6 +339,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let message = Message::new(bytes, &self.frame);
         let (framing, desk) = (&mut self.framing, &mut self.desk);
         let mut reply = Reply::new(View { framing, desk, about });
+        if !ORDINARY && has_id {
+            reply.put_id();
+        }
         self.handler.on_message(&mut own.state, message, &mut reply).map_err(Refusal::Handler)?;
         let replied = reply.is_replied();
         self.stats.replies += u64::from(replied);
@@ -344,6 +382,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     pub(crate) fn reply_error(&mut self, about: &About<'_>, error: &HandlerError) {
         self.desk.out.truncate(self.desk.start);
         self.desk.orders.withdraw(Orders::DEFERRED);
+        self.desk.drop_body();
         let (id, text) = (self.id(about.key), error.to_string());
         match error.fault() {
             Some(fault) => {
@@ -377,9 +416,15 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Appends the error reply.
     pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
         let start = self.desk.out.len();
-        let (framing, out) = (&mut self.framing, &mut self.desk.out);
-        let appended =
-            catch_unwind(AssertUnwindSafe(|| framing.error_reply(out, kind, text).is_ok()));
+        let (framing, out, id) = (&mut self.framing, &mut self.desk.out, &self.desk.reply_id);
+        let appended = catch_unwind(AssertUnwindSafe(|| {
+            let appended = if id.is_empty() {
+                framing.error_reply(out, kind, text)
+            } else {
+                framing.error_reply_to(out, kind, text, id)
+            };
+            appended.is_ok()
+        }));
         match appended {
             Ok(true) => self.stats.replies += 1,
             // A text that does not fit into a message: the peer learns by the close.
@@ -488,7 +533,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     }
 
     #[cold]
-    fn note_panic(&mut self, id: Option<ConnectionId>, callback: &'static str) {
+    pub(crate) fn note_panic(&mut self, id: Option<ConnectionId>, callback: &'static str) {
         self.stats.panics += 1;
         self.tell(&LogEvent::HandlerPanic { id, callback });
     }

@@ -54,6 +54,23 @@ pub enum Error {
     },
     /// A client has no request whose reply could be received.
     NothingAwaited,
+    /// A client has as many requests under way as it may.
+    TooManyTickets {
+        /// How many.
+        count: usize,
+    },
+    /// A client keeps as much as it may of what nobody has taken.
+    TooMuchKept {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// What a content is read from, or written to, failed, or ended too early.
+    Stream {
+        /// `read` or `write`.
+        call: &'static str,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 impl Error {
@@ -73,6 +90,8 @@ impl Error {
             | Self::Encode(_)
             | Self::RepliesAwaited { .. }
             | Self::NothingAwaited => io::ErrorKind::InvalidInput,
+            Self::TooManyTickets { .. } | Self::TooMuchKept { .. } => io::ErrorKind::WouldBlock,
+            Self::Stream { error, .. } => error.kind(),
         }
     }
 }
@@ -118,6 +137,13 @@ impl fmt::Display for Error {
             }
             Self::Handover { path, why } => write!(f, "taking over at {path}: {why}"),
             Self::NothingAwaited => f.write_str("no request is waiting for a reply"),
+            Self::TooManyTickets { count } => {
+                write!(f, "{count} requests are under way: wait for one of them first")
+            }
+            Self::TooMuchKept { bytes } => {
+                write!(f, "{bytes} bytes of replies and pushes are kept: take some of them first")
+            }
+            Self::Stream { call, error } => write!(f, "{call} a content: {error}"),
         }
     }
 }
@@ -130,11 +156,14 @@ impl std::error::Error for Error {
             Self::Config(error) => Some(error),
             Self::Protocol(error) => Some(error),
             Self::Encode(error) => Some(error),
+            Self::Stream { error, .. } => Some(error),
             Self::Handle(error) => Some(error),
             Self::Timeout { .. }
             | Self::Closed { .. }
             | Self::Handover { .. }
             | Self::RepliesAwaited { .. }
+            | Self::TooManyTickets { .. }
+            | Self::TooMuchKept { .. }
             | Self::NothingAwaited => None,
         }
     }

@@ -197,6 +197,16 @@ impl Handle {
         self.post(id, Item::Leave { key: id.key, group: group.into() })
     }
 
+    /// Goes on with what is streamed on a connection, as [`View::resume`](crate::View::resume) does.
+    /// Resuming once too often does no harm.
+    ///
+    /// # Errors
+    ///
+    /// Where the loop is gone or too much waits for it already.
+    pub fn resume(&self, id: ConnectionId) -> Result<(), HandleError> {
+        self.post(id, Item::Stream { key: id.key })
+    }
+
     /// Closes a connection once what it has to send is sent.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use myriapod_sys::SocketAddr;
 
 use crate::handle::Handle;
-use crate::handler_error::HandlerResult;
-use crate::protocol::Message;
+use crate::handler_error::{HandlerError, HandlerResult};
+use crate::intake::{Flow, Intake};
+use crate::protocol::{Message, MessageHead};
 use crate::reply::Reply;
 use crate::stats::Cause;
 use crate::view::View;
@@ -68,6 +69,119 @@ pub trait Handler {
         message: Message<'_>,
         reply: &mut Reply<'_>,
     ) -> HandlerResult;
+
+    /// Whether [`on_head`](Self::on_head) is asked. A handler that streams contents says so here; one
+    /// that does not, the default, pays nothing for it.
+    const STREAMS: bool = false;
+
+    /// The head of a message is there, and with it how long its content will be: holds it, streams it
+    /// or refuses it. Asked once for each message, whether its content came together with it or not;
+    /// never where [`STREAMS`](Self::STREAMS) is `false`, nor with a framing that
+    /// [announces](crate::protocol::Framing::announced) no length. A content that is longer than all
+    /// limits is refused at once.
+    ///
+    /// Where a content is not streamed after all, since [`max_streams`](crate::Limits::max_streams)
+    /// are, its peer gets an error reply, and the next call is about another message.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use std::io::Write;
+    /// use myriapod::{
+    ///     Flow, Handler, HandlerError, HandlerResult, Intake, Message, MessageHead, Reply, SocketAddr,
+    ///     View,
+    /// };
+    ///
+    /// /// Writes each content to a file, piece by piece.
+    /// struct Store;
+    ///
+    /// impl Handler for Store {
+    ///     type State = Option<File>;
+    ///     const STREAMS: bool = true;
+    ///
+    ///     fn on_open(&mut self, _view: &mut View<'_>, _peer: &SocketAddr) -> Option<File> {
+    ///         None
+    ///     }
+    ///
+    ///     fn on_head(
+    ///         &mut self,
+    ///         file: &mut Option<File>,
+    ///         head: &MessageHead<'_>,
+    ///         _view: &mut View<'_>,
+    ///     ) -> Intake {
+    ///         if head.content_len() > 1 << 30 {
+    ///             return Intake::Refuse(HandlerError::new("TooLong", "1 GiB is enough"));
+    ///         }
+    ///         match File::create("content") {
+    ///             Ok(created) => *file = Some(created),
+    ///             Err(error) => return Intake::Refuse(error.into()),
+    ///         }
+    ///         Intake::Stream
+    ///     }
+    ///
+    ///     fn on_piece(
+    ///         &mut self,
+    ///         file: &mut Option<File>,
+    ///         piece: &[u8],
+    ///         _view: &mut View<'_>,
+    ///     ) -> Result<Flow, HandlerError> {
+    ///         if let Some(file) = file {
+    ///             file.write_all(piece)?;
+    ///         }
+    ///         Ok(Flow::Go)
+    ///     }
+    ///
+    ///     fn on_end(&mut self, file: &mut Option<File>, reply: &mut Reply<'_>) -> HandlerResult {
+    ///         *file = None;
+    ///         Ok(reply.json("stored")?)
+    ///     }
+    ///
+    ///     fn on_message(
+    ///         &mut self,
+    ///         _file: &mut Option<File>,
+    ///         _message: Message<'_>,
+    ///         _reply: &mut Reply<'_>,
+    ///     ) -> HandlerResult {
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # let _ = Store;
+    /// ```
+    fn on_head(
+        &mut self,
+        _state: &mut Self::State,
+        _head: &MessageHead<'_>,
+        _view: &mut View<'_>,
+    ) -> Intake {
+        Intake::Hold
+    }
+
+    /// The next piece of a content that is streamed, borrowed from the buffer that it was received in:
+    /// 1 byte to 64 KiB, as they came. With [`Flow::Wait`], this piece was taken, and no other comes
+    /// before the connection is [resumed](crate::View::resume).
+    ///
+    /// # Errors
+    ///
+    /// What is returned becomes an error reply, and the rest of the content is dropped. Where that is
+    /// longer than `max_content_len`, the connection is closed behind the reply.
+    fn on_piece(
+        &mut self,
+        _state: &mut Self::State,
+        _piece: &[u8],
+        _view: &mut View<'_>,
+    ) -> Result<Flow, HandlerError> {
+        Ok(Flow::Go)
+    }
+
+    /// A content that is streamed has come whole. The reply is made here, as in
+    /// [`on_message`](Self::on_message). A content that is cut short ends with
+    /// [`on_close`](Self::on_close) instead.
+    ///
+    /// # Errors
+    ///
+    /// As [`on_message`](Self::on_message).
+    fn on_end(&mut self, _state: &mut Self::State, _reply: &mut Reply<'_>) -> HandlerResult {
+        Ok(())
+    }
 
     /// A [`connect`](crate::Handle::connect) has succeeded; returns what to keep beside the
     /// connection. As [`on_open`](Self::on_open), unless something else is said here.

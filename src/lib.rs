@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod body;
 mod buffer;
 #[cfg(feature = "json")]
 mod client;
@@ -74,6 +75,7 @@ mod handle_error;
 mod handler;
 mod handler_error;
 mod handover;
+mod intake;
 pub mod link;
 mod listening;
 mod log;
@@ -105,7 +107,7 @@ mod view;
 struct ReadmeExamples;
 
 #[cfg(feature = "json")]
-pub use client::{Client, ClientOptions};
+pub use client::{Client, ClientOptions, Reconnect, ReplyStream, Ticket};
 pub use config::{Config, ConfigError, Limits, Overflow};
 pub use connection_id::ConnectionId;
 pub use deferred::{Deferred, DeferredError};
@@ -117,11 +119,12 @@ pub use handle_error::HandleError;
 pub use handler::Handler;
 pub use handler_error::{HandlerError, HandlerResult};
 pub use handover::Handover;
+pub use intake::{Flow, Intake};
 pub use link::TlsInfo;
 pub use log::LogEvent;
 pub use myriapod_sys as sys;
 pub use outgoing::Outgoing;
-pub use protocol::{Message, ProtocolError};
+pub use protocol::{Message, MessageHead, ProtocolError};
 pub use proxy_protocol::{Network, ProxyProtocol};
 pub use reply::{Content, Reply, ReplyError};
 pub use selector::{Ready, Selector};

@@ -35,6 +35,16 @@ pub(crate) fn send_vectored(
     sys::send_vectored(source, pieces)
 }
 
+/// Sends once from a file, as many as `len` bytes from `offset` on; the system may take only a part.
+pub(crate) fn send_file(
+    source: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    len: usize,
+) -> Result<usize, Errno> {
+    sys::send_file(source, file, offset, len)
+}
+
 /// Ends our side: the peer sees the end of the stream behind what was sent.
 pub(crate) fn finish(source: BorrowedFd<'_>) -> Result<(), Errno> {
     sys::shutdown(source, Shutdown::Write)

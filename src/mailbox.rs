@@ -53,16 +53,22 @@ pub(crate) enum Item {
     Abandon {
         key: Key,
         sequence: u32,
+        id: Box<[u8]>,
     },
     Fail {
         key: Key,
         sequence: u32,
         error: HandlerError,
         close: bool,
+        id: Box<[u8]>,
     },
     Send {
         key: Key,
         outgoing: Outgoing,
+    },
+    /// Goes on with what is streamed.
+    Stream {
+        key: Key,
     },
     Broadcast {
         group: Option<Box<str>>,

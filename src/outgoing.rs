@@ -70,6 +70,13 @@ impl Outgoing {
         })
     }
 
+    /// Has it carry the `id` of the request that it answers, unless it has one.
+    pub(crate) fn put_id(&mut self, id: &[u8]) {
+        if !self.extra.has_id() {
+            self.extra.put_id(id);
+        }
+    }
+
     /// Bytes of content.
     #[must_use]
     pub fn content(&self) -> &[u8] {

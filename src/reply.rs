@@ -4,8 +4,13 @@
 mod json;
 
 use std::fmt;
+use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 
+use myriapod_sys::Descriptor;
+
+use crate::body::{Body, Place};
 use crate::connection_id::ConnectionId;
 use crate::deferred::Deferred;
 use crate::desk::Orders;
@@ -36,6 +41,13 @@ impl<'a> Reply<'a> {
         view.desk.extra.clear();
         view.desk.start = view.desk.out.len();
         Self { view, replied: false }
+    }
+
+    /// Has the reply carry the `id` of its request.
+    #[cold]
+    pub(crate) fn put_id(&mut self) {
+        let desk = &mut *self.view.desk;
+        desk.id_in_extra = desk.extra.put_id(&desk.reply_id);
     }
 
     /// The connection that the message came from.
@@ -100,6 +112,7 @@ impl<'a> Reply<'a> {
         if self.replied {
             return Err(ReplyError::AlreadyReplied);
         }
+        self.view.desk.withdraw_id();
         self.view.desk.extra.push_raw_from(message)?;
         let head = Head {
             byteorder: message.byteorder(),
@@ -147,7 +160,86 @@ impl<'a> Reply<'a> {
         let sequence = self.view.desk.next_sequence();
         self.view.desk.orders.give(Orders::DEFERRED);
         self.view.desk.orders.sequence = sequence;
-        Ok(Deferred::new(Arc::clone(&self.view.desk.mailbox), self.connection(), sequence))
+        let id = Box::from(&*self.view.desk.reply_id);
+        let mailbox = Arc::clone(&self.view.desk.mailbox);
+        Ok(Deferred::new(mailbox, self.connection(), sequence, id))
+    }
+
+    /// Replies with a piece of a file, which the system sends by itself (sendfile(2)) when the socket
+    /// has room: it is never held in memory. The connection's next message waits until it is sent.
+    ///
+    /// Where the file is shorter than `range` says when it is sent, or cannot be read, the connection
+    /// is closed ([`Cause::StreamBroken`](crate::Cause::StreamBroken)), so that a peer never takes a
+    /// part for the whole. A range that ends before it begins is empty.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use myriapod::{HandlerResult, Message, Reply};
+    ///
+    /// fn answer(message: Message<'_>, reply: &mut Reply<'_>) -> HandlerResult {
+    ///     let file = File::open("picture.png")?;
+    ///     let len = file.metadata()?.len();
+    ///     reply.header("id", &message.header("id"))?;
+    ///     Ok(reply.file("image/png", file, 0..len)?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A second reply, a content type that makes the header too long,
+    /// [`ReplyError::TooManyStreams`], and [`EncodeError::NeedsContent`] from a framing that cannot
+    /// write a head alone.
+    pub fn file(
+        &mut self,
+        content_type: &str,
+        file: impl Into<Descriptor>,
+        range: Range<u64>,
+    ) -> Result<(), ReplyError> {
+        let (file, len) = (file.into(), range.end.saturating_sub(range.start));
+        self.stream_body(content_type, len, |place| Body::of_file(file, range.start, len, place))
+    }
+
+    /// Replies with `len` bytes that `source` is asked for when the socket has room, 64 KiB at once. It
+    /// is asked on the loop's own thread, so it must not wait: where it has nothing for now, it says
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock), and is asked again after
+    /// [`View::resume`](crate::View::resume) or [`Handle::resume`](crate::Handle::resume).
+    /// Until then the deadlines of sending stand still, and a peer that leaves is not noticed: give
+    /// what takes long an end of its own.
+    ///
+    /// Where it ends before `len` bytes, fails or panics, the connection is closed, as with
+    /// [`file`](Self::file). What it would give beyond them, it is not asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`file`](Self::file).
+    pub fn stream(
+        &mut self,
+        content_type: &str,
+        len: u64,
+        source: impl Read + Send + 'static,
+    ) -> Result<(), ReplyError> {
+        self.stream_body(content_type, len, |place| Body::of_source(Box::new(source), len, place))
+    }
+
+    fn stream_body(
+        &mut self,
+        content_type: &str,
+        len: u64,
+        body: impl FnOnce(Place) -> Body,
+    ) -> Result<(), ReplyError> {
+        if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
+            return Err(ReplyError::AlreadyReplied);
+        }
+        let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
+        let place = desk.places.take().ok_or(ReplyError::TooManyStreams)?;
+        let head = Head { extra: &desk.extra, ..Head::binary(content_type) };
+        framing.write_head_of(&mut desk.out, &head, len)?;
+        if len > 0 {
+            desk.body = Some(body(place));
+            desk.orders.give(Orders::BODY);
+        }
+        self.replied = true;
+        Ok(())
     }
 
     /// Closes the connection once this reply, and all before it, is sent.
@@ -235,6 +327,8 @@ pub enum ReplyError {
     AlreadyReplied,
     /// It could not be encoded.
     Encode(EncodeError),
+    /// As many contents are streamed as may be ([`Limits::max_streams`](crate::Limits::max_streams)).
+    TooManyStreams,
 }
 
 impl fmt::Display for ReplyError {
@@ -242,6 +336,7 @@ impl fmt::Display for ReplyError {
         match self {
             Self::AlreadyReplied => f.write_str("there is a reply to this message already"),
             Self::Encode(error) => error.fmt(f),
+            Self::TooManyStreams => f.write_str("too many contents are streamed; try again later"),
         }
     }
 }
@@ -249,7 +344,7 @@ impl fmt::Display for ReplyError {
 impl std::error::Error for ReplyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::AlreadyReplied => None,
+            Self::AlreadyReplied | Self::TooManyStreams => None,
             Self::Encode(error) => Some(error),
         }
     }

@@ -52,11 +52,14 @@ pub enum Cause {
     Truncated,
     /// Another process has taken it over, and serves it on.
     HandedOver,
+    /// The content of a reply could not be sent whole: its file was shorter than was said, or its
+    /// source ended or failed.
+    StreamBroken,
 }
 
 impl Cause {
     /// All causes, in the order of their counts in [`Stats`].
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Peer,
         Self::Error,
         Self::Fault,
@@ -77,6 +80,7 @@ impl Cause {
         Self::LinkFault,
         Self::Truncated,
         Self::HandedOver,
+        Self::StreamBroken,
     ];
 
     /// The name in counters: `peer`, `header_timeout`, …
@@ -103,6 +107,7 @@ impl Cause {
             Self::LinkFault => "link_fault",
             Self::Truncated => "truncated",
             Self::HandedOver => "handed_over",
+            Self::StreamBroken => "stream_broken",
         }
     }
 }
@@ -175,6 +180,14 @@ pub struct Stats {
     pub refused_by_proxy: [u64; Refusal::ALL.len()],
     /// Messages refused with an error reply, since all buffers were full.
     pub refused_messages: u64,
+    /// Contents that were received in pieces, counted when they began.
+    pub streams_in: u64,
+    /// Contents that were read when there was room, counted when they began.
+    pub streams_out: u64,
+    /// Contents that were not streamed since they were too long, or since too many were.
+    pub refused_streams: u64,
+    /// Contents of which a part had come, or gone, when they ended.
+    pub broken_streams: u64,
     /// Connections whose buffers were taken away, since others needed room and all were full.
     pub gave_way: u64,
     /// Peers accepted here and served by another event loop.
@@ -268,6 +281,10 @@ impl Stats {
             refused_by_proxy,
             refused_messages,
             gave_way,
+            streams_in,
+            streams_out,
+            refused_streams,
+            broken_streams,
             handed_over,
             pushes,
             dropped_pushes,
@@ -316,6 +333,10 @@ impl Stats {
         self.refused_by_address += refused_by_address;
         self.refused_messages += refused_messages;
         self.gave_way += gave_way;
+        self.streams_in += streams_in;
+        self.streams_out += streams_out;
+        self.refused_streams += refused_streams;
+        self.broken_streams += broken_streams;
         self.handed_over += handed_over;
         self.pushes += pushes;
         self.dropped_pushes += dropped_pushes;
@@ -377,8 +398,11 @@ impl fmt::Display for Stats {
             self.accepted, self.open, self.messages, self.replies, self.bytes_in, self.bytes_out
         )?;
         for (cause, count) in Cause::ALL.iter().zip(self.closed) {
-            // Only secure connections have these, and those of a server that is replaced.
-            let is_rare = matches!(cause, Cause::LinkFault | Cause::Truncated | Cause::HandedOver);
+            // Few servers have secure connections, stream contents or are replaced.
+            let is_rare = matches!(
+                cause,
+                Cause::LinkFault | Cause::Truncated | Cause::HandedOver | Cause::StreamBroken
+            );
             if count > 0 || !is_rare {
                 write!(f, " closed_{cause}={count}")?;
             }
@@ -409,6 +433,10 @@ impl fmt::Display for Stats {
             ("refused_messages", self.refused_messages),
             ("gave_way", self.gave_way),
             ("handed_over", self.handed_over),
+            ("streams_in", self.streams_in),
+            ("streams_out", self.streams_out),
+            ("refused_streams", self.refused_streams),
+            ("broken_streams", self.broken_streams),
             ("connected", self.connected),
             ("taken_over", self.taken_over),
             ("pushes", self.pushes),

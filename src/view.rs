@@ -279,6 +279,13 @@ impl View<'_> {
         self.desk.orders.timer = None;
     }
 
+    /// Goes on with what is streamed on this connection: the next piece is taken where the last one
+    /// was answered with [`Flow::Wait`](crate::Flow::Wait), and a
+    /// [source](crate::Reply::stream) that had nothing is asked again. Otherwise nothing happens.
+    pub fn resume(&mut self) {
+        self.desk.orders.give(Orders::RESUME);
+    }
+
     /// Closes the connection once all that is to be sent is sent: the reply to this message, and
     /// all before it.
     pub fn close(&mut self) {

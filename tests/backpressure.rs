@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
+#[path = "backpressure/streams.rs"]
+mod streams;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

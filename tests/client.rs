@@ -3,6 +3,10 @@
 #![cfg(feature = "json")]
 #![expect(clippy::unwrap_used, reason = "tests fail by it")]
 
+mod common;
+#[path = "client/tickets.rs"]
+mod tickets;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;

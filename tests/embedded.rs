@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
 
 mod common;
+#[path = "embedded/files.rs"]
+mod files;
 #[path = "common/programs.rs"]
 mod programs;
 

@@ -137,8 +137,12 @@ impl LimitArgs {
                 u32::MAX
             ))
         })?;
+        // No service of the command streams contents.
+        let Limits { max_stream_len, max_streams, .. } = Limits::default();
         // No `..`: a new limit has to become a flag.
         Ok(Limits {
+            max_stream_len,
+            max_streams,
             max_header_len: self.max_header_len.0,
             max_content_len: self.max_content_len.0,
             max_connections: self.max_connections.map(|count| count.0),
@@ -243,6 +247,7 @@ mod tests {
             drain_timeout: seconds(15),
             accept_batch: 16,
             max_handshakes: 20,
+            ..Limits::default()
         };
         assert_eq!(limits(&args), expected);
     }

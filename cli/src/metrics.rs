@@ -49,7 +49,7 @@ pub(crate) fn not_found(text: &str) -> Answer {
 /// A count of one loop under its name.
 type Series = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const COUNTERS: [Series; 26] = [
+const COUNTERS: [Series; 30] = [
     ("accepted", "Connections accepted and served.", |stats| stats.accepted),
     ("connected", "Connections made from here.", |stats| stats.connected),
     ("taken_over", "Connections taken over from another process.", |stats| stats.taken_over),
@@ -75,6 +75,14 @@ const COUNTERS: [Series; 26] = [
     ("turned_away", "Peers closed at once for want of descriptors.", |stats| stats.turned_away),
     ("refused_messages", "Messages refused, since all buffers were full.", |stats| {
         stats.refused_messages
+    }),
+    ("streams_in", "Contents received in pieces.", |stats| stats.streams_in),
+    ("streams_out", "Contents read when there was room.", |stats| stats.streams_out),
+    ("refused_streams", "Contents not streamed: too long, or too many.", |stats| {
+        stats.refused_streams
+    }),
+    ("broken_streams", "Streamed contents that ended before their length.", |stats| {
+        stats.broken_streams
     }),
     ("gave_way", "Connections whose buffers were taken away for others.", |stats| stats.gave_way),
     ("refused_by_address", "Peers refused by the limit of their address.", |stats| {

@@ -157,12 +157,13 @@ struct Peer<P> {
 }
 
 struct Scene<'a, T: Trial> {
-    world: World,
     rng: Rng,
     trial: &'a mut T,
     server: Server<T::Handler, T::Framing>,
     peers: Vec<Peer<T::Peer>>,
     most_peers: usize,
+    // Last: whatever lives in the world goes before it, also where a world fails.
+    world: World,
 }
 
 impl<'a, T: Trial> Scene<'a, T> {

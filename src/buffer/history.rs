@@ -251,6 +251,7 @@ impl History {
                 .map(|segment| match segment {
                     Segment::Own(bytes) => bytes.capacity(),
                     Segment::Shared(bytes) => bytes.len(),
+                    Segment::Body(_) => 0,
                 })
                 .sum::<usize>();
         }

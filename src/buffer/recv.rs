@@ -2,6 +2,7 @@
 
 use super::clock::{Stopwatch, Window};
 use super::count;
+use crate::body::Incoming;
 use crate::protocol::Missing;
 use crate::timer::Tick;
 
@@ -21,6 +22,8 @@ pub(crate) struct RecvBuffer {
     pub(crate) clock: Stopwatch,
     /// In which content has to come at a least rate.
     pub(super) window: Window,
+    /// The content that comes and is not held: what of it stands in `bytes` is not in it yet.
+    pub(crate) stream: Option<Box<Incoming>>,
     pub(super) loan: u32,
 }
 
@@ -45,10 +48,21 @@ impl RecvBuffer {
         self.clock = Stopwatch::with(now, runs, used);
     }
 
+    /// Bytes that have come of what is unfinished.
+    fn come(&self) -> i64 {
+        let streamed = self.stream.as_ref().map_or(0, |stream| stream.came);
+        count(self.unread().len()).saturating_add(i64::try_from(streamed).unwrap_or(i64::MAX))
+    }
+
+    /// Whether what comes next is a piece of a content that is not held, and nothing stands before it.
+    pub(crate) fn passes_on(&self) -> bool {
+        self.stream.is_some() && self.bytes.is_empty()
+    }
+
     /// A message, or its content, begins now: its time runs from here on, or stands still.
     pub(crate) fn begin(&mut self, now: Tick, runs: bool) {
         self.clock = Stopwatch::new(now, runs);
-        self.window = Window::new(now, runs, Some(count(self.unread().len())));
+        self.window = Window::new(now, runs, Some(self.come()));
     }
 
     /// Its time runs or stands still from now on. The peer has `timeout` for it.
@@ -60,7 +74,8 @@ impl RecvBuffer {
     /// Begins the next window where this one is over and `least` bytes came in it.
     pub(crate) fn judge(&mut self, now: Tick, ticks: u32, least: i64) {
         if self.missing.in_content && self.window.is_over(now, ticks) {
-            self.window.judge(now, count(self.unread().len()), least);
+            let come = self.come();
+            self.window.judge(now, come, least);
         }
     }
 

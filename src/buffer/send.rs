@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clock::Window;
 use super::{MAX_SLICES, count};
+use crate::body::Body;
 use crate::timer::Tick;
 
 /// What a connection has yet to send.
@@ -17,6 +18,8 @@ pub(crate) struct SendQueue {
     pub(super) len: usize,
     /// Bytes of the pushed messages in the queue, sent ones of the first included.
     pub(super) shared: usize,
+    /// How many contents are in it that are read when there is room.
+    pub(super) bodies: usize,
     /// The system did not take all of it at once.
     pub(crate) has_waited: bool,
     /// When the last progress was made.
@@ -41,6 +44,8 @@ pub(super) enum Segment {
     Own(Vec<u8>),
     /// A pushed message, whose bytes other connections may be sending too.
     Shared(Arc<[u8]>),
+    /// A content that is read when there is room. It has no bytes here.
+    Body(Box<Body>),
 }
 
 impl Segment {
@@ -48,6 +53,7 @@ impl Segment {
         match self {
             Self::Own(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Body(_) => &[],
         }
     }
 }
@@ -90,10 +96,21 @@ impl SendQueue {
         }
     }
 
-    /// The unsent bytes of the first segments, in order.
+    /// Whether nothing is left to send.
+    pub(crate) fn is_done(&self) -> bool {
+        self.len == 0 && self.bodies == 0
+    }
+
+    /// Whether there is a content in it that is read when there is room.
+    pub(crate) fn has_body(&self) -> bool {
+        self.bodies > 0
+    }
+
+    /// The unsent bytes of the first segments, in order, as far as they are here.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.sent;
-        self.segments.iter().take(MAX_SLICES).map(move |segment| {
+        let here = self.segments.iter().take_while(|one| !matches!(one, Segment::Body(_)));
+        here.take(MAX_SLICES).map(move |segment| {
             let bytes = segment.bytes();
             bytes.get(std::mem::take(&mut skip)..).unwrap_or_default()
         })

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::protocol::{
-    DecodeLimits, Decoder, EncodeError, Framing, Head, Message, ProtocolError, write_json,
+    DecodeLimits, Decoder, EncodeError, Framing, Head, Message, OwnedMessage, ProtocolError,
+    write_json,
 };
 
 /// The least that is received at once, in bytes.
@@ -59,6 +60,13 @@ impl<F: Framing> Exchange<F> {
 
     pub(super) fn queue(&mut self, head: &Head<'_>, content: &[u8]) -> Result<(), EncodeError> {
         self.input.framing_mut().encode(&mut self.out, head, content)?;
+        self.awaited += 1;
+        Ok(())
+    }
+
+    /// The head of a request whose content of `len` bytes follows.
+    pub(super) fn queue_head(&mut self, head: &Head<'_>, len: u64) -> Result<(), EncodeError> {
+        self.input.framing_mut().write_head(&mut self.out, head, len)?;
         self.awaited += 1;
         Ok(())
     }
@@ -136,6 +144,34 @@ impl<F: Framing> Exchange<F> {
     /// The server has ended its side: some framings take the rest for a message then.
     pub(super) const fn finish(&mut self) {
         self.input.finish();
+    }
+
+    /// The head of the next message, with the length of its content, if that is there.
+    pub(super) fn take_head(&mut self) -> Option<(OwnedMessage, u64)> {
+        self.input.take_head()
+    }
+
+    /// The same, and what it carries of its request.
+    pub(super) fn take_with_id(&mut self) -> Option<(OwnedMessage, Option<String>)> {
+        let message = self.take_whole()?;
+        let id = self.input.framing_mut().id(&message.as_message());
+        let id = id.and_then(|id| std::str::from_utf8(id).ok()).map(str::to_owned);
+        Some((message, id))
+    }
+
+    /// The message that [`is_whole`](Self::is_whole) found, still awaited.
+    pub(super) fn take_whole(&mut self) -> Option<OwnedMessage> {
+        self.input.take_message().map(|message| message.to_owned())
+    }
+
+    /// So many bytes that were received are done with.
+    pub(super) fn skip(&mut self, len: usize) {
+        self.input.skip(len);
+    }
+
+    /// One reply less is awaited.
+    pub(super) const fn note_reply(&mut self) {
+        self.awaited = self.awaited.saturating_sub(1);
     }
 
     /// The message that [`is_whole`](Self::is_whole) found.

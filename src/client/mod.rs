@@ -2,6 +2,8 @@
 
 mod error_reply;
 mod exchange;
+mod stream;
+mod tickets;
 mod transport;
 
 use std::fmt;
@@ -10,7 +12,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::exchange::Exchange;
-use self::transport::{Probe, Transport};
+pub use self::stream::ReplyStream;
+pub use self::tickets::Ticket;
+use self::tickets::Tickets;
+use self::transport::{Probe, Transport, pause};
 use crate::error::Error;
 use crate::link::TunnelMaker;
 use crate::protocol::{DecodeLimits, Framing, Head, JsonHeader, Message};
@@ -46,6 +51,56 @@ pub struct ClientOptions {
     /// Whether each request has a connection of its own, which is closed after the reply: for a
     /// server that closes after each, as the tutorial's does. Default `false`.
     pub per_request: bool,
+    /// Requests that may be [started](Client::start) and have no reply yet. Default 1,024.
+    pub max_tickets: usize,
+    /// Bytes of replies, and of messages that answer no request, that are kept until somebody takes
+    /// them. Default 64 MiB.
+    pub max_kept_bytes: usize,
+    /// Messages that answer no request and are kept until somebody takes them. Default 1,024.
+    pub max_pushes: usize,
+    /// Whether to try again where a connection cannot be made anew, and how often. Default `None`: the
+    /// first failure is returned. The first connection is never tried again.
+    pub reconnect: Option<Reconnect>,
+}
+
+/// How often a connection is tried to be made anew, and how long to wait in between.
+///
+/// ```
+/// use std::time::Duration;
+/// use myriapod::{ClientOptions, Reconnect};
+///
+/// let reconnect = Reconnect { attempts: 5, ..Reconnect::default() };
+/// let options = ClientOptions { reconnect: Some(reconnect), ..ClientOptions::default() };
+/// assert_eq!(reconnect.first, Duration::from_millis(100));
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reconnect {
+    /// Attempts after the first. Default 8.
+    pub attempts: u32,
+    /// Before the second attempt; each later one waits twice as long. Default 100 ms.
+    pub first: Duration,
+    /// The longest wait. Default 10 s.
+    pub most: Duration,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self { attempts: 8, first: Duration::from_millis(100), most: Duration::from_secs(10) }
+    }
+}
+
+impl Reconnect {
+    /// How long to wait after this many attempts that were tried again: from half of what is due to
+    /// all of it, so that many clients of one server do not come back at once.
+    fn pause(&self, attempt: u32, salt: u64) -> Duration {
+        let due = self.first.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX));
+        let due = due.min(self.most);
+        // Which clock it is does not matter, nor how good the mixture is.
+        let mixed = (myriapod_sys::now().as_nanos() ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let part = u32::try_from(mixed >> 54).unwrap_or(0);
+        due / 2 + (due / 2).saturating_mul(part) / 1024
+    }
 }
 
 impl Default for ClientOptions {
@@ -57,6 +112,10 @@ impl Default for ClientOptions {
             limits: DecodeLimits::default(),
             proxy_from: None,
             per_request: false,
+            max_tickets: 1024,
+            max_kept_bytes: 64 << 20,
+            max_pushes: 1024,
+            reconnect: None,
         }
     }
 }
@@ -66,7 +125,9 @@ impl Default for ClientOptions {
 ///
 /// [`request`](Self::request) sends one message and waits for its reply. To have several under way,
 /// [`send`](Self::send) each and [`receive`](Self::receive) as many replies: they come in the order
-/// of the requests. Messages that the server sends unasked are not supported.
+/// of the requests. Where they come in another order, or the server sends messages unasked,
+/// [`start`](Self::start) requests and [`wait`](Self::wait) for each: replies are then told by their
+/// `id`.
 ///
 /// **An error reply is a reply**: ask it for [`Message::error_kind`].
 ///
@@ -112,6 +173,9 @@ pub struct Client<F: Framing = JsonHeader> {
     /// Makes what stands between a socket and its messages; nothing for a plain client.
     tunnels: Option<Box<dyn TunnelMaker>>,
     exchange: Exchange<F>,
+    /// A request was answered before it was sent whole: nothing more can be sent.
+    is_cut_short: bool,
+    tickets: Tickets,
     connections: u64,
     dropped_bytes: u64,
 }
@@ -209,6 +273,8 @@ impl<F: Framing> Client<F> {
             transport: None,
             tunnels,
             exchange: Exchange::new(framing, options.limits),
+            is_cut_short: false,
+            tickets: Tickets::default(),
             connections: 0,
             dropped_bytes: 0,
         };
@@ -285,7 +351,7 @@ impl<F: Framing> Client<F> {
             self.close();
             return Err(error);
         }
-        if self.options.per_request {
+        if self.options.per_request || std::mem::take(&mut self.is_cut_short) {
             self.transport = None;
         }
         self.exchange.take().ok_or(Error::NothingAwaited)
@@ -326,11 +392,15 @@ impl<F: Framing> Client<F> {
     /// again.
     pub fn close(&mut self) {
         self.transport = None;
+        self.is_cut_short = false;
+        self.tickets.give_up();
         self.exchange.give_up();
     }
 
     fn open(&mut self) -> Result<(), Error> {
         self.transport = None;
+        self.is_cut_short = false;
+        self.tickets.give_up();
         self.exchange.reset();
         let timeout = self.options.connect_timeout;
         let mut transport = Transport::connect(&self.host, self.port, timeout)?;
@@ -353,6 +423,9 @@ impl<F: Framing> Client<F> {
             // On one that has ended nothing is sent, and `receive` says so in its turn.
             return if self.options.per_request { self.check_nothing_awaited() } else { Ok(()) };
         }
+        if self.tickets.takes_pushes {
+            return if self.take_in_pushes() { Ok(()) } else { self.open_patiently() };
+        }
         if let Some(transport) = &mut self.transport
             && !transport.is_ended()
             && self.exchange.buffered() == 0
@@ -361,7 +434,24 @@ impl<F: Framing> Client<F> {
             return Ok(());
         }
         self.dropped_bytes += self.exchange.buffered() as u64;
-        self.open()
+        self.open_patiently()
+    }
+
+    /// Connects anew, and again where that fails, as the options say.
+    fn open_patiently(&mut self) -> Result<(), Error> {
+        let Some(reconnect) = self.options.reconnect else { return self.open() };
+        let mut attempt = 0;
+        loop {
+            match self.open() {
+                Err(Error::System(_) | Error::Timeout { .. } | Error::Closed { .. })
+                    if attempt < reconnect.attempts =>
+                {
+                    pause(reconnect.pause(attempt, self.connections))?;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn check_nothing_awaited(&self) -> Result<(), Error> {

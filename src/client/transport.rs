@@ -8,11 +8,14 @@ use myriapod_sys::{self as sys, AsFd, Connecting, Errno, Interest, Socket, Socke
 use super::exchange::Exchange;
 use crate::error::Error;
 use crate::link::{self, Tunnel};
-use crate::protocol::Framing;
+use crate::protocol::{Framing, OwnedMessage};
 use crate::proxy_protocol::header_for;
 
 /// What a tunnel receives in one call: one full record of TLS and its overhead.
 const RECEIVED_AT_ONCE: usize = 17 << 10;
+
+/// What is received at once of a content that is not held.
+const STREAMED_AT_ONCE: usize = 64 << 10;
 
 /// Between two attempts at a Unix socket whose backlog is full: nothing reports when it is not.
 const BACKLOG_RETRY: Duration = Duration::from_millis(5);
@@ -192,6 +195,64 @@ impl Transport {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the head of a reply is there, with the length of its content. The last says whether
+    /// the content is in it: with a framing that has no heads.
+    pub(super) fn receive_head<F: Framing>(
+        &mut self,
+        exchange: &mut Exchange<F>,
+        timeout: Duration,
+    ) -> Result<(OwnedMessage, u64, bool), Error> {
+        loop {
+            if let Some((head, len)) = exchange.take_head() {
+                return Ok((head, len, false));
+            }
+            if exchange.is_whole()?
+                && let Some(message) = exchange.take_whole()
+            {
+                let len = message.as_message().content().len() as u64;
+                return Ok((message, len, true));
+            }
+            self.receive_once(exchange, timeout)?;
+        }
+    }
+
+    /// Waits until more of a reply is there.
+    pub(super) fn receive_more<F: Framing>(
+        &mut self,
+        exchange: &mut Exchange<F>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        exchange.receive_buffer().reserve(STREAMED_AT_ONCE);
+        while exchange.buffered() == 0 {
+            self.receive_once(exchange, timeout)?;
+        }
+        Ok(())
+    }
+
+    fn receive_once<F: Framing>(
+        &mut self,
+        exchange: &mut Exchange<F>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        if self.ended {
+            let received = exchange.buffered();
+            let closed = || Error::Closed { peer: self.peer.clone(), received };
+            return Err(self.send_error.take().unwrap_or_else(closed));
+        }
+        self.wait("recv", Interest::READABLE, timeout)?;
+        self.receive_some(exchange).map_err(|error| self.send_error.take().unwrap_or(error))
+    }
+
+    /// Receives what is there, without waiting.
+    pub(super) fn look<F: Framing>(&mut self, exchange: &mut Exchange<F>) -> Result<(), Error> {
+        if self.ended || self.send_error.is_some() { Ok(()) } else { self.receive_some(exchange) }
+    }
+
+    /// Whether nothing more can be sent.
+    pub(super) const fn is_over(&self) -> bool {
+        self.ended || self.send_error.is_some()
     }
 
     /// Looks whether the peer has closed the connection. `buffer` gets what nobody asked for.
@@ -376,7 +437,7 @@ fn connect_one(
 }
 
 /// Lets time pass: waits for a socket that nobody writes to.
-fn pause(duration: Duration) -> Result<(), sys::SystemError> {
+pub(super) fn pause(duration: Duration) -> Result<(), sys::SystemError> {
     let (ours, _theirs) = Socket::pair()?;
     wait_one(ours.as_fd(), Interest::READABLE, Some(duration))
         .map(drop)

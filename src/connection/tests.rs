@@ -140,6 +140,27 @@ mod what_becomes_of {
         a_cut_one_that_cannot_send: Cut, Fact::SendFailed => Cut;
         a_cut_one_whose_peer_has_ended: Cut, Fact::EndSeen => Cut;
         a_cut_one_with_a_high_queue: Cut, Fact::QueueHigh => Cut;
+
+        an_open_one_whose_content_is_held: Open, Fact::Held => Open;
+        an_open_one_whose_content_goes_on: Open, Fact::Resumed => Open;
+        an_open_one_whose_source_is_dry: Open, Fact::Dry => Open;
+        an_open_one_whose_source_is_fed: Open, Fact::Fed => Open;
+        a_waiting_one_whose_content_is_held: Waiting, Fact::Held => Waiting;
+        a_waiting_one_whose_content_goes_on: Waiting, Fact::Resumed => Waiting;
+        a_waiting_one_whose_source_is_dry: Waiting, Fact::Dry => Waiting;
+        a_waiting_one_whose_source_is_fed: Waiting, Fact::Fed => Waiting;
+        an_unsendable_one_whose_content_is_held: Unsendable, Fact::Held => Unsendable;
+        an_unsendable_one_whose_content_goes_on: Unsendable, Fact::Resumed => Unsendable;
+        an_unsendable_one_whose_source_is_dry: Unsendable, Fact::Dry => Unsendable;
+        an_unsendable_one_whose_source_is_fed: Unsendable, Fact::Fed => Unsendable;
+        a_closing_one_whose_content_is_held: Closing, Fact::Held => Closing;
+        a_closing_one_whose_content_goes_on: Closing, Fact::Resumed => Closing;
+        a_closing_one_whose_source_is_dry: Closing, Fact::Dry => Closing;
+        a_closing_one_whose_source_is_fed: Closing, Fact::Fed => Closing;
+        a_cut_one_whose_content_is_held: Cut, Fact::Held => Cut;
+        a_cut_one_whose_content_goes_on: Cut, Fact::Resumed => Cut;
+        a_cut_one_whose_source_is_dry: Cut, Fact::Dry => Cut;
+        a_cut_one_whose_source_is_fed: Cut, Fact::Fed => Cut;
     }
 }
 
@@ -186,6 +207,12 @@ mod what_is_to_be_done_about {
         a_waiting_one: one(Waiting), Empty, false => Decision::WatchOrStay(Interest::NONE);
         a_waiting_one_in_a_stop: one(Waiting), Empty, true
             => Decision::WatchOrStay(Interest::NONE);
+        one_whose_content_is_held: one(Open).with_unfinished().marked(Marks::HELD), Empty, false
+            => REST;
+        one_whose_content_is_held_and_whole: one(Open)
+            .with_unfinished().marked(Marks::HELD).marked(Marks::END_SEEN), Empty, false => REST;
+        one_whose_source_is_dry: one(Open).with_unsent().marked(Marks::DRY).marked(Marks::PAUSED),
+            Empty, false => REST;
         an_unsendable_one: one(Unsendable), Empty, false => READ;
         an_unsendable_one_that_has_ended: one(Unsendable).marked(Marks::END_SEEN), Empty, false
             => Decision::Close(Cause::Peer);
@@ -228,6 +255,7 @@ fn is_nothing_read_that_would_have_to_wait() {
         assert!(!reads(Connection::in_state(name)), "{name:?}");
     }
     assert!(!reads(Connection::in_state(Open).marked(Marks::PAUSED)));
+    assert!(!reads(Connection::in_state(Open).with_unfinished().marked(Marks::HELD)));
     assert!(!reads(Connection::in_state(Open).marked(Marks::END_SEEN)));
 }
 

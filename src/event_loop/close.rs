@@ -340,11 +340,14 @@ impl<H, F, L: Link> Shared<H, F, L> {
         let limits = &self.engine.config.limits;
         let sending = self.pool.send(connection.send);
         let receiving = self.pool.recv(connection.recv);
+        // While it is a source of ours that has nothing to send, the peer is not late either.
+        let sending = sending.filter(|_| !connection.is_dry());
         let write = sending
             .and_then(|queue| after(queue.stalled_since, limits.write_timeout))
             .map(|due| (due, Cause::WriteTimeout));
         // While it is we who do not read, the peer is not late.
-        let message = receiving.filter(|_| !connection.is_ready()).and_then(|buffer| {
+        let held = receiving.filter(|buffer| buffer.stream.is_none() && !connection.is_ready());
+        let message = held.and_then(|buffer| {
             let (timeout, cause) = if buffer.missing.in_content {
                 (limits.content_timeout, Cause::ContentTimeout)
             } else {
@@ -368,7 +371,8 @@ impl<H, F, L: Link> Shared<H, F, L> {
             .map(|due| (due, Cause::ReadRate));
         let running = write.into_iter().chain(message).chain(over).chain(content).chain(read);
         let soonest = running.min_by_key(|(due, _)| timer::until(self.tick, *due));
-        if soonest.is_none() && connection.is_waiting() {
+        let is_ours = connection.is_waiting() || connection.is_held_back() || connection.is_dry();
+        if soonest.is_none() && is_ours {
             return None;
         }
         let idle = || Some((after(connection.active(), limits.idle_timeout)?, Cause::Idle));

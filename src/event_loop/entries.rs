@@ -20,6 +20,7 @@ mod tests {
 
     use crate::connection::{Connection, Origin};
     use crate::engine::Own;
+    use crate::protocol::Missing;
     use crate::view::About;
 
     const FEW: u32 = 1_000;
@@ -111,7 +112,7 @@ mod tests {
             if shared.engine.answer_ordinary(&about, own, &mut shared.scratch) {
                 connection.touch(tick);
             } else {
-                shared.engine.process(&about, own, &mut shared.scratch, 0, false);
+                shared.engine.process(&about, own, &mut shared.scratch, Missing::default(), false);
             }
             assert_eq!(event_loop.shared.engine.desk.out, request);
             event_loop.shared.engine.sent_all();

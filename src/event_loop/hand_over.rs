@@ -10,7 +10,7 @@ use super::accept::PAUSE_TICKS;
 use super::arrive::{Arrival, Arriving, Way};
 use super::shared::After;
 use super::{EventLoop, Role, Timers};
-use crate::buffer::Lent;
+use crate::buffer::{Lent, SendQueue};
 use crate::connection::{Connection, Socket};
 use crate::engine::OwnOf;
 use crate::groups;
@@ -329,12 +329,16 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         described
     }
 
-    /// Whether too many bytes of a connection are unread or unsent.
+    /// Whether too many bytes of a connection are unread or unsent, or it is in the midst of a content
+    /// that is not held in memory.
     fn carries_too_much(&self, key: Key) -> bool {
         let Some(Role::Connection(connection)) = self.selector.get(key) else { return false };
         let pool = &self.shared.pool;
-        let unread = pool.recv(connection.recv).map_or(0, |buffer| buffer.unread().len());
-        unread + pool.queued(connection.send) > Parcel::MAX_CARRIED
+        let receiving = pool.recv(connection.recv);
+        let streams = receiving.is_some_and(|buffer| buffer.stream.is_some())
+            || pool.send(connection.send).is_some_and(SendQueue::has_body);
+        let unread = receiving.map_or(0, |buffer| buffer.unread().len());
+        streams || unread + pool.queued(connection.send) > Parcel::MAX_CARRIED
     }
 
     /// What is to be known of a connection; `None` where it cannot be said.

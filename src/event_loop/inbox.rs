@@ -128,16 +128,20 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                     }
                 });
             }
-            Item::Fail { key, sequence, error, close } => {
+            Item::Fail { key, sequence, error, close, id } => {
                 self.answer_deferred(key, sequence, close, |engine, about| {
+                    engine.desk.note_id(Some(&id));
                     engine.reply_error(about, &error);
+                    engine.desk.forget_id();
                 });
             }
-            Item::Abandon { key, sequence } => {
+            Item::Abandon { key, sequence, id } => {
                 self.answer_deferred(key, sequence, true, |engine, about| {
+                    engine.desk.note_id(Some(&id));
                     if about.origin != Origin::CONNECTED {
                         engine.error_reply("Abandoned", "the answer was abandoned");
                     }
+                    engine.desk.forget_id();
                 });
             }
             Item::Send { key, outgoing } => {
@@ -158,6 +162,13 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             }
             Item::Leave { key, group } => {
                 self.regroup(key, |groups, head, walks| groups.leave(head, &group, walks));
+            }
+            Item::Stream { key } => {
+                let found = self.work(key, |shared, at| {
+                    shared.resume_streams(at);
+                    After::Settle(Socket::MayHoldMore)
+                });
+                self.shared.engine.stats.missed += u64::from(!found);
             }
             Item::Close { key } => {
                 let found = self.work(key, |shared, at| {

@@ -22,6 +22,7 @@ mod seed;
 mod send;
 mod shared;
 mod spin;
+mod streams;
 mod take_over;
 mod timers;
 

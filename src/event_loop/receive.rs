@@ -6,7 +6,7 @@ use myriapod_sys::BorrowedFd;
 
 use super::shared::{After, At, Shared};
 use super::{EventLoop, Role};
-use crate::buffer::Lent;
+use crate::buffer::{Lent, RecvBuffer};
 use crate::connection::{Connection, Fact, Lingering, Socket};
 use crate::engine::{Next, OwnOf, Progress};
 use crate::handler::Handler;
@@ -181,7 +181,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
 
     /// Whatever is not the ordinary message.
     #[inline(never)]
-    fn receive_other(
+    pub(super) fn receive_other(
         &mut self,
         at: &mut At<'_, OwnOf<H, F>, L::Kept>,
         received: Received,
@@ -219,7 +219,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
 
     #[inline]
     fn digest_lent(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, bytes: &mut [u8]) {
-        let Progress { consumed, next } = self.process(at, bytes, 0);
+        let Progress { consumed, next } = self.process(at, bytes, Missing::default());
         self.keep_rest(at, bytes.get(consumed..).unwrap_or_default(), next);
         if at.connection.is_ready() {
             self.ready.push_back(at.key);
@@ -229,6 +229,9 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// Receives behind the unfinished message in the connection's own buffer.
     fn receive_own(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> After {
         let own = at.connection.recv;
+        if H::STREAMS && self.pool.recv(own).is_some_and(RecvBuffer::passes_on) {
+            return self.receive_piece(at);
+        }
         if self.pool.make_room(own).is_err() {
             self.refuse_for_buffers(at);
             return After::Settle(Socket::MayHoldMore);
@@ -259,9 +262,12 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         rest: &[u8],
         next: Next,
     ) {
+        if H::STREAMS && !at.connection.recv.is_none() && self.keep_rest_of_stream(at, rest) {
+            return;
+        }
         let (owner, connection) = (at.owner(), &mut *at.connection);
         let missing = match next {
-            Next::Nothing => return,
+            Next::Nothing | Next::Stream | Next::Streaming => return,
             Next::Partial(missing) => missing,
             Next::Deferred if rest.is_empty() => return,
             Next::More | Next::Deferred => Missing::default(),
@@ -297,7 +303,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         let (len, sealed) = (buffer.plain_len(), buffer.sealed);
         let mut bytes = self.pool.take_bytes(own);
         let unread = bytes.get_mut(start..len).unwrap_or_default();
-        let Progress { consumed, next } = self.process(at, unread, before.scanned);
+        let Progress { consumed, next } = self.process(at, unread, before);
         if !self.pool.put_bytes(own, bytes) {
             // Its replies found no room, so the connection is being closed.
             self.engine.stats.discarded_in += (len - start - consumed) as u64;
@@ -306,10 +312,13 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         let runs = !at.connection.is_held();
         let Some(buffer) = self.pool.recv_mut(own) else { return };
         buffer.start += consumed;
+        if H::STREAMS && buffer.stream.is_some() {
+            return self.keep_own_of_stream(at);
+        }
         buffer.missing = match next {
             Next::Nothing if sealed == 0 => return self.release_done(at.connection),
             // Part of a record is left.
-            Next::Nothing => Missing::new(1, false),
+            Next::Nothing | Next::Stream | Next::Streaming => Missing::new(1, false),
             Next::Partial(missing) => missing,
             Next::Deferred if consumed + start == len && sealed == 0 => {
                 return self.release_done(at.connection);
@@ -338,12 +347,27 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         &mut self,
         at: &mut At<'_, OwnOf<H, F>, L::Kept>,
         bytes: &mut [u8],
-        scanned: usize,
+        before: Missing,
     ) -> Progress {
         at.connection.touch(self.tick);
+        if H::STREAMS {
+            self.process_streams(at, bytes, before)
+        } else {
+            self.process_messages(at, bytes, before)
+        }
+    }
+
+    /// The same of messages that are held whole.
+    #[inline]
+    pub(super) fn process_messages(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        bytes: &mut [u8],
+        before: Missing,
+    ) -> Progress {
         let (about, is_last) = (self.about(at), at.connection.is_ended());
         let own = &mut at.connection.own;
-        let progress = self.engine.process(&about, own, bytes, scanned, is_last);
+        let progress = self.engine.process(&about, own, bytes, before, is_last);
         self.obey(at);
         progress
     }
@@ -391,6 +415,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     pub(super) fn take_back(&mut self, connection: &mut Connection<OwnOf<H, F>, L::Kept>) {
         self.release_own(connection);
         let queue = std::mem::replace(&mut connection.send, Lent::NONE);
+        self.engine.stats.broken_streams += self.pool.bodies(queue);
         self.engine.stats.discarded_out += self.pool.return_send(queue) as u64;
     }
 }

@@ -62,7 +62,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         let opened = self.link.open(&mut at.connection.link, at.key.to_bits(), bytes);
         self.engine.stats.bytes_in += opened.plain as u64;
         if let Some(plain) = bytes.get_mut(..opened.plain).filter(|plain| !plain.is_empty()) {
-            let Progress { consumed, next } = self.process(at, plain, 0);
+            let Progress { consumed, next } = self.process(at, plain, Missing::default());
             self.keep_rest(at, plain.get(consumed..).unwrap_or_default(), next);
             if at.connection.is_ready() {
                 self.ready.push_back(at.key);
@@ -135,11 +135,9 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// Answers what stands in the connection's own buffer, and gives that back where nothing is left.
     fn digest_secure_own(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         let own = at.connection.recv;
-        if self
-            .pool
-            .recv(own)
-            .is_some_and(|buffer| buffer.unread().is_empty() && buffer.sealed == 0)
-        {
+        if self.pool.recv(own).is_some_and(|buffer| {
+            buffer.unread().is_empty() && buffer.sealed == 0 && buffer.stream.is_none()
+        }) {
             self.release_own(at.connection);
             self.nearer = true;
             return;
@@ -282,6 +280,10 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         if !queue.sealed().is_empty() {
             return Ok(());
         }
+        if queue.has_body() && !self.send_body(at)? {
+            return Ok(());
+        }
+        let Some(queue) = self.pool.send(queued) else { return Ok(()) };
         self.gathered.clear();
         for piece in queue.slices() {
             let room = SEALED_AT_ONCE - self.gathered.len();

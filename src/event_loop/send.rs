@@ -258,8 +258,12 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             self.stop_sending(at);
             return settle;
         }
+        if at.connection.send.is_none() {
+            // What it began with could not be finished.
+            return settle;
+        }
         let left = self.pool.queued(queued);
-        let had_waited = self.note_wait(queued, left > 0);
+        let had_waited = self.note_wait(queued, !self.pool.is_done(queued));
         let limits = &self.engine.config.limits;
         let (high, low) = (limits.high_water, limits.low_water);
         if left < high
@@ -267,7 +271,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         {
             queue.over_since = None;
         }
-        if left == 0 {
+        if self.pool.is_done(queued) {
             self.pool.return_send(queued);
             at.connection.send = Lent::NONE;
             if had_waited {
@@ -275,7 +279,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             }
             self.nearer = true;
         }
-        if at.connection.is_paused() && left <= low {
+        if at.connection.is_paused() && left <= low && !self.pool.has_body(at.connection.send) {
             self.step(at.connection, Fact::QueueLow);
             self.resume_reading(at);
         }
@@ -285,7 +289,14 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// Sends from the queue once.
     fn send_queued(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> Result<(), Errno> {
         let queued = at.connection.send;
-        let Some(queue) = self.pool.send(queued) else { return Ok(()) };
+        let Some(mut queue) = self.pool.send(queued) else { return Ok(()) };
+        if queue.has_body() {
+            if !self.send_body(at)? {
+                return Ok(());
+            }
+            let Some(filled) = self.pool.send(queued) else { return Ok(()) };
+            queue = filled;
+        }
         let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
         for (slot, bytes) in pieces.iter_mut().zip(queue.slices()) {
@@ -306,6 +317,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         // answer: the end makes it go. Where it is gone, this fails, and receiving says so.
         let _told = link::finish(at.source);
         let queue = std::mem::replace(&mut at.connection.send, Lent::NONE);
+        self.engine.stats.broken_streams += self.pool.bodies(queue);
         self.engine.stats.discarded_out += self.pool.return_send(queue) as u64;
         self.step(at.connection, Fact::SendFailed);
         self.resume_reading(at);

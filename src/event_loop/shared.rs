@@ -223,8 +223,12 @@ impl<H, F, L: Link> Shared<H, F, L> {
     /// Gives the connection's receive buffer back, and counts what it still held.
     pub(super) fn release_own<S>(&mut self, connection: &mut Connection<S, L::Kept>) {
         connection.step(Fact::Turn);
+        connection.step(Fact::Resumed);
         let own = std::mem::replace(&mut connection.recv, Lent::NONE);
-        let unread = self.pool.recv(own).map_or(0, |buffer| buffer.unread().len());
+        let buffer = self.pool.recv(own);
+        let unread = buffer.map_or(0, |buffer| buffer.unread().len());
+        let stream = buffer.and_then(|buffer| buffer.stream.as_ref());
+        self.engine.stats.broken_streams += u64::from(stream.is_some_and(|one| !one.is_dropped()));
         self.engine.stats.discarded_in += unread as u64;
         self.pool.return_recv(own);
     }
@@ -270,6 +274,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             }
             self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
             self.engine.clear_out();
+            self.engine.desk.drop_body();
             self.begin_close(at.connection, Cause::Handler);
             self.cut = true;
             return;
@@ -279,8 +284,16 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             self.step(at.connection, Fact::Deferred { sequence, last });
         }
         self.send(at);
+        if orders.has(Orders::BODY)
+            && let Some(body) = self.engine.desk.body.take()
+        {
+            self.queue_body(at, body);
+        }
         if orders.has(Orders::COUNTED) {
             self.note_overflow(at.connection);
+        }
+        if orders.has(Orders::RESUME) {
+            self.resume_streams(at);
         }
         if orders.has(Orders::CLOSE) && !orders.has(Orders::DEFERRED) {
             self.begin_close(at.connection, orders.cause);

@@ -20,6 +20,7 @@ pages! {
     event_loop "event_loop.md"
     backpressure "backpressure.md"
     other_work "other_work.md"
+    files "files.md"
     embedding "embedding.md"
     rooms "rooms.md"
     datagrams "datagrams.md"

@@ -190,6 +190,33 @@ impl Framing for AnyFraming {
         of_each!(&mut self.one, stream, framing, kept => framing.predict(kept, input, frame), &())
     }
 
+    fn announced(&mut self, stream: &AnyStream, input: &[u8], frame: &mut Frame) -> Option<u64> {
+        of_each!(&mut self.one, stream, framing, kept => framing.announced(kept, input, frame), &())
+    }
+
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        of_each!(&self.one, framing => framing.id(message))
+    }
+
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
+        of_each!(&mut self.one, framing => framing.error_reply_to(out, kind, text, id))
+    }
+
+    fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        of_each!(&mut self.one, framing => framing.write_head(out, head, content_len))
+    }
+
     fn would_write(&self, message: &Message<'_>) -> bool {
         of_each!(&self.one, framing => framing.would_write(message))
     }

@@ -1,6 +1,8 @@
 //! [`Decoder`]: a buffer and a framing, for a program that has one stream.
 
-use super::{Decoded, DefaultFraming, Frame, Framing, Input, Message, Missing, ProtocolError};
+use super::{
+    Decoded, DefaultFraming, Frame, Framing, Input, Message, Missing, OwnedMessage, ProtocolError,
+};
 
 /// Finds the messages of one stream, however it arrives in pieces.
 ///
@@ -171,6 +173,30 @@ impl<F: Framing> Decoder<F> {
         let (start, offset) = (self.start, self.offset);
         self.advance(self.frame.len());
         Some(Message::new(self.buffer.get(start..)?, &self.frame).with_offset(offset))
+    }
+
+    /// The head of the next message and the length of its content, as soon as the head is there, where
+    /// the framing [announces](Framing::announced) that. The content is then what is
+    /// [unread](Self::unread), and is to be [skipped](Self::skip).
+    pub fn take_head(&mut self) -> Option<(OwnedMessage, u64)> {
+        if self.is_found || !matches!(self.end, End::None) {
+            return None;
+        }
+        let bytes = self.buffer.get(self.start..).filter(|bytes| !bytes.is_empty())?;
+        let len = self.framing.announced(&self.stream, bytes, &mut self.frame)?;
+        if self.frame.len() > bytes.len() || self.frame.is_empty() {
+            return None;
+        }
+        let head = Message::new(bytes, &self.frame).with_offset(self.offset).to_owned();
+        self.advance(self.frame.len());
+        Some((head, len))
+    }
+
+    /// So many of the unread bytes are done with: the content of a message whose
+    /// [head](Self::take_head) was taken.
+    pub fn skip(&mut self, len: usize) {
+        self.advance(len.min(self.rest()));
+        self.is_found = false;
     }
 
     fn advance(&mut self, len: usize) {

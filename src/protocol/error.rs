@@ -281,6 +281,8 @@ pub enum EncodeError {
     ContentHasDelimiter,
     /// The buffer was cut back behind the mark between `begin` and `finish`.
     MarkLost,
+    /// The framing cannot write the head of a message before the content is there.
+    NeedsContent,
 }
 
 impl fmt::Display for EncodeError {
@@ -294,6 +296,7 @@ impl fmt::Display for EncodeError {
             Self::ContentTooLong => f.write_str("the content is longer than its length can say"),
             Self::ContentHasDelimiter => f.write_str("the content contains what ends a message"),
             Self::MarkLost => f.write_str("the buffer was cut back behind the mark"),
+            Self::NeedsContent => f.write_str("this framing writes no head before the content"),
         }
     }
 }

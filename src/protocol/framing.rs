@@ -229,6 +229,16 @@ pub trait Framing {
         false
     }
 
+    /// How many bytes of content the message will have that `input` starts with, if its head is there
+    /// and says so. `frame` is then made to describe the head alone, as a message without content.
+    ///
+    /// Only asked where contents may be [streamed](crate::Handler::on_head). `None`, the default: the
+    /// head is not whole, is malformed, or says no length; then [`decode`](Self::decode) is asked.
+    fn announced(&mut self, stream: &Self::Stream, input: &[u8], frame: &mut Frame) -> Option<u64> {
+        let _ = (stream, input, frame);
+        None
+    }
+
     /// The frame of the message that `bytes` start with, where they come from no connection: from a
     /// file, or in a test. `None` if they are not a whole one. `bytes` are copied; a
     /// [`Decoder`](super::Decoder) does not do that.
@@ -244,6 +254,18 @@ pub trait Framing {
         let input = Input::new(&mut copy, &mut answer);
         let decoded = self.decode(&mut Self::Stream::default(), input, &mut frame)?;
         Ok((decoded == Decoded::Message).then_some(frame))
+    }
+
+    /// What a reply to `message` has to carry, as JSON text, so that its sender knows which request it
+    /// answers: the value of its header key `id`, or the number that the framing has
+    /// [noted](Frame::set_tag). The reply's further keys then have it as `id` before
+    /// [`begin`](Self::begin), which finds it there ([`ExtraHeaders::id`](super::ExtraHeaders::id)). `None`, the default:
+    /// replies are told by their order.
+    ///
+    /// Not asked for a message that was [predicted](Self::predict).
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        let _ = message;
+        None
     }
 
     /// Whether this framing would write `message`, to the byte, as it came: its echo is then a copy.
@@ -282,6 +304,40 @@ pub trait Framing {
     fn error_reply(&mut self, out: &mut Vec<u8>, kind: &str, text: &str)
     -> Result<(), EncodeError>;
 
+    /// As [`error_reply`](Self::error_reply), to a message that had this [`id`](Self::id). The default
+    /// leaves it out.
+    ///
+    /// # Errors
+    ///
+    /// As `error_reply`.
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
+        let _ = id;
+        self.error_reply(out, kind, text)
+    }
+
+    /// Appends the head of a message, behind which `content_len` bytes of content will follow: for
+    /// contents that are [streamed](crate::Reply::file).
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish); [`EncodeError::NeedsContent`] from a framing that cannot do this,
+    /// which is the default.
+    fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        let _ = (out, head, content_len);
+        Err(EncodeError::NeedsContent)
+    }
+
     /// Appends one whole message whose content is there already.
     ///
     /// # Errors
@@ -317,6 +373,33 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
 
     fn predict(&mut self, stream: &Self::Stream, input: &[u8], frame: &mut Frame) -> bool {
         (**self).predict(stream, input, frame)
+    }
+
+    fn announced(&mut self, stream: &Self::Stream, input: &[u8], frame: &mut Frame) -> Option<u64> {
+        (**self).announced(stream, input, frame)
+    }
+
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        (**self).id(message)
+    }
+
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
+        (**self).error_reply_to(out, kind, text, id)
+    }
+
+    fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        (**self).write_head(out, head, content_len)
     }
 
     fn would_write(&self, message: &Message<'_>) -> bool {
@@ -371,9 +454,24 @@ pub(crate) trait Writing {
         head: &Head<'_>,
         content: &[u8],
     ) -> Result<(), EncodeError>;
+    fn write_head_of(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError>;
 }
 
 impl<F: Framing> Writing for F {
+    fn write_head_of(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        self.write_head(out, head, content_len)
+    }
+
     #[inline]
     fn is_echo_a_copy(&self, message: &Message<'_>) -> bool {
         self.would_write(message)

@@ -155,12 +155,18 @@ impl LengthPrefix {
         if input.len() < end {
             return Ok(Decoded::Incomplete { needed: end, in_content: true });
         }
-        frame.set(width..end, end);
+        self.describe(len as usize, frame);
+        Ok(Decoded::Message)
+    }
+
+    /// Makes `frame` describe a message with so many bytes of content.
+    fn describe(&self, content_len: usize, frame: &mut Frame) {
+        let width = self.width.bytes();
+        frame.set(width..width + content_len, width + content_len);
         if let Some((content_type, content_encoding)) = self.carries {
             frame.set_content_type(content_type);
             frame.set_content_encoding(content_encoding);
         }
-        Ok(Decoded::Message)
     }
 }
 
@@ -178,6 +184,25 @@ impl Framing for LengthPrefix {
         frame: &mut Frame,
     ) -> Result<Decoded, ProtocolError> {
         self.look(input.bytes, frame)
+    }
+
+    fn announced(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> Option<u64> {
+        let len = self.width.read(input, self.order)?.checked_sub(self.own())?;
+        self.describe(0, frame);
+        Some(len)
+    }
+
+    fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        _: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        let len = content_len.checked_add(self.own());
+        let prefix = len.and_then(|len| self.width.write(len, self.order));
+        let prefix = prefix.ok_or(EncodeError::ContentTooLong)?;
+        out.extend_from_slice(prefix.get(..self.width.bytes()).unwrap_or_default());
+        Ok(())
     }
 
     fn predict(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> bool {

@@ -57,6 +57,7 @@ mod head;
 mod json;
 mod length_prefix;
 mod message;
+mod message_head;
 mod padded;
 mod raw;
 #[cfg(feature = "json")]
@@ -84,6 +85,7 @@ pub use json::{
 };
 pub use length_prefix::{LengthPrefix, PrefixWidth};
 pub use message::{Message, OwnedMessage};
+pub use message_head::MessageHead;
 pub use padded::{Padded, encode_padded};
 pub use raw::Raw;
 #[cfg(feature = "json")]

@@ -7,7 +7,8 @@ use crate::protocol::{Head, write_json};
 
 impl Reply<'_> {
     /// Adds a header of one's own to the reply that will be made, behind the four that every
-    /// message has.
+    /// message has. The key `id` is there already where the message had one, with that value; given
+    /// here, it is another.
     ///
     /// # Errors
     ///
@@ -17,6 +18,9 @@ impl Reply<'_> {
         key: &str,
         value: &T,
     ) -> Result<(), ReplyError> {
+        if key == "id" {
+            self.view.desk.withdraw_id();
+        }
         Ok(self.view.desk.extra.push(key, value)?)
     }
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::io::IoSlice;
 
-use myriapod_sys::{Errno, Socket, send, send_vectored};
+use myriapod_sys::{Errno, Socket, send, send_file, send_vectored};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use support::{accept_one, connect, listen, tcp_pair, v4};
 
@@ -33,5 +33,7 @@ fn does_sending_to_a_closed_peer_raise_no_sigpipe() {
         assert!(matches!(errno, Errno::EPIPE | Errno::ECONNRESET), "{errno}");
         assert_eq!(send(socket, b"x"), Err(Errno::EPIPE));
         assert_eq!(send_vectored(socket, &[IoSlice::new(b"x")]), Err(Errno::EPIPE));
+        let file = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(send_file(socket, &file, 0, 10), Err(Errno::EPIPE));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use myriapod_sys::{
     Connecting, Descriptor, Errno, ListenOptions, Listener, Shutdown, Socket, SocketAddr,
-    SystemError, UnixAddr, accept, recv, recv_append, send, send_vectored, set_linger, shutdown,
-    take_error,
+    SystemError, UnixAddr, accept, read_at, recv, recv_append, send, send_file, send_vectored,
+    set_linger, shutdown, take_error,
 };
 use support::{
     TempDir, accept_one, assert_prepared, connect, families, listen, own_loopback, silent_port,
@@ -333,4 +333,29 @@ fn does_a_blocking_connect_name_who_refused() {
         Socket::connect(&address).unwrap_err().to_string(),
         format!("connect {address}: ECONNREFUSED (Connection refused)"),
     );
+}
+
+#[test]
+fn is_a_piece_of_a_file_sent_and_read_from_its_place() {
+    let dir = TempDir::new();
+    let path = dir.path().join("file");
+    std::fs::write(&path, b"0123456789").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let (ours, theirs) = tcp_pair();
+    assert_eq!(send_file(&ours, &file, 3, 4), Ok(4));
+    wait_readable(&theirs);
+    let mut buffer = [0; 64];
+    assert_eq!(theirs.recv(&mut buffer), Ok(4));
+    assert_eq!(&buffer[..4], b"3456");
+    assert_eq!(send_file(&ours, &file, 8, 100), Ok(2), "as much as there is");
+    assert_eq!(send_file(&ours, &file, 10, 1), Ok(0), "the end");
+
+    let mut bytes = Vec::with_capacity(64);
+    bytes.push(b'>');
+    assert_eq!(read_at(&file, 4, 3, &mut bytes), Ok(3));
+    assert_eq!(bytes, b">456");
+    assert_eq!(read_at(&file, 10, 1, &mut bytes), Ok(0));
+    assert_eq!(read_at(&file, 0, 0, &mut bytes), Err(Errno::EINVAL));
+    assert_eq!(read_at(&file, u64::MAX, 1, &mut bytes), Err(Errno::EINVAL));
+    assert_eq!(read_at(&file, 0, 9, &mut Vec::new()), Err(Errno::EINVAL));
 }

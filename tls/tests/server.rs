@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 
+#[path = "server/streams.rs"]
+mod streams;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;

@@ -183,6 +183,17 @@ impl HeaderEncoder {
         Ok(())
     }
 
+    /// Writes a head alone, whose content follows later.
+    pub(super) fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        let len = usize::try_from(content_len).map_err(|_| EncodeError::ContentTooLong)?;
+        write_header(out, head, len).map(drop)
+    }
+
     /// Writes the whole header where another one, or none, was expected.
     #[cold]
     #[inline(never)]

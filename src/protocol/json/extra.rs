@@ -78,6 +78,24 @@ impl ExtraHeaders {
         self.checked(start, result)
     }
 
+    /// Appends the keys of another, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Self::push).
+    pub fn append(&mut self, other: &Self) -> Result<(), EncodeError> {
+        let start = self.encoded.len();
+        let result = Members::of_list(&other.encoded).try_for_each(|member| {
+            let quoted = other.encoded.get(member.key).unwrap_or_default();
+            let quoted = std::str::from_utf8(quoted).unwrap_or_default();
+            self.check_key(&unescape(quoted, member.key_escaped))
+        });
+        if result.is_ok() {
+            self.encoded.extend_from_slice(&other.encoded);
+        }
+        self.checked(start, result)
+    }
+
     /// The members as they stand in a header, each behind `, `.
     #[inline]
     pub(super) fn encoded(&self) -> &[u8] {

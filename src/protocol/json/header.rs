@@ -51,6 +51,8 @@ pub struct JsonHeader {
     predictor: Predictor,
     scanner: Scanner,
     encoder: HeaderEncoder,
+    /// A header with an `id`, which was read and is asked for again.
+    with_id: Option<Box<WithId>>,
     /// The further keys of error replies, kept for its capacity.
     error_keys: ExtraHeaders,
 }
@@ -65,6 +67,7 @@ impl JsonHeader {
             predictor: Predictor::default(),
             scanner: Scanner::default(),
             encoder: HeaderEncoder::default(),
+            with_id: None,
             error_keys: ExtraHeaders::new(),
         }
     }
@@ -92,6 +95,11 @@ impl JsonHeader {
             frame.set_header(predicted);
             return whole_or_incomplete(self.max_content_len, input, frame, content_len);
         }
+        if let Some(known) = self.with_id.as_deref().filter(|known| known.header == header) {
+            let content_len = u32::try_from(known.content_len).unwrap_or(u32::MAX);
+            frame.set_header(&known.frame);
+            return whole_or_incomplete(self.max_content_len, input, frame, content_len);
+        }
         let parsed = match self.scanner.scan(header, header_len) {
             Some(parsed) => parsed,
             None => parse(header, header_len)?,
@@ -100,8 +108,22 @@ impl JsonHeader {
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
         frame.set_header(&parsed.frame);
         frame.set_content_len(content_len);
-        self.predictor.learn(header, parsed.digits, frame);
+        if may_have_id(header) {
+            self.keep_with_id(header, &parsed.frame, parsed.content_len);
+        } else {
+            self.predictor.learn(header, parsed.digits, frame);
+        }
         whole_or_incomplete(self.max_content_len, input, frame, content_len)
+    }
+
+    /// Keeps what a header with an `id` says: it is asked for twice or more.
+    fn keep_with_id(&mut self, header: &[u8], frame: &Frame, content_len: u64) {
+        let empty = || Box::new(WithId { header: Vec::new(), frame: Frame::new(), content_len: 0 });
+        let kept = self.with_id.get_or_insert_with(empty);
+        kept.header.clear();
+        kept.header.extend_from_slice(header);
+        kept.frame.set_header(frame);
+        kept.content_len = content_len;
     }
 
     /// Finds the whole message that `input` starts with, if its header is not the one that was seen
@@ -124,7 +146,14 @@ impl JsonHeader {
             frame.set_content_len(content_len);
             return is_whole(content_len);
         }
+        if self.with_id.as_deref().is_some_and(|known| known.header == header) {
+            return false;
+        }
         let Some(parsed) = self.scanner.scan(header, header_len) else { return false };
+        if may_have_id(header) {
+            self.keep_with_id(header, &parsed.frame, parsed.content_len);
+            return false;
+        }
         let Ok(content_len) = u32::try_from(parsed.content_len) else { return false };
         if !is_whole(content_len) {
             return false;
@@ -140,6 +169,23 @@ impl Default for JsonHeader {
     fn default() -> Self {
         Self::new(DecodeLimits::default())
     }
+}
+
+/// What a header with an `id` says. None becomes a prediction: what is predicted has no `id`, so that
+/// nobody has to look for one there.
+#[derive(Clone, Debug)]
+struct WithId {
+    header: Vec<u8>,
+    frame: Frame,
+    content_len: u64,
+}
+
+/// The longest `id` that a reply carries, in bytes of JSON text.
+const MAX_ID_LEN: usize = 256;
+
+/// Whether a header may have a key `id`. One that is written with escapes is none.
+fn may_have_id(header: &[u8]) -> bool {
+    memchr::memmem::find(header, b"\"id\"").is_some()
 }
 
 /// The message behind a valid header, if it is within the limit and is all there.
@@ -167,6 +213,7 @@ impl Framing for JsonHeader {
         if limits.max_header_len < self.max_header_len {
             // One of those that were seen may be too long now.
             self.predictor = Predictor::default();
+            self.with_id = None;
         }
         self.max_header_len = limits.max_header_len;
         self.max_content_len = limits.content_len_in_32_bits();
@@ -199,6 +246,45 @@ impl Framing for JsonHeader {
         }
     }
 
+    fn announced(&mut self, (): &(), input: &[u8], frame: &mut Frame) -> Option<u64> {
+        if let Some((predicted, content_len)) = self.predictor.predict(input) {
+            frame.set_header(predicted);
+            frame.set_content_len(0);
+            return Some(content_len.into());
+        }
+        let (&prefix, rest) = input.split_first_chunk::<PREFIX_LEN>()?;
+        let header_len = u16::from_be_bytes(prefix);
+        let header = rest.get(..usize::from(header_len))?;
+        if header.len() > self.max_header_len {
+            return None;
+        }
+        if let Some(known) = self.with_id.as_deref().filter(|known| known.header == header) {
+            frame.set_header(&known.frame);
+            frame.set_content_len(0);
+            return Some(known.content_len);
+        }
+        let parsed = self.scanner.scan(header, header_len);
+        let parsed = parsed.or_else(|| parse(header, header_len).ok())?;
+        frame.set_header(&parsed.frame);
+        if may_have_id(header) {
+            self.keep_with_id(header, &parsed.frame, parsed.content_len);
+        } else if let Ok(content_len) = u32::try_from(parsed.content_len) {
+            frame.set_content_len(content_len);
+            self.predictor.learn(header, parsed.digits, frame);
+        }
+        frame.set_content_len(0);
+        Some(parsed.content_len)
+    }
+
+    fn write_head(
+        &mut self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        content_len: u64,
+    ) -> Result<(), EncodeError> {
+        self.encoder.write_head(out, head, content_len)
+    }
+
     #[inline]
     fn would_write(&self, message: &Message<'_>) -> bool {
         message.is_canonical()
@@ -219,13 +305,32 @@ impl Framing for JsonHeader {
         self.encoder.finish(out, mark, head)
     }
 
+    fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        let value = message.raw_header("id")?;
+        let is_scalar = !matches!(value.first(), Some(b'[' | b'{'));
+        (is_scalar && value.len() <= MAX_ID_LEN).then_some(value)
+    }
+
     fn error_reply(
         &mut self,
         out: &mut Vec<u8>,
         kind: &str,
         text: &str,
     ) -> Result<(), EncodeError> {
+        self.error_reply_to(out, kind, text, b"")
+    }
+
+    fn error_reply_to(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+        id: &[u8],
+    ) -> Result<(), EncodeError> {
         self.error_keys.clear();
+        if !id.is_empty() {
+            self.error_keys.put_id(id);
+        }
         self.error_keys.push("status", "error")?;
         self.error_keys.push("error", kind)?;
         let head = Head { extra: &self.error_keys, ..Head::json() };
@@ -398,7 +503,7 @@ mod tests {
     fn do_headers_that_never_repeat_push_out_one_in_use() {
         let with_id = |id: usize| {
             let mut extra = ExtraHeaders::new();
-            extra.push("id", &id).unwrap();
+            extra.push("number", &id).unwrap();
             let mut wire = Vec::new();
             encode(&mut wire, &Head { extra: &extra, ..Head::json() }, b"[]").unwrap();
             wire
@@ -415,6 +520,39 @@ mod tests {
             }
             assert!(is_predicted(&mut framing, &used), "{first}");
         }
+    }
+
+    #[test]
+    fn is_a_header_with_an_id_never_predicted() {
+        let with_id = |key: &str, len: usize| {
+            let mut extra = ExtraHeaders::new();
+            extra.push("x", &serde_json::json!({ key: 1 })).unwrap();
+            extra.push(key, &7).unwrap();
+            let mut wire = Vec::new();
+            let head = Head { extra: &extra, ..Head::json() };
+            encode(&mut wire, &head, &vec![b'1'; len]).unwrap();
+            wire
+        };
+        let (mut framing, mut frame) = (JsonHeader::default(), Frame::new());
+        for len in [10, 10, 20, 10, 300, 10] {
+            let wire = with_id("id", len);
+            for end in [wire.len(), wire.len() - 1, wire.len()] {
+                let input = &wire[..end];
+                assert!(!framing.predict(&(), input, &mut frame), "{len}");
+                let found = framing.find(input).unwrap();
+                assert_eq!(found.is_some(), end == wire.len(), "{len}");
+                let Some(found) = found else { continue };
+                let message = Message::new(input, &found);
+                assert_eq!(framing.id(&message), Some(&b"7"[..]));
+                assert_eq!((message.content().len(), message.header("id")), (len, Some(7.into())));
+            }
+            assert_eq!(framing.announced(&(), &wire, &mut frame), Some(len as u64));
+            assert_eq!((frame.content_len(), frame.len()), (0, wire.len() - len));
+        }
+        let other = with_id("no", 10);
+        assert_eq!(framing.announced(&(), &other, &mut frame), Some(10));
+        assert!(framing.predict(&(), &other, &mut frame), "it was learnt");
+        assert_eq!(framing.id(&Message::new(&other, &frame)), None);
     }
 
     #[test]

@@ -31,6 +31,18 @@ impl<'a> Message<'a> {
         serde_json::from_str(header.get(member.value)?).ok()
     }
 
+    /// The value of a further header key as it stands in the header: JSON text.
+    pub(crate) fn raw_header(&self, key: &str) -> Option<&'a [u8]> {
+        let header = self.json_header()?;
+        let member = Members::of_object(header.as_bytes()).find(|member| {
+            !member.key_escaped
+                && header.get(member.key.clone()).is_some_and(|quoted| {
+                    quoted.get(1..quoted.len().saturating_sub(1)) == Some(key)
+                })
+        })?;
+        header.as_bytes().get(member.value)
+    }
+
     /// Every header key with its value, the four included.
     #[must_use]
     pub fn headers(&self) -> Map<String, Value> {

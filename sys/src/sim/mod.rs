@@ -9,6 +9,7 @@ mod closing;
 mod descriptor;
 mod end;
 mod faults;
+mod file;
 mod kernel;
 mod listener;
 pub mod maker;
@@ -24,6 +25,7 @@ mod waker;
 mod wire;
 
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
+pub use file::{read_at, send_file};
 pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept};
 pub use passing::{MAX_PASSED, peer_user, pid, recv_descriptors, send_descriptors, user};
 pub(crate) use poller::HAS_PORTABLE;

@@ -8,6 +8,7 @@ mod datagram;
 mod descriptor;
 #[cfg(has_epoll)]
 pub mod epoll;
+mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -42,6 +43,7 @@ pub use std::os::fd::{AsFd, BorrowedFd};
 
 pub use clock::now;
 pub use descriptor::Descriptor;
+pub use file::{read_at, send_file};
 pub use listener::{Listener, accept};
 pub use memory::release_pages;
 pub use options::{REUSE_PORT_BALANCES, queue_sizes, set_linger, set_nodelay, set_nonblocking};
