@@ -50,6 +50,11 @@ pub(crate) fn finish(source: BorrowedFd<'_>) -> Result<(), Errno> {
     sys::shutdown(source, Shutdown::Write)
 }
 
+/// Ends both sides, for whoever else has a descriptor of the socket too.
+pub(crate) fn end(source: BorrowedFd<'_>) -> Result<(), Errno> {
+    sys::shutdown(source, Shutdown::Both)
+}
+
 /// Has the socket reset the connection when it is closed.
 pub(crate) fn reset(source: BorrowedFd<'_>) -> sys::Result<()> {
     sys::set_linger(source, Some(Duration::ZERO))

@@ -15,7 +15,7 @@ use super::close::after;
 use super::greeting::Greeting;
 use super::receive::{Received, receive_into};
 use super::shared::After;
-use super::{EventLoop, Role, Timers};
+use super::{EventLoop, Role, Timers, arriving_at, promote};
 use crate::connection::{Connection, Origin, Socket};
 use crate::engine::Own;
 use crate::handler::Handler;
@@ -186,9 +186,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         engine.stats.open += 1;
         self.shared.served += usize::from(origin != Origin::CONNECTED);
         let connection = Connection::new(own, link, origin, address, self.shared.tick);
-        if let Some(role) = self.selector.get_mut(key) {
-            *role = Role::Connection(connection);
-        }
+        promote(&mut self.selector, key, Role::Connection(connection));
         self.work(key, |shared, at| {
             shared.nearer = true;
             shared.obey(at);
@@ -237,11 +235,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Something happened on an arriving socket: the step that it waits for is done, or goes on.
     pub(super) fn step_on(&mut self, key: Key) {
-        let Some(Role::Arriving(Arriving { waits: Some(waits), .. })) = self.selector.get(key)
-        else {
-            return;
-        };
-        let arrival = self.arrivals.get(*waits);
+        let Some((_, arriving)) = arriving_at(&mut self.selector, key) else { return };
+        let arrival = arriving.waits.and_then(|waits| self.arrivals.get(waits));
         if !L::IS_PLAIN && arrival.is_some_and(|arrival| arrival.greeting.is_some()) {
             return self.shake(key);
         }
@@ -254,7 +249,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// A connect is done, one way or the other.
     fn connect_is_done(&mut self, key: Key) {
-        let Some((source, Role::Arriving(arriving))) = self.selector.entry_mut(key) else { return };
+        let Some((source, arriving)) = arriving_at(&mut self.selector, key) else { return };
         let waits = arriving.waits.take();
         let result = sys::take_error(source);
         let Some(arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
@@ -268,6 +263,12 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         }
     }
 
+    /// Takes what is known of an arriving socket: its step is done, or given up.
+    pub(super) fn take_arrival(&mut self, key: Key) -> Option<Arrival<L>> {
+        let (_, arriving) = arriving_at(&mut self.selector, key)?;
+        self.arrivals.remove(arriving.waits.take()?)
+    }
+
     /// The deadline of an arriving socket has come.
     pub(super) fn arrival_is_late(&mut self, key: Key) {
         if !L::IS_PLAIN && self.is_greeting(key) {
@@ -278,9 +279,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     fn give_up_arrival(&mut self, key: Key, errno: Errno, refusal: Refusal) {
-        let Some(Role::Arriving(arriving)) = self.selector.get_mut(key) else { return };
-        let waits = arriving.waits.take();
-        let Some(arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
+        let Some(arrival) = self.take_arrival(key) else { return };
         match arrival.way {
             Way::Connects(_) => {
                 // It takes its place when it has arrived.
@@ -344,7 +343,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Receives what there is of a socket's PROXY header, and has it enter once that is whole.
     fn read_header(&mut self, key: Key) {
-        let Some((source, Role::Arriving(arriving))) = self.selector.entry_mut(key) else { return };
+        let Some((source, arriving)) = arriving_at(&mut self.selector, key) else { return };
         let waits = arriving.waits;
         let Some(arrival) = waits.and_then(|waits| self.arrivals.get_mut(waits)) else { return };
         let mut bytes = std::mem::take(&mut self.shared.scratch);
@@ -375,9 +374,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// The PROXY header at the front of `bytes` is whole.
     fn enter_by_proxy(&mut self, key: Key, header: &Header<'_>, bytes: &[u8]) {
-        let Some(Role::Arriving(arriving)) = self.selector.get_mut(key) else { return };
-        let waits = arriving.waits.take();
-        let Some(mut arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
+        let Some(mut arrival) = self.take_arrival(key) else { return };
         self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
         if let Some(source) = header.source() {
             arrival.peer = source.clone();

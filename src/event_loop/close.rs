@@ -6,7 +6,7 @@ use std::time::Duration;
 use myriapod_sys::{self as sys, Errno, Interest};
 
 use super::shared::{After, At, Shared, Step, of_address};
-use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers};
+use super::{CLOSE_COST, EventLoop, Role, TIMER_BUDGET, Timers, connection_at};
 use crate::config::{Limits, Overflow};
 use crate::connection::{Connection, Decision, Lingering, Origin, Socket};
 use crate::engine::OwnOf;
@@ -31,7 +31,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         key: Key,
         work: impl FnOnce(&mut Shared<H, F, L>, &mut At<'_, OwnOf<H, F>, L::Kept>) -> After,
     ) -> bool {
-        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+        let Some((source, connection)) = connection_at(&mut self.selector, key) else {
             return false;
         };
         let mut at = At { key, source, connection };

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Shutdown, SocketFile};
+use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, SocketFile};
 
 use super::accept::PAUSE_TICKS;
 use super::arrive::{Arrival, Arriving, Way};
 use super::shared::After;
-use super::{EventLoop, Role, Timers};
+use super::{EventLoop, Role, Timers, arriving_at, connection_at};
 use crate::buffer::{Lent, SendQueue};
 use crate::connection::{Connection, Socket};
 use crate::engine::OwnOf;
@@ -19,7 +19,7 @@ use crate::handover::{
     BATCH, Batch, Channel, Described, Failure, Late, Message, Order, Parcel, Passed, Step, Summary,
     Unread, Unsent, pass,
 };
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::log::LogEvent;
 use crate::predecessor::Predecessor;
 use crate::protocol::Framing;
@@ -331,8 +331,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Whether too many bytes of a connection are unread or unsent, or it is in the midst of a content
     /// that is not held in memory.
-    fn carries_too_much(&self, key: Key) -> bool {
-        let Some(Role::Connection(connection)) = self.selector.get(key) else { return false };
+    fn carries_too_much(&mut self, key: Key) -> bool {
+        let Some((_, connection)) = connection_at(&mut self.selector, key) else { return false };
         let pool = &self.shared.pool;
         let receiving = pool.recv(connection.recv);
         let streams = receiving.is_some_and(|buffer| buffer.stream.is_some())
@@ -343,7 +343,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// What is to be known of a connection; `None` where it cannot be said.
     fn pack(&mut self, key: Key) -> Option<Parcel> {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return None };
+        let (_, connection) = connection_at(&mut self.selector, key)?;
         let groups = if connection.groups == groups::NONE {
             Vec::new()
         } else {
@@ -389,11 +389,11 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Sends those that can go by now, and leaves those alone that never can.
     pub(super) fn send_late(&mut self) {
         for key in std::mem::take(&mut self.leaving.late) {
-            if let Some(Role::Arriving(_)) = self.selector.get(key) {
+            if arriving_at(&mut self.selector, key).is_some() {
                 self.send_arrival(key);
                 continue;
             }
-            let Some(Role::Connection(connection)) = self.selector.get(key) else { continue };
+            let Some((_, connection)) = connection_at(&mut self.selector, key) else { continue };
             let (may_go, waits) = (may_go::<_, L>(connection), may_go_later::<_, L>(connection));
             if waits || may_go && self.carries_too_much(key) {
                 self.leaving.late.push(key);
@@ -414,7 +414,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     fn send_one(&mut self, key: Key, parcel: Parcel, to: &Sender<Late>) {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else { return };
+        let Some((_, connection)) = connection_at(&mut self.selector, key) else { return };
         let receiving = std::mem::replace(&mut connection.recv, Lent::NONE);
         let sending = std::mem::replace(&mut connection.send, Lent::NONE);
         self.shared.pool.return_recv(receiving);
@@ -478,7 +478,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             self.selector.close(listener);
         }
         for key in std::mem::take(&mut self.leaving.described) {
-            if let Some(Role::Connection(connection)) = self.selector.get_mut(key) {
+            if let Some((_, connection)) = connection_at(&mut self.selector, key) {
                 let receiving = std::mem::replace(&mut connection.recv, Lent::NONE);
                 let sending = std::mem::replace(&mut connection.send, Lent::NONE);
                 self.shared.pool.return_recv(receiving);
@@ -497,7 +497,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             && let Some(source) = self.selector.source(key)
         {
             // Where it fails, the peer is gone.
-            let _ = sys::shutdown(source, Shutdown::Both);
+            let _ = link::end(source);
         }
     }
 }

@@ -8,7 +8,7 @@ use myriapod_sys::Interest;
 use super::arrive::{Arrival, Arriving, Way};
 use super::close::after;
 use super::greeting::Greeting;
-use super::{EventLoop, Role, Timers};
+use super::{EventLoop, Role, Timers, arriving_at, promote};
 use crate::connection::Lingering;
 use crate::handler::Handler;
 use crate::link::{self, Advance, Link, LinkFault};
@@ -79,9 +79,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             waits.and_then(|waits| self.arrivals.remove(waits));
             return self.turn_away(key, address);
         }
-        if let Some(role) = self.selector.get_mut(key) {
-            *role = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
-        }
+        let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
+        promote(&mut self.selector, key, arriving);
         self.handshakes += 1;
         if let Some(due) = after(self.shared.tick, timeout) {
             self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
@@ -94,7 +93,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Whether an arriving socket is in its handshake.
     pub(super) fn is_greeting(&mut self, key: Key) -> bool {
-        let Some(Role::Arriving(arriving)) = self.selector.get_mut(key) else { return false };
+        let Some((_, arriving)) = arriving_at(&mut self.selector, key) else { return false };
         let arrival = arriving.waits.and_then(|waits| self.arrivals.get(waits));
         arrival.is_some_and(|arrival| arrival.greeting.is_some())
     }
@@ -123,9 +122,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     fn shake_once(&mut self, key: Key) -> Option<Led> {
-        let (source, Role::Arriving(arriving)) = self.selector.entry_mut(key)? else {
-            return None;
-        };
+        let (source, arriving) = arriving_at(&mut self.selector, key)?;
         let arrival = self.arrivals.get_mut(arriving.waits?)?;
         let greeting = arrival.greeting.as_deref_mut()?;
         let gone = || LinkFault::new(LinkFault::TRUNCATED, "the peer left during the handshake");
@@ -214,9 +211,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         if !self.is_greeting(key) {
             return None;
         }
-        let Some(Role::Arriving(arriving)) = self.selector.get_mut(key) else { return None };
-        let waits = arriving.waits.take()?;
-        let mut arrival = self.arrivals.remove(waits)?;
+        let mut arrival = self.take_arrival(key)?;
         let greeting = arrival.greeting.take()?;
         self.handshakes -= 1;
         self.wheel.cancel(&mut Timers(&mut self.selector), key.index());

@@ -7,7 +7,7 @@ use myriapod_sys::{self as sys, Descriptor, Errno, SocketAddr};
 
 use super::arrive::Way;
 use super::shared::{After, Alarm};
-use super::{EventLoop, Role};
+use super::{EventLoop, Role, connection_at};
 use crate::connection::{Fact, Origin, Socket};
 use crate::engine::Engine;
 use crate::group_watch::GroupWatch;
@@ -308,7 +308,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         key: Key,
         change: impl FnOnce(&mut Groups, u32, &mut [&mut Walk]) -> u32,
     ) {
-        let Some(Role::Connection(connection)) = self.selector.get_mut(key) else {
+        let Some((_, connection)) = connection_at(&mut self.selector, key) else {
             self.shared.engine.stats.missed += 1;
             return;
         };

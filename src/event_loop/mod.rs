@@ -133,6 +133,35 @@ enum Role<S, K = ()> {
     Successors,
 }
 
+/// The connection with this key, if it is one, and its socket.
+fn connection_at<S, K>(
+    selector: &mut Selector<Role<S, K>>,
+    key: Key,
+) -> Option<(BorrowedFd<'_>, &mut Connection<S, K>)> {
+    match selector.entry_mut(key)? {
+        (source, Role::Connection(connection)) => Some((source, connection)),
+        _ => None,
+    }
+}
+
+/// The same of a socket that arrives.
+fn arriving_at<S, K>(
+    selector: &mut Selector<Role<S, K>>,
+    key: Key,
+) -> Option<(BorrowedFd<'_>, &mut Arriving)> {
+    match selector.entry_mut(key)? {
+        (source, Role::Arriving(arriving)) => Some((source, arriving)),
+        _ => None,
+    }
+}
+
+/// Gives a socket its next role.
+fn promote<S, K>(selector: &mut Selector<Role<S, K>>, key: Key, next: Role<S, K>) {
+    if let Some((_, role)) = selector.entry_mut(key) {
+        *role = next;
+    }
+}
+
 /// What one turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

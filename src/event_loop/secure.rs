@@ -10,7 +10,7 @@ use myriapod_sys::Errno;
 use super::receive::Received;
 use super::send::Unsent;
 use super::shared::{After, At, Shared};
-use super::{EventLoop, Role};
+use super::{EventLoop, connection_at};
 use crate::buffer::{PoolFull, RecvBuffer};
 use crate::connection::{Fact, Socket};
 use crate::engine::{OwnOf, Progress};
@@ -348,7 +348,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Says our last word on a connection with nothing unsent. Returns whether that is done; otherwise
     /// it waits in the queue for room.
     pub(super) fn say_last_word(&mut self, key: Key, cause: Cause) -> bool {
-        let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key) else {
+        let Some((source, connection)) = connection_at(&mut self.selector, key) else {
             return true;
         };
         if L::has_said_last_word(&connection.link) {
@@ -376,7 +376,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Says our last word if that can be done at once: the connection is closed in any case.
     pub(super) fn try_last_word(&mut self, key: Key) {
-        if let Some((source, Role::Connection(connection))) = self.selector.entry_mut(key)
+        if let Some((source, connection)) = connection_at(&mut self.selector, key)
             && connection.send.is_none()
             && connection.takes_replies()
         {

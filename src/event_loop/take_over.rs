@@ -6,7 +6,7 @@ use super::addresses::Entered;
 use super::arrive::{Arriving, Way};
 use super::send::Unsent as Queued;
 use super::shared::{After, At, Shared};
-use super::{EventLoop, Role};
+use super::{EventLoop, Role, promote};
 use crate::connection::{Connection, Origin, Socket};
 use crate::engine::{Own, OwnOf};
 use crate::handler::Handler;
@@ -95,9 +95,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         for group in &parcel.groups {
             connection.groups = self.inbox.join(key, connection.groups, group);
         }
-        if let Some(role) = self.selector.get_mut(key) {
-            *role = Role::Connection(connection);
-        }
+        promote(&mut self.selector, key, Role::Connection(connection));
         self.work(key, |shared, at| {
             shared.nearer = true;
             shared.unpack(at, parcel);
