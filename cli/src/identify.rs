@@ -86,8 +86,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// or fit nothing.
 pub(crate) fn advice(bytes: &[u8], expected: &FramingSpec) -> Option<String> {
     let bytes = bytes.get(..LOOKED_AT).unwrap_or(bytes);
-    if let Some(other) = foreign(bytes) {
-        return Some(format!("that looks like {other}"));
+    match foreign(bytes) {
+        Some("TLS") => return Some("that looks like TLS: add --tls".to_owned()),
+        Some(other) => return Some(format!("that looks like {other}")),
+        None => {}
     }
     let best = guesses(bytes).into_iter().next()?;
     let framing = &best.framing;

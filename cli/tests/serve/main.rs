@@ -21,4 +21,5 @@ mod services;
 mod stopping;
 mod support;
 mod threads;
+mod tls;
 mod usage;
