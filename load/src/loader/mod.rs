@@ -122,7 +122,7 @@ impl Loader {
             messages,
             seal,
             places: Places::new(job.slots()),
-            opening: Opening::default(),
+            opening: Opening::new(job.secure.is_some()),
             due: Due::new(job.rate, job.poisson, job.first.into(), budget),
             tally: Tally::default(),
             phase: Phase::Still,

@@ -7,6 +7,10 @@ use crate::schedule::Schedule;
 /// Connections under way at once.
 const MOST_CONNECTING: usize = 4096;
 
+/// The same where each has a handshake to do: a server allows some hundreds at once, and more of them
+/// only wait for its processor.
+const MOST_SHAKING: usize = 128;
+
 /// Those of them that were begun lately: a backlog is not to be flooded.
 const MOST_FRESH: usize = 256;
 
@@ -31,12 +35,23 @@ pub(super) struct Opening {
     /// No attempt is made before this time.
     pub(super) not_before: u64,
     failures: u32,
+    /// Each has a handshake to do.
+    shakes: bool,
 }
 
 impl Opening {
+    pub(super) fn new(shakes: bool) -> Self {
+        Self { shakes, ..Self::default() }
+    }
+
+    /// Attempts that may be under way at once.
+    const fn most(&self) -> usize {
+        if self.shakes { MOST_SHAKING } else { MOST_CONNECTING }
+    }
+
     /// Whether short connections that are under way are enough.
     pub(super) const fn is_crowded(&self) -> bool {
-        self.connecting >= MOST_FRESH
+        self.connecting >= MOST_FRESH || self.connecting >= self.most()
     }
 
     /// Whether nothing has been connected since the last failure.
@@ -46,7 +61,7 @@ impl Opening {
 
     /// The slot to be connected now, if one may be.
     pub(super) fn next(&mut self, now: u64) -> Option<usize> {
-        let crowded = self.fresh.len() >= MOST_FRESH || self.connecting >= MOST_CONNECTING;
+        let crowded = self.fresh.len() >= MOST_FRESH || self.connecting >= self.most();
         if crowded || now < self.not_before {
             return None;
         }
@@ -84,7 +99,7 @@ impl Opening {
 
     /// When another attempt may be begun; `None` where one that is under way has to end first.
     pub(super) fn wakes_at(&self) -> Option<u64> {
-        if self.connecting >= MOST_CONNECTING {
+        if self.connecting >= self.most() {
             return None;
         }
         if self.fresh.len() >= MOST_FRESH {
