@@ -23,6 +23,7 @@ pages! {
     files "files.md"
     embedding "embedding.md"
     rooms "rooms.md"
+    secure "secure.md"
     datagrams "datagrams.md"
     troubleshooting "troubleshooting.md"
     errors "errors.md"
