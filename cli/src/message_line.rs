@@ -2,7 +2,7 @@
 
 use myriapod::protocol::{EncodeError, Message, ProtocolError, write_json};
 
-use crate::json::Json;
+use crate::json::{Json, write_text_of};
 
 /// The keys that every header has, in the protocol's order.
 const REQUIRED: [&str; 4] = ["byteorder", "content-type", "content-encoding", "content-length"];
@@ -19,13 +19,15 @@ pub(crate) fn write_message(
         Some(Err(fault)) => (None, Some(fault)),
     };
     out.extend_from_slice(b"{\"header\": ");
-    write_json(out, &headers(message))?;
+    let header = std::str::from_utf8(message.header_bytes()).unwrap_or_default();
+    write_text_of(out, &headers(message), header)?;
     out.extend_from_slice(b", \"content\": \"");
     write_hex(out, message.content());
     out.push(b'"');
     if let Some(json) = json {
         out.extend_from_slice(b", \"json\": ");
-        write_json(out, &json)?;
+        // It has just been read from that.
+        write_text_of(out, &json, &message.text().unwrap_or_default())?;
     }
     out.extend_from_slice(b"}\n");
     if let Some(fault) = &fault {
@@ -54,7 +56,7 @@ pub(crate) fn write_bare(
     out.push(b'"');
     if let Some(json) = json {
         out.extend_from_slice(b", \"json\": ");
-        write_json(out, &json)?;
+        write_text_of(out, &json, text.unwrap_or_default())?;
     } else if let Some(text) = text {
         out.extend_from_slice(b", \"text\": ");
         write_json(out, text)?;

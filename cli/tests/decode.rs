@@ -136,6 +136,22 @@ fn is_the_line_exactly_this() {
 }
 
 #[test]
+fn is_a_number_of_any_length_shown_as_it_came() {
+    let content = r#"{"n": 12345678901234567890123,"x":0.10}"#;
+    let header = format!(
+        r#"{{"byteorder":"little","content-type":"text/json","content-encoding":"utf-8","content-length":{},"id":98765432109876543210}}"#,
+        content.len()
+    );
+    let len = u16::try_from(header.len()).unwrap().to_be_bytes();
+    let output = run(&[], &[&len, header.as_bytes(), content.as_bytes()].concat());
+    let shown = r#""json": {"n": 12345678901234567890123, "x": 0.10}}"#;
+    assert!(stdout(&output).ends_with(&format!("{shown}\n")), "{output:?}");
+    assert!(stdout(&output).contains(r#""id": 98765432109876543210}"#), "{output:?}");
+    let output = run(&["--framing", "lines"], format!("{content}\n").as_bytes());
+    assert!(stdout(&output).ends_with(&format!("{shown}\n")), "{output:?}");
+}
+
+#[test]
 fn do_the_four_keys_come_first_whatever_the_sender_did() {
     let header = r#"{"b": 1, "content-length": 0, "a": 2, "content-type": "x", "byteorder": "big", "content-encoding": "binary"}"#;
     let wire = [&u16::try_from(header.len()).unwrap().to_be_bytes(), header.as_bytes()].concat();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use myriapod::protocol::write_json;
+use myriapod::protocol::{EncodeError, write_json};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Number;
@@ -17,7 +17,7 @@ pub enum Json {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number, exact.
+    /// A number: a whole one within 64 bits, or the nearest that 64 bits can be.
     Number(Number),
     /// A text.
     String(String),
@@ -32,6 +32,16 @@ impl Json {
     pub fn get(&self, key: &str) -> Option<&Self> {
         let Self::Object(members) = self else { return None };
         members.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// Whether every number in it is the one that stood in the text. See [`write_text_of`].
+    pub fn is_exact(&self) -> bool {
+        match self {
+            Self::Number(number) => !number.is_f64(),
+            Self::Array(items) => items.iter().all(Self::is_exact),
+            Self::Object(members) => members.iter().all(|(_, value)| value.is_exact()),
+            Self::Null | Self::Bool(_) | Self::String(_) => true,
+        }
     }
 
     /// The text, where this is a string.
@@ -67,6 +77,38 @@ pub fn json_line<T: Serialize>(value: &T) -> Result<String, Failure> {
     write_json(&mut line, value).map_err(Failure::new)?;
     line.push(b'\n');
     String::from_utf8(line).map_err(Failure::new)
+}
+
+/// Appends a value that was read from `text`, spaced as everything that this program prints. Where it
+/// has numbers that 64 bits may not hold, such as 12345678901234567890123 or 0.10, that is the text
+/// itself without its line breaks.
+///
+/// # Errors
+///
+/// None for values that were read from a text.
+pub fn write_text_of(out: &mut Vec<u8>, value: &Json, text: &str) -> Result<(), EncodeError> {
+    if value.is_exact() {
+        return write_json(out, value);
+    }
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            out.push(byte);
+            continue;
+        }
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b',' => out.extend_from_slice(b", "),
+            b':' => out.extend_from_slice(b": "),
+            _ => {
+                in_string = byte == b'"';
+                out.push(byte);
+            }
+        }
+    }
+    Ok(())
 }
 
 struct JsonVisitor;
@@ -160,6 +202,21 @@ mod tests {
     fn do_keys_keep_their_order() {
         let text = r#"{"b":[1,-2,2.5,null,true,"\n🐰"],"a":{"z":{},"y":[]}}"#;
         assert_eq!(round_trip(text), text);
+    }
+
+    #[test]
+    fn are_numbers_shown_as_they_stood_there() {
+        for (text, shown) in [
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("[1e400, -0.10,\n 2.50E-3]", "[1e400, -0.10, 2.50E-3]"),
+            (r#"{"a" : 1.0,"b:,":"\\\" :," }"#, r#"{"a": 1.0, "b:,": "\\\" :,"}"#),
+            (r#"{"a":1,"b":[ 2]}"#, r#"{"a": 1, "b": [2]}"#),
+        ] {
+            let Ok(json) = serde_json::from_str::<Json>(text) else { continue };
+            let mut out = Vec::new();
+            write_text_of(&mut out, &json, text).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), shown);
+        }
     }
 
     #[test]
