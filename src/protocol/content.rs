@@ -16,9 +16,11 @@ use std::borrow::Cow;
 
 use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
 
+use super::code_page::CodePage;
 use super::codec::Codec;
 use super::error::Fault;
 use super::frame::ByteOrder;
+use super::utf_7;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Encoding {
@@ -32,6 +34,8 @@ pub(super) enum Encoding {
     Latin1,
     Ascii,
     Cp1252,
+    Utf7,
+    CodePage(CodePage),
     Whatwg(&'static encoding_rs::Encoding),
 }
 
@@ -46,12 +50,11 @@ impl Encoding {
             match encoding {
                 Some(encoding) if encoding == encoding_rs::UTF_8 => Some(Self::Utf8),
                 Some(encoding) => Some(Self::Whatwg(encoding)),
-                None => {
-                    ["utf-8-sig", "utf_8_sig", "utf-8_sig", "utf_8-sig", "utf8-sig", "utf8_sig"]
-                        .iter()
-                        .any(|marked| name.eq_ignore_ascii_case(marked))
-                        .then_some(Self::Utf8Marked)
-                }
+                None => match &*name.to_ascii_lowercase().replace('_', "-") {
+                    "utf-8-sig" | "utf8-sig" => Some(Self::Utf8Marked),
+                    "utf-7" | "utf7" | "u7" | "unicode-1-1-utf-7" => Some(Self::Utf7),
+                    name => CodePage::by_name(name).map(Self::CodePage),
+                },
             }
         })
     }
@@ -83,6 +86,8 @@ impl Encoding {
             Self::Ascii => None,
             Self::Cp1252 if bytes.iter().any(|&byte| no_cp1252(byte)) => None,
             Self::Cp1252 => strict(WINDOWS_1252, bytes),
+            Self::Utf7 => utf_7::decode(bytes).map(Cow::Owned),
+            Self::CodePage(page) => Some(Cow::Owned(page.decode(bytes))),
             Self::Whatwg(encoding) => strict(encoding, bytes),
         }
     }
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn is_binary_no_encoding_of_text() {
-        for name in ["binary", "", "klingon", "replacement", "iso-2022-kr", "utf-7", "cp437"] {
+        for name in ["binary", "", "klingon", "replacement", "iso-2022-kr", "cp1", "utf-9"] {
             assert_eq!(Encoding::by_name(name), None, "{name}");
         }
     }
@@ -185,6 +190,9 @@ mod tests {
         assert_eq!(text("cp932", b"\x82\xa0").as_deref(), Some("あ"));
         assert_eq!(text("mac_roman", b"\x8e").as_deref(), Some("é"));
         assert_eq!(text("koi8_r", b"\xc1").as_deref(), Some("а"));
+        assert_eq!(text("UTF_7", b"+AOk-").as_deref(), Some("é"));
+        assert_eq!(text("cp437", b"\x82").as_deref(), Some("é"));
+        assert_eq!(text("IBM850", b"\xd0").as_deref(), Some("ð"));
     }
 
     #[test]

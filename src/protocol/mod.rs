@@ -34,6 +34,8 @@
 
 #[cfg(feature = "json")]
 mod any;
+#[cfg(feature = "encoding")]
+mod code_page;
 mod codec;
 #[cfg(feature = "encoding")]
 mod content;
@@ -62,6 +64,8 @@ mod padded;
 mod raw;
 #[cfg(feature = "json")]
 mod spec;
+#[cfg(feature = "encoding")]
+mod utf_7;
 #[cfg(not(feature = "json"))]
 mod without_json;
 
