@@ -230,6 +230,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(Ok(looked)) => looked,
             Ok(Err(Refusal::Handler(error))) => {
                 self.reply_error(about, &error);
+                self.desk.forget_id();
                 Looked::Answered
             }
             Ok(Err(Refusal::Framing(error))) => {
@@ -266,6 +267,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(looked) => looked == Looked::Answered,
             Err(Refusal::Handler(error)) => {
                 self.reply_error(about, &error);
+                self.desk.forget_id();
                 true
             }
             // It is not asked to decode.
@@ -312,18 +314,13 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         is_last: bool,
     ) -> Result<Looked, Refusal> {
         let is_told = self.framing.predict(&own.stream, bytes, &mut self.frame);
-        let mut has_id = false;
         if ORDINARY && (H::STREAMS || !(is_told && self.frame.len() == bytes.len())) {
             return Ok(Looked::Incomplete(Missing::default()));
         }
         if !ORDINARY && (!is_told || self.is_too_long() || self.frame.len() > bytes.len()) {
             let decoded = self.decode(&mut own.stream, bytes, scanned, is_last);
             match decoded.map_err(Refusal::Framing)? {
-                Decoded::Message => {
-                    let id = self.framing.id(&Message::new(bytes, &self.frame));
-                    has_id = id.is_some();
-                    self.desk.note_id(id);
-                }
+                Decoded::Message => {}
                 Decoded::Skip(len) => return Ok(Looked::Skipped(len)),
                 Decoded::End(len) => return Ok(Looked::Ended(len)),
                 unfinished => {
@@ -338,12 +335,18 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         }
         let message = Message::new(bytes, &self.frame);
         let (framing, desk) = (&mut self.framing, &mut self.desk);
-        let mut reply = Reply::new(View { framing, desk, about });
-        if !ORDINARY && has_id {
-            reply.put_id();
+        // What was told by its first bytes has an `id` only where the frame says so.
+        let may_have_id = !ORDINARY && !is_told || self.frame.may_have_id();
+        let request = may_have_id.then_some(message);
+        let mut reply = Reply::to(View { framing, desk, about }, request);
+        if let Err(error) = self.handler.on_message(&mut own.state, message, &mut reply) {
+            self.desk.note_id(request.and_then(|request| self.framing.id(&request)));
+            return Err(Refusal::Handler(error));
         }
-        self.handler.on_message(&mut own.state, message, &mut reply).map_err(Refusal::Handler)?;
         let replied = reply.is_replied();
+        if may_have_id {
+            self.desk.forget_id();
+        }
         self.stats.replies += u64::from(replied);
         if self.config.one_shot && replied {
             self.desk.orders.give(Orders::CLOSE);

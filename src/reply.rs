@@ -32,6 +32,8 @@ use crate::view::View;
 /// ```
 pub struct Reply<'a> {
     view: View<'a>,
+    /// Whose `id` the reply has to carry, once it is made.
+    request: Option<Message<'a>>,
     replied: bool,
 }
 
@@ -40,14 +42,30 @@ impl<'a> Reply<'a> {
     pub(crate) fn new(view: View<'a>) -> Self {
         view.desk.extra.clear();
         view.desk.start = view.desk.out.len();
-        Self { view, replied: false }
+        Self { view, request: None, replied: false }
     }
 
-    /// Has the reply carry the `id` of its request.
+    /// To a message that may have an `id`.
+    #[inline]
+    pub(crate) fn to(view: View<'a>, request: Option<Message<'a>>) -> Self {
+        Self { request, ..Self::new(view) }
+    }
+
+    /// Has the reply carry the `id` of its request, unless the handler has set that key.
     #[cold]
     pub(crate) fn put_id(&mut self) {
         let desk = &mut *self.view.desk;
-        desk.id_in_extra = desk.extra.put_id(&desk.reply_id);
+        if !desk.reply_id.is_empty() && !desk.extra.has_id() {
+            desk.id_in_extra = desk.extra.put_id(&desk.reply_id);
+        }
+    }
+
+    /// Looks for the `id` of the request.
+    #[cold]
+    fn find_id(&mut self) {
+        if let Some(request) = self.request.take() {
+            self.view.desk.note_id(self.view.framing.id_of(&request));
+        }
     }
 
     /// The connection that the message came from.
@@ -160,6 +178,9 @@ impl<'a> Reply<'a> {
         let sequence = self.view.desk.next_sequence();
         self.view.desk.orders.give(Orders::DEFERRED);
         self.view.desk.orders.sequence = sequence;
+        if self.request.is_some() {
+            self.find_id();
+        }
         let id = Box::from(&*self.view.desk.reply_id);
         let mailbox = Arc::clone(&self.view.desk.mailbox);
         Ok(Deferred::new(mailbox, self.connection(), sequence, id))
@@ -230,6 +251,10 @@ impl<'a> Reply<'a> {
         if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
             return Err(ReplyError::AlreadyReplied);
         }
+        if self.request.is_some() {
+            self.find_id();
+            self.put_id();
+        }
         let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
         let place = desk.places.take().ok_or(ReplyError::TooManyStreams)?;
         let head = Head { extra: &desk.extra, ..Head::binary(content_type) };
@@ -265,6 +290,10 @@ impl<'a> Reply<'a> {
     ) -> Result<(), ReplyError> {
         if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
             return Err(ReplyError::AlreadyReplied);
+        }
+        if self.request.is_some() {
+            self.find_id();
+            self.put_id();
         }
         let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
         let out = &mut desk.out;

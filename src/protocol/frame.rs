@@ -88,11 +88,21 @@ pub(super) struct Layout {
     pub(super) utf8: bool,
     /// The header is, to the byte, what we would write for it.
     pub(super) canonical: bool,
-    /// The four keys of the header may be missing, or spelled otherwise.
-    pub(super) any_spelling: bool,
+    /// Bits: [`ANY_SPELLING`](Self::ANY_SPELLING), [`MAY_HAVE_ID`](Self::MAY_HAVE_ID).
+    pub(super) marks: u8,
 }
 
+#[allow(dead_code, reason = "the framing with a JSON header is a feature")]
 impl Layout {
+    /// The four keys of the header may be missing, or spelled otherwise.
+    pub(super) const ANY_SPELLING: u8 = 1;
+    /// The header may have a key `id`, which a reply carries too.
+    pub(super) const MAY_HAVE_ID: u8 = 1 << 1;
+
+    pub(super) const fn any_spelling(&self) -> bool {
+        self.marks & Self::ANY_SPELLING != 0
+    }
+
     /// Of a framing without a JSON header.
     #[inline]
     const fn bare(kind: FrameKind) -> Self {
@@ -105,7 +115,7 @@ impl Layout {
             json: false,
             utf8: matches!(kind, FrameKind::Padded),
             canonical: false,
-            any_spelling: false,
+            marks: 0,
         }
     }
 }
@@ -204,6 +214,17 @@ impl Default for Frame {
 }
 
 impl Frame {
+    /// Whether the header may have a key `id`.
+    #[inline]
+    pub(crate) const fn may_have_id(&self) -> bool {
+        self.layout.marks & Layout::MAY_HAVE_ID != 0
+    }
+
+    #[allow(dead_code, reason = "the framing with a JSON header is a feature")]
+    pub(super) const fn mark_id(&mut self, may_have_id: bool) {
+        self.layout.marks |= if may_have_id { Layout::MAY_HAVE_ID } else { 0 };
+    }
+
     /// Makes this the same as `other`, which is of a message with a JSON header: in place, since that
     /// is once for each message.
     #[allow(dead_code, reason = "the framing with a JSON header is a feature")]

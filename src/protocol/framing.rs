@@ -262,7 +262,8 @@ pub trait Framing {
     /// [`begin`](Self::begin), which finds it there ([`ExtraHeaders::id`](super::ExtraHeaders::id)). `None`, the default:
     /// replies are told by their order.
     ///
-    /// Not asked for a message that was [predicted](Self::predict).
+    /// Asked when a reply is made anew. Not asked for a message that was [predicted](Self::predict),
+    /// but by the framings of this crate.
     fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
         let _ = message;
         None
@@ -440,6 +441,7 @@ impl<F: Framing + ?Sized> Framing for Box<F> {
 
 /// The writing half of any [`Framing`], whatever it keeps beside a connection.
 pub(crate) trait Writing {
+    fn id_of<'m>(&self, message: &Message<'m>) -> Option<&'m [u8]>;
     fn is_echo_a_copy(&self, message: &Message<'_>) -> bool;
     fn begin_message(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError>;
     fn finish_message(
@@ -470,6 +472,10 @@ impl<F: Framing> Writing for F {
         content_len: u64,
     ) -> Result<(), EncodeError> {
         self.write_head(out, head, content_len)
+    }
+
+    fn id_of<'m>(&self, message: &Message<'m>) -> Option<&'m [u8]> {
+        self.id(message)
     }
 
     #[inline]

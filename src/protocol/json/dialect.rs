@@ -178,7 +178,7 @@ impl JsonHeaderDialect {
             json: content_type == TEXT_JSON,
             utf8: Encoding::by_name(&content_encoding) == Some(Encoding::Utf8),
             canonical: false,
-            any_spelling: self.is_lenient,
+            marks: if self.is_lenient { Layout::ANY_SPELLING } else { 0 },
         };
         let mut frame =
             Frame::with_header(layout, u32::try_from(content_start).unwrap_or(u32::MAX));

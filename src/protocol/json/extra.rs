@@ -61,7 +61,7 @@ impl ExtraHeaders {
         let result = Members::of_object(header.as_bytes()).try_for_each(|member| {
             let quoted = header.get(member.key).unwrap_or_default();
             let key = unescape(quoted, member.key_escaped);
-            let any_spelling = message.frame.layout.any_spelling;
+            let any_spelling = message.frame.layout.any_spelling();
             if REQUIRED.contains(&&*key)
                 || any_spelling && REQUIRED.contains(&&*usual_spelling(&key))
             {

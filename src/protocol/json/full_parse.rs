@@ -84,7 +84,7 @@ impl Parsed {
             json: header.get(content_type.start..content_type.end) == Some(JSON),
             utf8: header.get(content_encoding.start..content_encoding.end) == Some(UTF_8),
             canonical: meaning.is_ours,
-            any_spelling: false,
+            marks: 0,
         };
         let mut frame = Frame::with_header(layout, 2 + u32::from(meaning.header_len));
         if !frame.layout.utf8 || content_type.escaped {

@@ -51,8 +51,6 @@ pub struct JsonHeader {
     predictor: Predictor,
     scanner: Scanner,
     encoder: HeaderEncoder,
-    /// A header with an `id`, which was read and is asked for again.
-    with_id: Option<Box<WithId>>,
     /// The further keys of error replies, kept for its capacity.
     error_keys: ExtraHeaders,
 }
@@ -67,7 +65,6 @@ impl JsonHeader {
             predictor: Predictor::default(),
             scanner: Scanner::default(),
             encoder: HeaderEncoder::default(),
-            with_id: None,
             error_keys: ExtraHeaders::new(),
         }
     }
@@ -95,11 +92,6 @@ impl JsonHeader {
             frame.set_header(predicted);
             return whole_or_incomplete(self.max_content_len, input, frame, content_len);
         }
-        if let Some(known) = self.with_id.as_deref().filter(|known| known.header == header) {
-            let content_len = u32::try_from(known.content_len).unwrap_or(u32::MAX);
-            frame.set_header(&known.frame);
-            return whole_or_incomplete(self.max_content_len, input, frame, content_len);
-        }
         let parsed = match self.scanner.scan(header, header_len) {
             Some(parsed) => parsed,
             None => parse(header, header_len)?,
@@ -108,22 +100,9 @@ impl JsonHeader {
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
         frame.set_header(&parsed.frame);
         frame.set_content_len(content_len);
-        if may_have_id(header) {
-            self.keep_with_id(header, &parsed.frame, parsed.content_len);
-        } else {
-            self.predictor.learn(header, parsed.digits, frame);
-        }
+        frame.mark_id(may_have_id(header));
+        self.predictor.learn(header, parsed.digits, frame);
         whole_or_incomplete(self.max_content_len, input, frame, content_len)
-    }
-
-    /// Keeps what a header with an `id` says: it is asked for twice or more.
-    fn keep_with_id(&mut self, header: &[u8], frame: &Frame, content_len: u64) {
-        let empty = || Box::new(WithId { header: Vec::new(), frame: Frame::new(), content_len: 0 });
-        let kept = self.with_id.get_or_insert_with(empty);
-        kept.header.clear();
-        kept.header.extend_from_slice(header);
-        kept.frame.set_header(frame);
-        kept.content_len = content_len;
     }
 
     /// Finds the whole message that `input` starts with, if its header is not the one that was seen
@@ -146,20 +125,14 @@ impl JsonHeader {
             frame.set_content_len(content_len);
             return is_whole(content_len);
         }
-        if self.with_id.as_deref().is_some_and(|known| known.header == header) {
-            return false;
-        }
         let Some(parsed) = self.scanner.scan(header, header_len) else { return false };
-        if may_have_id(header) {
-            self.keep_with_id(header, &parsed.frame, parsed.content_len);
-            return false;
-        }
         let Ok(content_len) = u32::try_from(parsed.content_len) else { return false };
         if !is_whole(content_len) {
             return false;
         }
         frame.set_header(&parsed.frame);
         frame.set_content_len(content_len);
+        frame.mark_id(may_have_id(header));
         self.predictor.learn(header, parsed.digits, frame);
         true
     }
@@ -169,15 +142,6 @@ impl Default for JsonHeader {
     fn default() -> Self {
         Self::new(DecodeLimits::default())
     }
-}
-
-/// What a header with an `id` says. None becomes a prediction: what is predicted has no `id`, so that
-/// nobody has to look for one there.
-#[derive(Clone, Debug)]
-struct WithId {
-    header: Vec<u8>,
-    frame: Frame,
-    content_len: u64,
 }
 
 /// The longest `id` that a reply carries, in bytes of JSON text.
@@ -213,7 +177,6 @@ impl Framing for JsonHeader {
         if limits.max_header_len < self.max_header_len {
             // One of those that were seen may be too long now.
             self.predictor = Predictor::default();
-            self.with_id = None;
         }
         self.max_header_len = limits.max_header_len;
         self.max_content_len = limits.content_len_in_32_bits();
@@ -258,17 +221,11 @@ impl Framing for JsonHeader {
         if header.len() > self.max_header_len {
             return None;
         }
-        if let Some(known) = self.with_id.as_deref().filter(|known| known.header == header) {
-            frame.set_header(&known.frame);
-            frame.set_content_len(0);
-            return Some(known.content_len);
-        }
         let parsed = self.scanner.scan(header, header_len);
         let parsed = parsed.or_else(|| parse(header, header_len).ok())?;
         frame.set_header(&parsed.frame);
-        if may_have_id(header) {
-            self.keep_with_id(header, &parsed.frame, parsed.content_len);
-        } else if let Ok(content_len) = u32::try_from(parsed.content_len) {
+        frame.mark_id(may_have_id(header));
+        if let Ok(content_len) = u32::try_from(parsed.content_len) {
             frame.set_content_len(content_len);
             self.predictor.learn(header, parsed.digits, frame);
         }
@@ -306,6 +263,9 @@ impl Framing for JsonHeader {
     }
 
     fn id<'a>(&self, message: &Message<'a>) -> Option<&'a [u8]> {
+        if !message.frame.may_have_id() {
+            return None;
+        }
         let value = message.raw_header("id")?;
         let is_scalar = !matches!(value.first(), Some(b'[' | b'{'));
         (is_scalar && value.len() <= MAX_ID_LEN).then_some(value)
@@ -523,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn is_a_header_with_an_id_never_predicted() {
+    fn is_the_id_of_a_header_found_each_time() {
         let with_id = |key: &str, len: usize| {
             let mut extra = ExtraHeaders::new();
             extra.push("x", &serde_json::json!({ key: 1 })).unwrap();
@@ -538,7 +498,7 @@ mod tests {
             let wire = with_id("id", len);
             for end in [wire.len(), wire.len() - 1, wire.len()] {
                 let input = &wire[..end];
-                assert!(!framing.predict(&(), input, &mut frame), "{len}");
+                framing.predict(&(), input, &mut frame);
                 let found = framing.find(input).unwrap();
                 assert_eq!(found.is_some(), end == wire.len(), "{len}");
                 let Some(found) = found else { continue };

@@ -20,7 +20,7 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn header(&self, key: &str) -> Option<Value> {
         let header = match self.json_header() {
-            Some(header) if !self.frame.layout.any_spelling => header,
+            Some(header) if !self.frame.layout.any_spelling() => header,
             _ => return self.headers().remove(key),
         };
         let member = Members::of_object(header.as_bytes()).find(|member| {
@@ -49,7 +49,7 @@ impl<'a> Message<'a> {
         let mut headers = Map::new();
         if self.frame.layout.kind == FrameKind::JsonHeader {
             headers = serde_json::from_slice(self.header_bytes()).unwrap_or_default();
-            if !self.frame.layout.any_spelling {
+            if !self.frame.layout.any_spelling() {
                 return headers;
             }
             headers.retain(|key, _| !REQUIRED.contains(&&*usual_spelling(key)));
