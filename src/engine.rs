@@ -337,10 +337,10 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let (framing, desk) = (&mut self.framing, &mut self.desk);
         // What was told by its first bytes has an `id` only where the frame says so.
         let may_have_id = !ORDINARY && !is_told || self.frame.may_have_id();
-        let request = may_have_id.then_some(message);
+        let request = if may_have_id { Some(&message) } else { None };
         let mut reply = Reply::to(View { framing, desk, about }, request);
         if let Err(error) = self.handler.on_message(&mut own.state, message, &mut reply) {
-            self.desk.note_id(request.and_then(|request| self.framing.id(&request)));
+            self.desk.note_id(request.and_then(|request| self.framing.id(request)));
             return Err(Refusal::Handler(error));
         }
         let replied = reply.is_replied();

@@ -33,7 +33,7 @@ use crate::view::View;
 pub struct Reply<'a> {
     view: View<'a>,
     /// Whose `id` the reply has to carry, once it is made.
-    request: Option<Message<'a>>,
+    request: Option<&'a Message<'a>>,
     replied: bool,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Reply<'a> {
 
     /// To a message that may have an `id`.
     #[inline]
-    pub(crate) fn to(view: View<'a>, request: Option<Message<'a>>) -> Self {
+    pub(crate) fn to(view: View<'a>, request: Option<&'a Message<'a>>) -> Self {
         Self { request, ..Self::new(view) }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Reply<'a> {
     #[cold]
     fn find_id(&mut self) {
         if let Some(request) = self.request.take() {
-            self.view.desk.note_id(self.view.framing.id_of(&request));
+            self.view.desk.note_id(self.view.framing.id_of(request));
         }
     }
 

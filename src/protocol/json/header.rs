@@ -1,7 +1,7 @@
 //! [`JsonHeader`]: two bytes of length, a JSON header, content.
 
 use super::encoder::HeaderEncoder;
-use super::full_parse::parse;
+use super::full_parse::{Parsed, parse};
 use super::prediction::Predictor;
 use super::scan::Scanner;
 use super::write::write_json_string;
@@ -94,13 +94,12 @@ impl JsonHeader {
         }
         let parsed = match self.scanner.scan(header, header_len) {
             Some(parsed) => parsed,
-            None => parse(header, header_len)?,
+            None => parse_fully(header, header_len)?,
         };
         // A length over 32 bits is over every limit.
         let content_len = u32::try_from(parsed.content_len).unwrap_or(u32::MAX);
         frame.set_header(&parsed.frame);
         frame.set_content_len(content_len);
-        frame.mark_id(may_have_id(header));
         self.predictor.learn(header, parsed.digits, frame);
         whole_or_incomplete(self.max_content_len, input, frame, content_len)
     }
@@ -132,7 +131,6 @@ impl JsonHeader {
         }
         frame.set_header(&parsed.frame);
         frame.set_content_len(content_len);
-        frame.mark_id(may_have_id(header));
         self.predictor.learn(header, parsed.digits, frame);
         true
     }
@@ -147,9 +145,11 @@ impl Default for JsonHeader {
 /// The longest `id` that a reply carries, in bytes of JSON text.
 const MAX_ID_LEN: usize = 256;
 
-/// Whether a header may have a key `id`. One that is written with escapes is none.
-fn may_have_id(header: &[u8]) -> bool {
-    memchr::memmem::find(header, b"\"id\"").is_some()
+/// Reads a header that the scanner leaves to others. A key `id` that is written with escapes is none.
+fn parse_fully(header: &[u8], header_len: u16) -> Result<Parsed, ProtocolError> {
+    let mut parsed = parse(header, header_len)?;
+    parsed.frame.mark_id(memchr::memmem::find(header, b"\"id\"").is_some());
+    Ok(parsed)
 }
 
 /// The message behind a valid header, if it is within the limit and is all there.
@@ -222,9 +222,8 @@ impl Framing for JsonHeader {
             return None;
         }
         let parsed = self.scanner.scan(header, header_len);
-        let parsed = parsed.or_else(|| parse(header, header_len).ok())?;
+        let parsed = parsed.or_else(|| parse_fully(header, header_len).ok())?;
         frame.set_header(&parsed.frame);
-        frame.mark_id(may_have_id(header));
         if let Ok(content_len) = u32::try_from(parsed.content_len) {
             frame.set_content_len(content_len);
             self.predictor.learn(header, parsed.digits, frame);

@@ -31,6 +31,8 @@ pub(super) struct Scanner {
     unescaped: Vec<u8>,
     /// All that was read is as we would write it, but for escapes.
     is_ours: bool,
+    /// There is a key `id`.
+    has_id: bool,
 }
 
 /// The four members, as far as they were found.
@@ -56,6 +58,7 @@ impl Scanner {
             return None;
         }
         self.keys.clear();
+        self.has_id = false;
         let mut found = Found::default();
         let at = opening(header, &mut found)?;
         self.is_ours = found.content_length.is_some();
@@ -70,7 +73,7 @@ impl Scanner {
             return None;
         }
         let length = found.content_length?;
-        Some(Parsed::new(Meaning {
+        let mut parsed = Parsed::new(Meaning {
             header,
             header_len,
             byteorder: found.byteorder?,
@@ -79,7 +82,9 @@ impl Scanner {
             digits: length.start..length.end,
             content_len: length.value,
             is_ours: self.is_ours,
-        }))
+        });
+        parsed.frame.mark_id(self.has_id);
+        Some(parsed)
     }
 
     /// Takes the member whose key starts behind the quote before `start`, and finds what follows.
@@ -144,6 +149,7 @@ impl Scanner {
                 return self.key_behind(text, end);
             }
         }
+        self.has_id |= len == 2 && text.get(start..start + 2) == Some(b"id");
         self.keys.note(hash.wrapping_add(len as u64), text.len());
         // The commonest value of a further key is a few digits, with their end in the word.
         let mut end = at;
@@ -322,7 +328,13 @@ fn length(text: &[u8], start: usize) -> Option<Length> {
 #[cfg(any(test, fuzzing))]
 pub(super) fn check(header: &[u8]) -> bool {
     let Ok(header_len) = u16::try_from(header.len()) else { return false };
-    let scanned = Scanner::default().scan(header, header_len);
+    let mut scanned = Scanner::default().scan(header, header_len);
+    if let Some(scanned) = &mut scanned {
+        // The other leaves it to its caller to look for a key `id`.
+        let found = memchr::memmem::find(header, b"\"id\"").is_some();
+        assert!(found || !scanned.frame.may_have_id(), "{}", String::from_utf8_lossy(header));
+        scanned.frame.layout.marks = 0;
+    }
     let parsed = super::full_parse::parse(header, header_len).ok();
     assert_eq!(scanned, parsed, "{}", String::from_utf8_lossy(header));
     parsed.is_some()
