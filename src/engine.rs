@@ -333,20 +333,40 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         if self.log_messages {
             self.tell_of(self.id(about.key), bytes);
         }
+        // What was told by its first bytes has an `id` only where the frame says so.
+        if !ORDINARY && !is_told || self.frame.may_have_id() {
+            return self.answer_with_id(about, own, bytes);
+        }
         let message = Message::new(bytes, &self.frame);
         let (framing, desk) = (&mut self.framing, &mut self.desk);
-        // What was told by its first bytes has an `id` only where the frame says so.
-        let may_have_id = !ORDINARY && !is_told || self.frame.may_have_id();
-        let request = if may_have_id { Some(&message) } else { None };
-        let mut reply = Reply::to(View { framing, desk, about }, request);
+        let mut reply = Reply::new(View { framing, desk, about });
+        self.handler.on_message(&mut own.state, message, &mut reply).map_err(Refusal::Handler)?;
+        let replied = reply.is_replied();
+        self.stats.replies += u64::from(replied);
+        if self.config.one_shot && replied {
+            self.desk.orders.give(Orders::CLOSE);
+        }
+        Ok(Looked::Answered)
+    }
+
+    /// Lets the handler answer the message at the front of `bytes`, whose reply may have to carry its
+    /// `id`.
+    #[inline(never)]
+    fn answer_with_id(
+        &mut self,
+        about: &About<'_>,
+        own: &mut OwnOf<H, F>,
+        bytes: &[u8],
+    ) -> Result<Looked, Refusal> {
+        let message = Message::new(bytes, &self.frame);
+        let (framing, desk) = (&mut self.framing, &mut self.desk);
+        let mut reply = Reply::to(View { framing, desk, about }, &message);
         if let Err(error) = self.handler.on_message(&mut own.state, message, &mut reply) {
-            self.desk.note_id(request.and_then(|request| self.framing.id(request)));
+            self.desk.note_id(self.framing.id(&message));
             return Err(Refusal::Handler(error));
         }
         let replied = reply.is_replied();
-        if may_have_id {
-            self.desk.forget_id();
-        }
+        self.desk.forget_id();
         self.stats.replies += u64::from(replied);
         if self.config.one_shot && replied {
             self.desk.orders.give(Orders::CLOSE);

@@ -47,8 +47,8 @@ impl<'a> Reply<'a> {
 
     /// To a message that may have an `id`.
     #[inline]
-    pub(crate) fn to(view: View<'a>, request: Option<&'a Message<'a>>) -> Self {
-        Self { request, ..Self::new(view) }
+    pub(crate) fn to(view: View<'a>, request: &'a Message<'a>) -> Self {
+        Self { request: Some(request), ..Self::new(view) }
     }
 
     /// Has the reply carry the `id` of its request, unless the handler has set that key.

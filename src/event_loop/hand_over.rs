@@ -167,7 +167,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     /// Nobody can take over any more: the file of the socket goes first.
     pub(super) fn close_post(&mut self) {
         if let Some(Post { listener, file, .. }) = self.leaving.post.take().map(|post| *post) {
-            drop(file);
+            {
+                let _removed = file;
+            }
             self.selector.close(listener);
         }
     }
