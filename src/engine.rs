@@ -300,6 +300,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         };
         self.desk.out.truncate(kept);
         self.desk.drop_body();
+        self.desk.forget_id();
         self.desk.orders.only_close(Cause::Panic);
         self.note_panic(Some(id), callback);
     }
