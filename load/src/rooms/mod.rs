@@ -122,7 +122,7 @@ impl RoomOptions {
         };
         if all.saturating_mul(self.members) > MOST_PAIRS {
             let most = MOST_PAIRS;
-            let text = format_args!("`rooms` times `members` squared must be at most {most}");
+            let text = format!("`rooms` times `members` squared must be at most {most}");
             return Err(Error::usage(text));
         }
         if self.ports.is_empty() || self.ports.len() > MOST_SERVERS {
