@@ -57,7 +57,7 @@ impl Handle {
         self.broadcast_to(Some(group), None, outgoing)
     }
 
-    /// As [`broadcast`](Self::broadcast), but whoever [watches](Self::watch_groups) the groups is not
+    /// As [`broadcast`](Self::broadcast), but who [watches](Self::watch_groups) the groups is not
     /// told: the message stays in this server.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::IoSlice;
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, BorrowedFd, Errno, Shutdown};
+use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Errno, Shutdown};
 
 pub use self::session::{Session, TlsInfo};
 pub use self::tunnel::{Tunnel, TunnelMaker};
@@ -50,7 +50,26 @@ pub(crate) fn finish(source: BorrowedFd<'_>) -> Result<(), Errno> {
     sys::shutdown(source, Shutdown::Write)
 }
 
-/// Ends both sides, for whoever else has a descriptor of the socket too.
+/// Sends once, and passes descriptors along: to another process, not to a peer.
+pub(crate) fn send_with(
+    source: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<usize, Errno> {
+    sys::send_descriptors(source, bytes, descriptors)
+}
+
+/// Receives once from another process, into the free capacity of `buffer`, and takes the descriptors
+/// that it passes.
+pub(crate) fn receive_with(
+    source: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    descriptors: &mut Vec<Descriptor>,
+) -> Result<usize, Errno> {
+    sys::recv_descriptors(source, buffer, descriptors)
+}
+
+/// Ends both sides, for other processes with a descriptor of the socket too.
 pub(crate) fn end(source: BorrowedFd<'_>) -> Result<(), Errno> {
     sys::shutdown(source, Shutdown::Both)
 }

@@ -34,7 +34,7 @@ const GREETED: u64 = 1;
 const ALIVE: u64 = 2;
 const KINDS: u64 = 4;
 
-/// What a link and whoever uses it share.
+/// What a link and its user share.
 pub(crate) struct Link {
     targets: Box<[Target]>,
     /// Bytes that may be sent and not confirmed.

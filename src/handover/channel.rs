@@ -9,6 +9,7 @@ use myriapod_sys::{self as sys, AsFd, BorrowedFd, Descriptor, Errno, Interest, M
 
 use super::message::Message;
 use super::wire::Malformed;
+use crate::link;
 
 /// Why nothing came of a hand-over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl Channel {
     ) -> Result<(), Failure> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match sys::send_descriptors(&*self.socket, rest, descriptors) {
+            match link::send_with(self.socket.as_fd(), rest, descriptors) {
                 Ok(sent) => {
                     descriptors = &[];
                     rest = rest.get(sent..).unwrap_or_default();
@@ -146,7 +147,7 @@ impl Channel {
                 return Ok(message);
             }
             self.bytes.reserve(Message::MAX_LEN);
-            match sys::recv_descriptors(&*self.socket, &mut self.bytes, &mut self.descriptors) {
+            match link::receive_with(self.socket.as_fd(), &mut self.bytes, &mut self.descriptors) {
                 Ok(0) => return Err(Failure::new("the other process has ended")),
                 // No message has more.
                 Ok(_) if self.ready.len() > 2 * MAX_PASSED => return Err(Malformed.into()),
@@ -185,7 +186,7 @@ pub(crate) fn pass(
 ) -> Result<(), Failure> {
     let mut bytes = Vec::new();
     Message::Batch { event_loop, keys }.write(&mut bytes);
-    match sys::send_descriptors(socket, &bytes, descriptors) {
+    match link::send_with(socket.as_fd(), &bytes, descriptors) {
         Ok(sent) if sent == bytes.len() => Ok(()),
         Ok(_) => Err(Failure::new("sendmsg: a batch was sent in part")),
         Err(errno) => Err(Failure::call("sendmsg", errno)),
