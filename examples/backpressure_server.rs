@@ -65,7 +65,7 @@ fn serve(host: &str, port: u16) -> Result<(), Stop> {
     }
 }
 
-/// Whether the client has closed its side, as far as the system tells. Whoever receives finds out
+/// Whether the client has closed its side, as far as the system tells. A reader finds out
 /// by receiving.
 fn is_left(connection: &Socket) -> bool {
     matches!(tcp_info(connection), Ok(info) if info.state != TcpState::Established)

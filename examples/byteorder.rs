@@ -65,7 +65,7 @@ fn text() -> Result<(), Stop> {
     for (what, byteorder, content_encoding, content) in [
         ("utf-8", ByteOrder::Big, "utf-8", json.as_bytes().to_vec()),
         ("utf-16 of a big-endian sender", ByteOrder::Big, "utf-16", utf16(u16::to_be_bytes, "")),
-        ("utf-16-le, whoever sends it", ByteOrder::Big, "utf-16-le", utf16(u16::to_le_bytes, "")),
+        ("utf-16-le, from any machine", ByteOrder::Big, "utf-16-le", utf16(u16::to_le_bytes, "")),
         ("utf-16 with a mark, which wins", ByteOrder::Big, "utf-16", utf16(u16::to_le_bytes, mark)),
     ] {
         let head = Head { byteorder, content_encoding, ..Head::json() };

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A handler that computes for a second keeps ten thousand connections waiting for a second. So it
-//! defers its reply and hands the work over; whoever has done it answers, from another thread. (The
+//! defers its reply and hands the work over; the worker that has done it answers, from another thread. (The
 //! tutorial's advice is a `ProcessPoolExecutor`: Python's threads do not compute at the same time.)
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
@@ -28,7 +28,7 @@ mod command;
 #[path = "support/python_repr.rs"]
 mod python_repr;
 
-/// Jobs that may wait; whoever comes then is told so at once.
+/// Jobs that may wait; a later client is told so at once.
 const MAX_WAITING: usize = 64;
 /// What a client may ask for: some seconds' work.
 const MAX_LIMIT: u64 = 500_000_000;

@@ -1,4 +1,4 @@
-//! Echo over UDP: what is lost and what is reordered is somebody else's problem, namely ours.
+//! Echo over UDP: what is lost and what is reordered is no longer the kernel's problem, but ours.
 //!
 //! ```text
 //! $ cargo run --example datagram_echo

@@ -75,7 +75,7 @@ fn accept_wrapper(
             let data = Data { addr, outb: Vec::new(), ended: false };
             selector.register(conn, Interest::READABLE, Some(data))?;
         }
-        // No descriptors left: whoever waits goes on waiting until a connection closes. (Watching
+        // No descriptors left: peers go on waiting until a connection closes. (Watching
         // on would report the listener again and again.)
         Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
             eprintln!("accept: {errno}");

@@ -144,7 +144,7 @@ impl Proxy {
         let Some(listener) = self.selector.source(self.listening) else { return Ok(()) };
         let (client, name) = match accept(listener) {
             Ok((client, address)) => (client, address.to_string()),
-            // No descriptors left: whoever waits goes on waiting until a pair is closed.
+            // No descriptors left: peers go on waiting until a pair is closed.
             Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
                 let error = SystemError::call("accept", errno, "a client");
                 if self.pairs == 0 {

@@ -64,7 +64,7 @@ pub(crate) struct Member {
 
 /// Makes the members of a crew in the order of their indices; `max_connections` is divided among
 /// them.
-pub(crate) fn muster(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Vec<Member> {
+pub(crate) fn members_of(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Vec<Member> {
     let count = mailboxes.len();
     let places = (0..count).map(|nth| Places {
         taken: AtomicUsize::new(0),
@@ -176,7 +176,7 @@ impl Member {
     pub(crate) fn reserve_or_want(&self, spread: bool) -> Option<u16> {
         self.reserve(spread).or_else(|| {
             if !self.is_alone() {
-                // A swap: whoever swapped before had given a place back, which is seen now.
+                // A swap: the one that swapped before had given a place back, which is seen now.
                 self.crew.wanted.swap(true, SeqCst);
             }
             // A place that became free just before that was told nobody.
@@ -390,7 +390,7 @@ mod tests {
             let mut poller = poller(myriapod_sys::Backend::Poll).unwrap();
             Arc::new(Mailbox::new(waker_of(&mut poller).unwrap()))
         });
-        muster(mailboxes.collect(), max_connections)
+        members_of(mailboxes.collect(), max_connections)
     }
 
     fn items(member: &Member) -> Vec<Item> {
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn does_the_first_loop_outlast_the_others_and_none_end_while_one_accepts() {
+    fn does_the_first_loop_end_last_and_none_while_one_accepts() {
         let mut crew = crew(2, 2);
         crew[1].stop_accepting();
         assert!(!crew[1].may_end());

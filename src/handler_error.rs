@@ -53,7 +53,7 @@ enum HandlerErrorKind {
 }
 
 impl HandlerError {
-    /// An error with a kind of one's own, such as `NotFound`, and a text for people.
+    /// An error with a further kind, such as `NotFound`, and a text for people.
     pub fn new(kind: &'static str, text: impl fmt::Display) -> Self {
         let kind = HandlerErrorKind::Named(kind);
         Self(Box::new(HandlerErrorParts { kind, text: text.to_string() }))

@@ -231,7 +231,7 @@ impl Mailbox {
         {
             // A panic while the lock was held can only have been one of allocation.
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            // A stop is asked for once; whoever asks again wakes the loop, if it is there.
+            // A stop is asked for once; a second request wakes the loop, if it is there.
             let again = matches!(item, Item::Shutdown) && inner.stopping;
             if inner.closed {
                 return if again { Ok(()) } else { Err(HandleError::Gone) };

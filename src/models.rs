@@ -15,7 +15,7 @@ use std::sync::mpsc::{TryRecvError, channel};
 use loom::thread;
 
 use crate::connection_id::ConnectionId;
-use crate::crew::{Member, muster};
+use crate::crew::{Member, members_of};
 use crate::deferred::Deferred;
 use crate::handle_error::HandleError;
 use crate::mailbox::{Item, MAX_ITEMS, Mailbox};
@@ -48,7 +48,7 @@ fn turn(mailbox: &Mailbox) -> Vec<Item> {
 /// A crew and its mailboxes.
 fn crew(count: usize, max_connections: usize) -> (Vec<Member>, Vec<Arc<Mailbox>>) {
     let mailboxes: Vec<_> = (0..count).map(|_| mailbox()).collect();
-    (muster(mailboxes.clone(), max_connections), mailboxes)
+    (members_of(mailboxes.clone(), max_connections), mailboxes)
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn is_no_wake_up_lost_to_another_that_fails() {
                     while shared.0.wake().is_err() {}
                 })
             };
-            // Whoever was told that it is awake is heard.
+            // A sender that was told "it is awake" is heard.
             while shared.1.swap(0, AcqRel) == 0 {
                 shared.0.wait();
                 shared.0.reset();
@@ -126,7 +126,7 @@ fn is_an_item_seen_whose_wake_up_failed_at_first() {
 }
 
 #[test]
-fn is_an_item_seen_that_was_posted_where_no_wake_up_of_another_succeeded() {
+fn is_an_item_seen_whose_wake_up_failed() {
     check(3, || {
         // As many as one post tries.
         let mailbox = Arc::new(Mailbox::new(Waker::failing(0..3)));
@@ -183,7 +183,7 @@ fn is_nothing_left_in_a_mailbox_that_closes() {
         for poster in posters {
             let (posted, answer) = poster.join().unwrap();
             assert!(matches!(posted, Ok(()) | Err(HandleError::Gone)), "{posted:?}");
-            // Whoever waits for an answer would wait on.
+            // Who waits for an answer would wait on.
             assert_eq!(answer.try_recv().err(), Some(TryRecvError::Disconnected));
         }
     });
@@ -305,7 +305,7 @@ fn is_a_socket_served_that_is_handed_to_the_first_loop() {
 }
 
 #[test]
-fn is_the_place_given_back_of_a_socket_handed_to_a_loop_that_fails() {
+fn is_the_place_of_a_socket_for_a_failed_loop_given_back() {
     // It may have panicked, or another has and pulls the brake.
     for is_braked in [false, true] {
         check(3, move || {
@@ -395,7 +395,7 @@ fn is_a_loop_with_a_full_mailbox_told_of_a_place() {
 fn does_a_loop_end_though_another_can_never_be_woken() {
     check(3, || {
         let mailboxes = [mailbox(), Arc::new(Mailbox::new(Waker::failing(0..usize::MAX)))];
-        let mut members = muster(mailboxes.to_vec(), 2);
+        let mut members = members_of(mailboxes.to_vec(), 2);
         let (_deaf, ends) = (members.pop().unwrap(), members.pop().unwrap());
         thread::spawn(move || drop(ends)).join().unwrap();
         // It looks in its next turn, whatever that is for.

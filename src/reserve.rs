@@ -1,4 +1,4 @@
-//! [`Reserve`]: empty buffers, kept for whoever needs one next, and given back to the kernel one at a
+//! [`Reserve`]: empty buffers, kept for the next that needs one, and given back to the kernel one at a
 //! time once nobody does.
 
 /// The most buffers that are kept, and the most bytes of them.

@@ -454,7 +454,7 @@ impl<L: Link> ServerBuilder<L> {
             None => log,
         };
         let max_connections = max_connections(&config.limits, backend, threads, &mut log)?;
-        let seeds = Seed::sow(backend, threads, max_connections)?;
+        let seeds = Seed::make(backend, threads, max_connections)?;
         let config = Config { limits: share, ..config };
         let (options, signals, proxies) = (self.options, self.signals, self.proxies);
         let handover = self.handover;

@@ -169,7 +169,7 @@ pub struct Stats {
     pub events: u64,
     /// Peers that were gone before they were accepted, and other passing errors of accept.
     pub accept_errors: u64,
-    /// Times that accepting paused for want of descriptors or memory.
+    /// Times that accepting paused because descriptors or memory ran out.
     pub accept_pauses: u64,
     /// Peers accepted and closed at once while no descriptors were left.
     pub turned_away: u64,

@@ -1,7 +1,7 @@
 //! [`Wheel`]: a hierarchical timing wheel whose lists run through the entries themselves.
 //!
 //! Arming, cancelling and expiring take constant time, however many timers there are. An entry has
-//! one timer. Whoever only wants to push a deadline back need not touch the wheel: when the timer
+//! one timer. To push a deadline back, leave the wheel alone: when the timer
 //! fires, compare and arm it again ("lazy re-arm"), so that activity costs one stamp.
 //!
 //! Source: G. Varghese and A. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987, scheme 7.

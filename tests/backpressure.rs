@@ -35,11 +35,11 @@ on_every_backend! {
     is_the_oldest_refused_where_it_needs_more,
     are_messages_answered_beside_many_that_never_end,
     does_an_announced_length_cost_no_more_than_has_come,
-    does_a_reply_over_the_limit_of_all_buffers_close_only_that_connection,
-    does_a_reply_over_the_limit_to_a_message_in_pieces_leak_nothing,
+    does_a_reply_over_the_limit_of_buffers_close_one_connection,
+    does_a_reply_over_the_limit_leak_nothing,
     does_a_busy_peer_not_delay_another_ones_request,
-    does_a_busy_peer_with_a_full_socket_not_delay_another_ones_request,
-    are_one_way_messages_handled_after_the_peer_takes_no_more_replies,
+    does_a_busy_peer_with_a_full_socket_not_delay_another,
+    are_one_way_messages_handled_after_replies_fail,
 }
 
 /// Each reply is the number of its request and then this many bytes.
@@ -392,7 +392,7 @@ fn does_an_announced_length_cost_no_more_than_has_come(backend: Backend) {
     server.stop();
 }
 
-fn does_a_reply_over_the_limit_of_all_buffers_close_only_that_connection(backend: Backend) {
+fn does_a_reply_over_the_limit_of_buffers_close_one_connection(backend: Backend) {
     let server =
         Running::start(move || builder(backend).limits(tight()).answer(padded_reply(60_000)));
     let mut other = server.connect();
@@ -416,7 +416,7 @@ fn does_a_reply_over_the_limit_of_all_buffers_close_only_that_connection(backend
     assert_eq!(stats.bytes_out + stats.discarded_out, stats.replies * size);
 }
 
-fn does_a_reply_over_the_limit_to_a_message_in_pieces_leak_nothing(backend: Backend) {
+fn does_a_reply_over_the_limit_leak_nothing(backend: Backend) {
     let server =
         Running::start(move || builder(backend).limits(tight()).answer(padded_reply(16 << 20)));
     for round in 1..=5 {
@@ -425,7 +425,7 @@ fn does_a_reply_over_the_limit_to_a_message_in_pieces_leak_nothing(backend: Back
         let (first, second) = request.split_at(40);
         peer.send(first);
         server.wait_for("the first part", |stats| stats.pool_buffers == 1);
-        // Nobody reads meanwhile: whoever reads fast enough may get all of it with one send.
+        // Nobody reads meanwhile: a peer that reads fast enough may get all of it with one send.
         peer.send(&[second, &numbered(2), &first[..30]].concat());
         let stats = server.wait_for("the close", |stats| stats.open == 0);
         peer.wait_for_end();
@@ -482,11 +482,11 @@ fn does_a_busy_peer_not_delay_another_ones_request(backend: Backend) {
     fairness(backend, &numbered(0), 500);
 }
 
-fn does_a_busy_peer_with_a_full_socket_not_delay_another_ones_request(backend: Backend) {
+fn does_a_busy_peer_with_a_full_socket_not_delay_another(backend: Backend) {
     fairness(backend, &binary(&vec![1; 5_000]), 1000);
 }
 
-fn are_one_way_messages_handled_after_the_peer_takes_no_more_replies(backend: Backend) {
+fn are_one_way_messages_handled_after_replies_fail(backend: Backend) {
     // Over a Unix socket the peer can end the other direction so that sending fails.
     use std::os::unix::net::UnixStream;
     let path = std::env::temp_dir().join(format!("myriapod-back-{}-{backend}", std::process::id()));

@@ -128,7 +128,7 @@ fn do_limits_hold_at_their_edge() {
 }
 
 #[test]
-fn are_ten_thousand_keys_read_in_time_that_grows_with_them_alone() {
+fn are_ten_thousand_keys_read_in_time_that_grows_with_them() {
     // Quadratic work over these would be seconds.
     let mut header =
         r#"{"byteorder":"big","content-type":"","content-encoding":"","content-length":0"#

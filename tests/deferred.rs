@@ -18,7 +18,7 @@ use myriapod::{
 
 on_every_backend! {
     do_deferred_and_immediate_replies_keep_their_order,
-    do_answers_from_many_threads_in_any_order_reach_their_requests,
+    do_answers_from_many_threads_reach_their_requests,
     does_a_deferred_reply_hold_up_its_own_connection_only,
     does_a_large_deferred_reply_arrive_whole,
     is_a_copy_of_a_message_the_message_byte_for_byte,
@@ -30,7 +30,7 @@ on_every_backend! {
     is_a_second_reply_refused_whichever_is_deferred,
     does_a_peer_that_finished_sending_get_its_answers,
     does_the_idle_timeout_not_run_while_an_answer_is_due,
-    does_the_deadline_of_a_message_behind_a_deferred_one_stand_still,
+    does_the_deadline_behind_a_deferred_reply_stand_still,
     does_a_graceful_stop_wait_for_answers,
     does_a_graceful_stop_not_wait_for_ever,
     does_a_one_shot_server_close_after_the_answer,
@@ -40,7 +40,7 @@ on_every_backend! {
     does_a_hang_up_while_an_answer_is_due_not_spin,
 }
 
-/// Odd numbers are answered later, by whoever gets what is sent here; even ones at once.
+/// Odd numbers are answered later, by the thread that gets what is sent here; even ones at once.
 fn deferring(
     tell: Sender<(u32, Deferred)>,
 ) -> impl FnMut(Message<'_>, &mut Reply<'_>) -> HandlerResult {
@@ -104,7 +104,7 @@ fn do_deferred_and_immediate_replies_keep_their_order(backend: Backend) {
     answering.join().unwrap();
 }
 
-fn do_answers_from_many_threads_in_any_order_reach_their_requests(backend: Backend) {
+fn do_answers_from_many_threads_reach_their_requests(backend: Backend) {
     let (server, dues) = start(backend, Limits::default());
     let mut peers: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for round in 0..5 {
@@ -370,7 +370,7 @@ fn does_the_idle_timeout_not_run_while_an_answer_is_due(backend: Backend) {
     assert_eq!(server.stop().closed_for(Cause::Idle), 3);
 }
 
-fn does_the_deadline_of_a_message_behind_a_deferred_one_stand_still(backend: Backend) {
+fn does_the_deadline_behind_a_deferred_reply_stand_still(backend: Backend) {
     let limits = Limits { header_timeout: Duration::from_millis(40), ..Limits::default() };
     let (server, dues) = start(backend, limits);
     let (mut slow, mut fast) = (server.connect(), server.connect());

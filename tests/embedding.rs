@@ -1,4 +1,4 @@
-//! Does the event loop live inside somebody else's, and cost nothing while nothing happens?
+//! Does the event loop live inside another program's, and cost nothing while nothing happens?
 
 #![cfg(feature = "json")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by them")]
@@ -34,7 +34,7 @@ on_every_backend! {
     does_a_lingering_peer_not_spin,
     does_a_peer_that_takes_no_replies_not_spin,
     are_connections_closed_in_one_batch_each_closed_once,
-    does_a_new_connection_in_a_reused_place_get_only_its_own_events,
+    does_a_connection_in_a_reused_place_get_only_its_events,
     does_the_handler_see_every_connection_open_and_close_once,
     is_the_handler_reachable_between_turns,
 }
@@ -75,7 +75,7 @@ fn does_a_turn_after_a_pause_keep_its_deadlines(backend: Backend) {
     let _peer = connect(&server);
     run_until(&mut server, |stats| stats.accepted == 1);
     settle(&mut server);
-    // Somebody else's loop waits, and comes back when this one is due.
+    // The other loop waits, and comes back when this one is due.
     while let Some(due) = server.event_loop().timeout().filter(|due| !due.is_zero()) {
         std::thread::sleep(due);
     }
@@ -101,7 +101,7 @@ fn does_a_turn_with_a_zero_timeout_return_at_once(backend: Backend) {
     assert_eq!(number_of(&peer.reply()), 1);
 }
 
-/// Waits on somebody else's poller until the loop's descriptor is readable.
+/// Waits on another poller until the loop's descriptor is readable.
 struct Outer(Poller);
 
 impl Outer {
@@ -342,7 +342,7 @@ fn are_connections_closed_in_one_batch_each_closed_once(backend: Backend) {
     }
 }
 
-fn does_a_new_connection_in_a_reused_place_get_only_its_own_events(backend: Backend) {
+fn does_a_connection_in_a_reused_place_get_only_its_events(backend: Backend) {
     let mut server = builder(backend).answer(echo).unwrap();
     let mut old = connect(&server);
     run_until(&mut server, |stats| stats.open == 1);

@@ -377,7 +377,7 @@ fn do_files_of_one_room_not_know_each_other_in_circles() {
     assert_eq!(circle(knows), None);
 }
 
-/// Takes away whoever knows none of those that are left, until nobody is left; what is then left are
+/// Takes away each that knows none of those that are left, until nobody is left; what is then left are
 /// circles.
 fn circle(mut knows: BTreeMap<String, Vec<String>>) -> Option<BTreeMap<String, Vec<String>>> {
     while !knows.is_empty() {
@@ -427,5 +427,61 @@ fn do_the_rooms_of_the_tools_know_each_other_in_no_circle() {
         }
         assert!(knows.len() > 5, "{tool}: {knows:?}");
         assert_eq!(circle(knows), None, "{tool}");
+    }
+}
+
+/// Where the words of the project are: its sources, its tests and its pages.
+fn texts() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["src", "sys", "tls", "cluster", "load", "check", "command", "machine", "cli"];
+    let others = ["sim", "bench/src", "examples", "tests", "docs"];
+    let mut folders: Vec<_> = folders.iter().chain(&others).map(|name| root.join(name)).collect();
+    let first = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut paths: Vec<_> = first.iter().map(|name| root.join(name)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs" || end == "md") {
+                paths.push(path);
+            }
+        }
+    }
+    let read = |path: PathBuf| fs::read_to_string(&path).ok().map(|text| (path, text));
+    paths.into_iter().filter_map(read).collect()
+}
+
+#[test]
+fn is_the_name_of_a_test_short_enough_to_be_read() {
+    for (path, text) in texts() {
+        for rest in text.split("fn ").skip(1) {
+            let name = rest.split(['(', '<', ' ']).next().unwrap();
+            assert!(name.len() <= 60, "{}: {name} has {} letters", path.display(), name.len());
+        }
+    }
+}
+
+#[test]
+fn are_words_that_are_read_twice_left_out() {
+    // In two parts, so that this page may be looked at too.
+    let words = [
+        ("who", "ever "),
+        ("for want", " of"),
+        ("of one's", " own"),
+        (" les", "t "),
+        ("before", "hand"),
+        ("there", "by"),
+        ("hence", "forth"),
+        ("where", "upon"),
+        ("somebody", " else's"),
+    ];
+    let words = words.map(|(start, end)| format!("{start}{end}"));
+    for (path, text) in texts() {
+        for (at, line) in text.lines().enumerate() {
+            let line = line.to_lowercase();
+            let found = words.iter().find(|word| line.contains(word.as_str()));
+            assert_eq!(found, None, "{}:{}", path.display(), at + 1);
+        }
     }
 }

@@ -39,7 +39,7 @@ fn clients() {
         peers.push(peer);
     }
     println!("exchanged");
-    // Until whoever started us has seen enough.
+    // Until our parent has seen enough.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 

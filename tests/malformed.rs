@@ -23,13 +23,13 @@ on_every_backend! {
     are_good_messages_before_a_fault_answered_first,
     is_a_fault_behind_half_a_message_found,
     is_the_error_reply_never_lost_to_a_reset,
-    is_the_error_reply_read_although_more_than_the_linger_bound_comes,
+    is_the_error_reply_read_though_the_linger_bound_is_passed,
     is_a_peer_that_never_stops_sending_let_go,
     does_a_fault_wait_behind_unread_replies,
     are_other_connections_unaffected,
     is_an_unfinished_header_no_fault,
     does_a_peer_that_finishes_at_a_fault_get_its_reply,
-    does_a_peer_that_resets_while_we_linger_still_count_as_a_fault,
+    does_a_peer_that_resets_while_we_linger_count_as_a_fault,
     is_content_nested_without_end_an_error_of_its_message_alone,
 }
 
@@ -207,7 +207,7 @@ fn is_the_error_reply_never_lost_to_a_reset(backend: Backend) {
     assert_eq!(stats.discarded_in, 3 * ((4 << 20) + 4), "read and dropped, all of it");
 }
 
-fn is_the_error_reply_read_although_more_than_the_linger_bound_comes(backend: Backend) {
+fn is_the_error_reply_read_though_the_linger_bound_is_passed(backend: Backend) {
     let server = Running::echo(backend, Limits::default());
     let mut peer = server.connect();
     let mut sender = peer.stream.try_clone().unwrap();
@@ -294,7 +294,7 @@ fn does_a_peer_that_finishes_at_a_fault_get_its_reply(backend: Backend) {
     assert_eq!(server.stop().closed_for(Cause::Fault), 1);
 }
 
-fn does_a_peer_that_resets_while_we_linger_still_count_as_a_fault(backend: Backend) {
+fn does_a_peer_that_resets_while_we_linger_count_as_a_fault(backend: Backend) {
     let server = Running::echo(backend, Limits::default());
     let mut peer = server.connect();
     peer.send(b"\x00\x02[]");

@@ -17,17 +17,17 @@ use myriapod::{Backend, Cause, HandlerError, Limits, Message};
 use serde_json::json as value;
 
 on_every_backend! {
-    are_300_pipelined_requests_in_random_pieces_answered_in_order,
-    are_messages_of_many_sizes_in_random_pieces_answered_in_order,
+    are_300_pipelined_requests_in_pieces_answered_in_order,
+    are_messages_of_many_sizes_in_pieces_answered_in_order,
     is_a_message_that_comes_byte_by_byte_answered,
     are_many_messages_in_one_segment_answered,
-    is_content_of_exactly_the_limit_taken_and_one_byte_more_refused,
+    is_content_of_the_limit_taken_and_a_byte_more_refused,
     are_sizes_around_the_buffers_answered,
     does_a_large_message_between_small_ones_keep_the_order,
     is_empty_content_answered,
     does_a_message_without_reply_leave_the_connection_in_step,
     does_echo_return_further_headers_and_the_byteorder,
-    is_the_echo_of_a_message_with_another_framing_written_in_the_servers_own,
+    is_an_echo_written_in_the_servers_own_framing,
     does_a_reply_that_closes_end_the_connection_behind_it,
     does_one_shot_close_after_the_first_reply,
     does_one_shot_wait_for_a_reply,
@@ -66,7 +66,7 @@ fn send_in_pieces(peer: &Peer<std::net::TcpStream>, bytes: Vec<u8>, seed: u64) {
     });
 }
 
-fn are_300_pipelined_requests_in_random_pieces_answered_in_order(backend: Backend) {
+fn are_300_pipelined_requests_in_pieces_answered_in_order(backend: Backend) {
     let server = Running::echo(backend, Limits::default());
     for seed in 0..3 {
         let mut peer = server.connect();
@@ -81,7 +81,7 @@ fn are_300_pipelined_requests_in_random_pieces_answered_in_order(backend: Backen
     assert_eq!((stats.truncated, stats.discarded_in, stats.discarded_out), (0, 0, 0));
 }
 
-fn are_messages_of_many_sizes_in_random_pieces_answered_in_order(backend: Backend) {
+fn are_messages_of_many_sizes_in_pieces_answered_in_order(backend: Backend) {
     // Small marks and a small budget, so that pauses and turns on the ready list mix with all else.
     let limits =
         Limits { high_water: 20_000, low_water: 5_000, messages_per_event: 3, ..Limits::default() };
@@ -132,7 +132,7 @@ fn are_many_messages_in_one_segment_answered(backend: Backend) {
     server.stop();
 }
 
-fn is_content_of_exactly_the_limit_taken_and_one_byte_more_refused(backend: Backend) {
+fn is_content_of_the_limit_taken_and_a_byte_more_refused(backend: Backend) {
     let server = Running::echo(backend, Limits::default());
     let content = Random(1).bytes(1 << 20);
     let mut peer = server.connect();
@@ -247,7 +247,7 @@ fn does_echo_return_further_headers_and_the_byteorder(backend: Backend) {
     server.stop();
 }
 
-fn is_the_echo_of_a_message_with_another_framing_written_in_the_servers_own(backend: Backend) {
+fn is_an_echo_written_in_the_servers_own_framing(backend: Backend) {
     let server = Running::start(move || {
         builder(backend).answer(|message, reply| {
             let content = message.content();

@@ -26,7 +26,7 @@ on_every_backend! {
     is_a_peer_that_goes_on_sending_cut_off,
     are_idle_connections_closed,
     is_a_new_peer_refused_meanwhile,
-    does_a_unix_socket_of_the_next_server_survive_the_end_of_the_last,
+    does_the_next_servers_unix_socket_survive_the_lasts_end,
     does_a_server_that_cannot_be_built_leave_no_file,
     does_a_second_shutdown_change_nothing,
     does_a_server_without_connections_end_at_once,
@@ -259,7 +259,7 @@ fn unix_path(backend: Backend, name: &str) -> std::path::PathBuf {
     std::env::temp_dir().join(format!("myriapod-{name}-{}-{backend}", std::process::id()))
 }
 
-fn does_a_unix_socket_of_the_next_server_survive_the_end_of_the_last(backend: Backend) {
+fn does_the_next_servers_unix_socket_survive_the_lasts_end(backend: Backend) {
     use std::os::unix::net::UnixStream;
     let path = unix_path(backend, "next");
     let host = format!("unix:{}", path.display());

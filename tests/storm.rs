@@ -383,7 +383,7 @@ fn does_everything_add_up_when_the_storm_ends_in_a_shutdown(backend: Backend) {
         for _ in 0..STEPS / 2 {
             storm.step(true);
         }
-        // Nobody leaves: whoever reads and sends nothing any more is cut off.
+        // Nobody leaves: who reads and sends nothing any more is cut off.
         storm.server.handle().shutdown().unwrap();
         storm.server.run().unwrap();
         for peer in &mut storm.peers {

@@ -348,7 +348,7 @@ fn is_a_server_dropped_without_a_trace() {
 }
 
 #[test]
-fn is_a_port_that_another_server_shares_refused_unless_sharing_is_asked_for() {
+fn is_a_shared_port_refused_unless_asked_for() {
     let crew = Crew::echo(|| four(Backend::native()));
     let port = crew.addresses[0].port().unwrap();
     let again = || Server::builder().listen("127.0.0.1", port).threads(2);
@@ -391,7 +391,7 @@ fn is_each_loop_pinned_and_the_caller_free_again() {
     servers.handle().shutdown().unwrap();
     assert!(servers.run().unwrap());
     assert_eq!(thread_cpus().unwrap(), before);
-    // The first is made before it is pinned, by whoever builds the server.
+    // The first is made before it is pinned, by the builder.
     let mut others = seen.lock().unwrap().split_off(1);
     others.sort();
     let mut expected: Vec<_> = (1..3).map(|nth| vec![before[nth % before.len()]]).collect();

@@ -242,7 +242,7 @@ fn message(value: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn are_messages_recognized_on_other_ports_and_several_in_one_segment() {
+fn are_messages_seen_on_other_ports_and_in_one_segment() {
     if !has_tshark() {
         return;
     }

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn do_servers_and_clients_run_on_the_first_two_processors_that_there_are() {
+    fn do_servers_and_clients_run_on_two_processors() {
         let said = |numbers: &[usize]| Processors(numbers.to_vec()).to_string();
         assert_eq!(said(&[0, 1, 2]), "Servers run on processor 0, clients on processor 1");
         assert_eq!(said(&[3, 7]), "Servers run on processor 3, clients on processor 7");

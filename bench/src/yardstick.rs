@@ -24,7 +24,7 @@ pub(crate) fn run(pairs: u64, requests: u64) -> Result<()> {
         let (mut cpu_time, mut rate) = (Vec::new(), Vec::new());
         let mut last = None;
         for pair in 0..pairs {
-            // Whoever comes second may find the machine in another state.
+            // The second of a pair may find the machine in another state.
             let (a, b) = if pair % 2 == 0 {
                 let a = run_once(&ours, setting, requests)?;
                 (a, run_once(&raw, setting, requests)?)

@@ -156,7 +156,7 @@ impl Service {
             Self::Padded => self.build(Padded::DISCONNECT),
             Self::Search => self.message(nth),
         };
-        // A header of length 0 is a fault too: whoever reads on closes then.
+        // A header of length 0 is a fault too: a server that reads on closes then.
         message.bytes.resize(message.bytes.len() + tail, 0);
         Some(message)
     }

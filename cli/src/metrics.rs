@@ -69,10 +69,14 @@ const COUNTERS: [Series; 30] = [
     ("wakeups", "Waits that returned.", |stats| stats.wakeups),
     ("events", "Events that waits returned.", |stats| stats.events),
     ("accept_errors", "Passing errors of accept.", |stats| stats.accept_errors),
-    ("accept_pauses", "Times that accepting paused for want of descriptors or memory.", |stats| {
-        stats.accept_pauses
+    (
+        "accept_pauses",
+        "Times that accepting paused because descriptors or memory ran out.",
+        |stats| stats.accept_pauses,
+    ),
+    ("turned_away", "Peers closed at once because no descriptor was free.", |stats| {
+        stats.turned_away
     }),
-    ("turned_away", "Peers closed at once for want of descriptors.", |stats| stats.turned_away),
     ("refused_messages", "Messages refused, since all buffers were full.", |stats| {
         stats.refused_messages
     }),

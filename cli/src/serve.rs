@@ -141,7 +141,7 @@ pub(crate) struct Args {
     log: LogForm,
     #[command(flatten)]
     handover: HandoverArgs,
-    /// Stop when whoever started this is gone
+    /// Stop when the process that started this is gone
     #[arg(long, hide = true)]
     end_with_parent: bool,
     #[command(flatten)]
@@ -475,7 +475,7 @@ fn place_of(addresses: &[SocketAddr]) -> String {
     addresses.first().map_or_else(String::new, ToString::to_string)
 }
 
-/// Says beforehand that fewer connections will be reached than descriptors allow. Where descriptors
+/// Says in advance that fewer connections will be reached than descriptors allow. Where descriptors
 /// are what allows fewer than asked for, the reason is returned: the engine will say so.
 fn foresee(args: &Args) -> Option<String> {
     let plan = Plan {
@@ -581,7 +581,7 @@ fn announce(given: Option<&str>, addresses: &[SocketAddr], count: usize) -> Resu
         return Ok(());
     }
     match print_text(&text) {
-        // Whoever started us has read enough; there are peers to serve.
+        // Our parent has read enough; there are peers to serve.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| Failure::output(&error)),
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use myriapod::sys;
 
-/// Held by whoever has peers: all that this process may have is needed by one test alone.
+/// Held by the test that has peers: all that this process may have is needed by one test alone.
 static PEERS: Mutex<()> = Mutex::new(());
 
 /// What takes longer fails the test; nothing that works comes near it.
@@ -118,7 +118,7 @@ fn reaches_exactly(first: &str) {
 }
 
 #[test]
-fn is_the_ceiling_reached_exactly_with_the_limit_that_this_machine_has() {
+fn is_the_ceiling_of_this_machine_reached_exactly() {
     if cfg!(debug_assertions) {
         println!("skipped: it may take tens of thousands of connections; release builds do it");
         return;
@@ -145,7 +145,7 @@ fn is_a_lowered_soft_limit_no_ceiling_since_servers_raise_it() {
 }
 
 #[test]
-fn does_serve_say_beforehand_what_it_will_not_reach_and_why() {
+fn does_serve_say_in_advance_what_it_will_not_reach() {
     let args = ["serve", "127.0.0.1", "0", "--max-connections", "999999999"];
     let mut child =
         myriapod("", &args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -202,7 +202,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn is_a_small_control_group_named_and_what_is_foretold_of_it_reached() {
+fn is_what_is_foretold_of_a_small_control_group_reached() {
     let Some(group) = Group::new() else {
         println!("skipped: no memory control group can be made here");
         return;

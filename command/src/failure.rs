@@ -175,7 +175,7 @@ fn start_server(address: &str) -> String {
     format!("is the server running? start it with `myriapod serve {place}`")
 }
 
-/// `max_header_len` is `--max-header-len` to whoever typed it.
+/// `max_header_len` is `--max-header-len` on the command line.
 fn as_flags(text: &str) -> String {
     let words = text.split(' ').map(|word| {
         if word.contains('_') { format!("--{}", word.replace('_', "-")) } else { word.to_owned() }

@@ -128,7 +128,7 @@ pub(crate) struct Messages {
     reply: Reply,
     cut: Cut,
     frame: Frame,
-    /// The first wrong reply's bytes, for whoever wants to know.
+    /// The first wrong reply's bytes, to be shown.
     pub(crate) first_wrong: Option<Vec<u8>>,
     service: Service,
 }

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_what_a_server_needs_for_any_number_of_connections_left_out() {
+    fn is_what_a_server_needs_for_itself_left_out() {
         // 4 MB before the first, 300 kB touched with it, and 100 bytes for each.
         let rss =
             |connections: u64| 4_000_000 + 100 * connections + 300_000.min(connections * 3000);

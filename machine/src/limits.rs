@@ -458,7 +458,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn does_a_capability_of_another_user_namespace_count_for_nothing() {
+    fn does_a_capability_of_another_namespace_count_for_nothing() {
         let status = "Uid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n";
         for (map, may) in [("0 0 4294967295\n", true), ("0 100000 65536\n", false)] {
             let made_up =

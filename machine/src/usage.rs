@@ -1,4 +1,4 @@
-//! What processes, threads and the machine's processors have used: for whoever measures a server.
+//! What processes, threads and the machine's processors have used: for those who measure a server.
 
 use std::fs;
 use std::io;

@@ -75,7 +75,7 @@ fn are_the_processors_of_a_process_those_of_its_threads() {
 }
 
 #[test]
-fn does_whoever_closes_first_wait() {
+fn does_the_side_that_closes_first_wait() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let theirs = listener.accept().unwrap();

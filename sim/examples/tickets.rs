@@ -24,7 +24,7 @@ use myriapod_sim::trial::{Ending, Trial, check};
 /// Worlds that are lived through.
 const SEEDS: u64 = 200;
 
-/// A framing of one's own: a message is a line.
+/// A framing that is not built in: a message is a line.
 struct Lines;
 
 impl Framing for Lines {

@@ -387,7 +387,7 @@ pub(crate) fn at_close(
             || cut_off,
         "peer {number}: closed as {cause} without lingering: {closing:?}"
     );
-    // When nothing delays events, whoever waits for bytes is not late for those that are there.
+    // When nothing delays events, a reader is not late for those that are there.
     let waits = matches!(
         cause,
         Cause::Idle | Cause::HeaderTimeout | Cause::ContentTimeout | Cause::ContentRate

@@ -136,7 +136,7 @@ pub(crate) struct Peer {
     /// It has closed or reset, itself.
     pub(crate) left: bool,
     pub(crate) end: Option<End>,
-    /// What a send has said; whoever receives is not told again.
+    /// What a send has said; the receiving side is not told again.
     send_error: Option<Errno>,
 }
 

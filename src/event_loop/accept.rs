@@ -187,7 +187,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             let Some(key) = self.acceptor.listeners.get(at).copied() else { return };
             if let Err(error) = self.selector.modify(key, interest) {
                 if !interest.is_empty() {
-                    // For want of memory or of watches, most likely: tried again after a pause.
+                    // Memory or watches ran out, most likely: tried again after a pause.
                     self.acceptor.parked = true;
                     self.acceptor.paused_until = Some(self.shared.tick.wrapping_add(PAUSE_TICKS));
                 }
@@ -219,7 +219,7 @@ pub(crate) struct Acceptor {
     pub(crate) is_stopped: bool,
     /// A hand-over is about to begin.
     pub(crate) is_held: bool,
-    /// Accepting pauses until then for want of descriptors or memory.
+    /// Accepting pauses until then: descriptors or memory ran out.
     pub(crate) paused_until: Option<Tick>,
     pub(crate) spare: Option<SpareDescriptor>,
     /// The place in the slab where the next search for an idle connection begins.

@@ -29,7 +29,7 @@ pub(super) struct Drain {
     is_last: bool,
     /// Connections to look at again, since their sockets may hold more.
     again: VecDeque<Key>,
-    /// A second signal came: whoever sent it did not want to wait for a graceful end.
+    /// A second signal came: its sender did not want to wait for a graceful end.
     pub(super) hurried: bool,
 }
 
@@ -113,7 +113,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         }
     }
 
-    /// Whoever stops us did not want to wait for a graceful end.
+    /// The stop was not to wait for a graceful end.
     pub(super) fn hurry(&mut self) {
         self.cut_off();
         if let Some(drain) = &mut self.drain {

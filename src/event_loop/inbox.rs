@@ -365,7 +365,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         }
     }
 
-    /// The loop has finished: nobody is heard any more, and whoever has asked for a connect is told.
+    /// The loop has finished: nobody is heard any more, and who has asked for a connect is told.
     pub(super) fn close_mailbox(&mut self) {
         let unheard = std::mem::take(&mut self.inbox.items);
         for item in unheard.into_iter().chain(self.mailbox.close()) {

@@ -78,7 +78,7 @@ const PUBLISH_TICKS: u32 = 100;
 /// One thread's server: its sockets, its timers, its buffers and its handler.
 ///
 /// [`run`](Self::run) serves until it is stopped. [`run_once`](Self::run_once) does one turn, so
-/// that it can live in a loop of somebody else's; [`as_fd`](Self::as_fd) is readable when a turn
+/// that it can live in another program's loop; [`as_fd`](Self::as_fd) is readable when a turn
 /// has something to do, and [`timeout`](Self::timeout) says when one is due in any case.
 ///
 /// Made by [`ServerBuilder`](crate::ServerBuilder).

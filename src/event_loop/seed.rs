@@ -54,7 +54,7 @@ pub(crate) struct Opening {
 
 impl<L: Link> Seed<L> {
     /// Seeds for `count` loops of one server, the first first.
-    pub(crate) fn sow(
+    pub(crate) fn make(
         backend: Backend,
         count: usize,
         max_connections: usize,
@@ -66,7 +66,7 @@ impl<L: Link> Seed<L> {
             mailboxes.push(Arc::new(Mailbox::new(selector::waker_of(&mut poller)?)));
             pollers.push(poller);
         }
-        let members = crew::muster(mailboxes.clone(), max_connections);
+        let members = crew::members_of(mailboxes.clone(), max_connections);
         let parts = members.into_iter().zip(pollers).zip(mailboxes);
         let seed = |((member, poller), mailbox)| Self {
             member,

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn does_it_give_up_where_it_does_not_pay_and_come_back_where_it_would() {
+    fn does_spinning_give_up_and_come_back_as_it_pays() {
         let mut spin = Spin::new(LIMIT);
         let late = Duration::from_millis(5);
         for _ in 0..CONFIDENCE {

@@ -29,7 +29,7 @@ impl Writer<'_> {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Bytes behind their length. Whoever calls has seen that it fits.
+    /// Bytes behind their length. The caller has seen that it fits.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(bytes);

@@ -46,7 +46,7 @@ impl Outgoing {
         }
     }
 
-    /// Adds a header of one's own, behind the four that every message has.
+    /// Adds a further header, behind the four that every message has.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use super::{
 /// no such framing, and no value of this type.
 ///
 /// A framing that does work is not in its place: then turning the feature on, which any crate of a
-/// program may do, would give another type to whoever relied on it.
+/// program may do, would give another type to a program that relied on it.
 #[derive(Clone, Copy, Debug)]
 pub struct DefaultFraming(Infallible);
 

@@ -6,7 +6,7 @@ use super::{Content, Reply, ReplyError};
 use crate::protocol::{Head, write_json};
 
 impl Reply<'_> {
-    /// Adds a header of one's own to the reply that will be made, behind the four that every
+    /// Adds a further header to the reply that will be made, behind the four that every
     /// message has. The key `id` is there already where the message had one, with that value; given
     /// here, it is another.
     ///
@@ -35,7 +35,7 @@ impl Reply<'_> {
     }
 
     /// Replies with JSON text in UTF-8 that `write` appends to the send buffer. It is sent as it
-    /// is, unchecked: for answers that are known beforehand.
+    /// is, unchecked: for answers that are known already.
     ///
     /// # Errors
     ///

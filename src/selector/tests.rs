@@ -133,7 +133,7 @@ fn is_an_event_for_a_closed_socket_counted_and_dropped() {
         }
         assert_eq!(selector.select(NOW).unwrap(), 4);
         let first = selector.next_ready().unwrap().key;
-        // Whoever handles the first closes all others, and a new one takes their place.
+        // The handler of the first closes all others, and a new one takes their place.
         for key in keys.iter().filter(|key| **key != first) {
             selector.close(*key);
         }

@@ -301,7 +301,7 @@ impl Errno {
         }
     }
 
-    /// The number that a name such as `EADDRINUSE` has on this system, whoever returns it.
+    /// The number that a name such as `EADDRINUSE` has on this system, whichever call returns it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let explained = Self::explanations().iter().find(|explanation| explanation.name == name);

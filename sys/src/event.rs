@@ -110,7 +110,7 @@ pub struct Mode(u8);
 impl Mode {
     /// An event on every wait for as long as its condition holds.
     pub const LEVEL: Self = Self(0);
-    /// An event only when something new arrives (`EPOLLET`, `EV_CLEAR`). Whoever reads must then
+    /// An event only when something new arrives (`EPOLLET`, `EV_CLEAR`). The reader must then
     /// read until `EAGAIN`.
     pub const EDGE: Self = Self(1);
     /// One event; then nothing until `modify` arms it again (`EPOLLONESHOT`, `EV_DISPATCH`).

@@ -37,7 +37,7 @@
 //! - **An empty interest is refused** (`EINVAL`): a descriptor that nobody wants
 //!   to hear of leaves the poller with `delete`, so that a hang-up cannot spin.
 //! - While any interest is held, **a hang-up or an error is reported**, as ready
-//!   for all of that interest, so that whoever acts on it finds out from `recv`
+//!   for all of that interest, so that a program that acts on it finds out from `recv`
 //!   or `send`. Where the system says that it is one ([`Event::is_hangup`],
 //!   [`Event::is_error`]), the event is readable *and* writable, whatever the
 //!   interest. These and [`Event::is_read_closed`] are hints: epoll and poll give

@@ -166,7 +166,7 @@ fn is_an_abstract_name_taken_behind_the_at_sign() {
 }
 
 #[test]
-fn does_localhost_resolve_to_loopback_with_the_port_and_without_doubles() {
+fn does_localhost_resolve_to_loopback_without_doubles() {
     let all = resolve("localhost", 65432).unwrap();
     assert!(!all.is_empty());
     for (index, address) in all.iter().enumerate() {

@@ -90,7 +90,7 @@ fn are_open_descriptors_counted() {
 }
 
 #[test]
-fn are_open_descriptors_counted_where_none_is_left_to_count_with() {
+fn are_open_descriptors_counted_with_none_left_to_count_with() {
     let turn = turn();
     let before = open_descriptors();
     turn.set_soft(64);
@@ -103,7 +103,7 @@ fn are_open_descriptors_counted_where_none_is_left_to_count_with() {
 }
 
 #[test]
-fn does_the_spare_turn_one_peer_away_where_no_descriptor_is_left() {
+fn does_the_spare_turn_a_peer_away_without_descriptors() {
     let turn = turn();
     turn.set_soft(64);
     let listener = listen(&v4());

@@ -37,7 +37,7 @@ fn can_a_port_be_bound_anew_while_its_connections_linger() {
     let address = listener.local_address().unwrap();
     let client = connect(&address).unwrap();
     let (server, _) = accept_one(&listener);
-    // Whoever closes first is left in TIME-WAIT: the server's side.
+    // The side that closes first is left in TIME-WAIT: the server's side.
     drop(server);
     drop(listener);
     support::wait_readable(&client);

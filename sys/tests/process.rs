@@ -36,7 +36,7 @@ fn is_an_inherited_descriptor_adopted_once() {
 
 /// Code without `unsafe` can own a descriptor that looks inherited. It must not lose it.
 #[test]
-fn does_whoever_owns_an_adopted_descriptor_keep_it() {
+fn does_the_owner_of_an_adopted_descriptor_keep_it() {
     let (read_end, write_end) = std::io::pipe().unwrap();
     let owned = nix::unistd::dup(&write_end).unwrap();
     drop(write_end);

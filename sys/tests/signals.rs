@@ -186,7 +186,7 @@ fn in_forked_child(child: impl FnOnce() -> i32) -> WaitStatus {
 }
 
 #[test]
-fn do_signals_after_a_fork_go_to_whoever_takes_them_over() {
+fn do_signals_after_a_fork_go_to_who_takes_them_over() {
     let _turn = turn();
     let mut signals = Signals::install(&[Signal::User1, Signal::Terminate]).unwrap();
     let ended = in_forked_child(|| {

@@ -17,7 +17,7 @@ fn is_a_name_with_a_zero_byte_refused() {
 
 #[test]
 #[should_panic(expected = "on the other thread")]
-fn does_a_panic_come_home_to_whoever_joins() {
+fn does_a_panic_come_home_to_the_one_that_joins() {
     spawn("panics", || panic!("on the other thread")).unwrap().join();
 }
 

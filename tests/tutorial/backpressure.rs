@@ -63,7 +63,7 @@ fn are_the_queues_that_both_sides_print_those_that_ss_shows() {
     assert!(number(&ours[1]) > 0, "nothing waits to be sent: {ours:?}");
     assert!(number(&theirs[0]) > 0, "nothing waits to be received: {theirs:?}");
 
-    // Whoever is left alone says why it ends.
+    // The side that is left alone says why it ends.
     assert_eq!(server.end(), "");
     let (_, status, errors) = client.finish();
     assert_eq!(status, Some(1));

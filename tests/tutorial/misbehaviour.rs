@@ -45,7 +45,7 @@ fn rest(mut stream: TcpStream) -> String {
 }
 
 #[test]
-fn do_the_servers_of_the_first_program_refuse_what_int_would_accept() {
+fn do_the_first_programs_servers_refuse_what_int_accepts() {
     for name in ["threaded_server", "padded_on_engine"] {
         let (server, port) = serve(name, &[]);
         let mut good = connect(port);

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         tell(warning);
     }
     let stop = Stop::catch()?;
-    // Whoever reads standard error, or does not, holds nothing up.
+    // A slow reader of standard error holds nothing up.
     LOG.begin();
     let mut watch = Watch::new(args, stop)?;
     let report = measure(plan, &mut watch).map_err(|error| failed(&error))?;

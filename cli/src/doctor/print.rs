@@ -11,7 +11,7 @@ use crate::terminal::print_text;
 use myriapod_command::numbers::grouped;
 
 impl Verdict {
-    /// Whether what is asked for can be reached, as far as anybody can tell beforehand.
+    /// Whether what is asked for can be reached, as far as can be told in advance.
     pub(crate) fn suffices(&self) -> bool {
         match (self.asked, self.ceiling) {
             (Some(asked), Some(ceiling)) => asked <= ceiling,
@@ -40,7 +40,7 @@ impl Verdict {
         })
     }
 
-    /// One line that says beforehand what will not be reached, and why; `None` where all will be.
+    /// One line that says in advance what will not be reached, and why; `None` where all will be.
     pub(crate) fn warning(&self) -> Option<String> {
         let (asked, first, reason) = (self.asked?, self.first()?, self.reason()?);
         let reached = self.reached(first);

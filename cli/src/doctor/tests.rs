@@ -59,7 +59,7 @@ fn first_command(verdict: &Verdict) -> &str {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn is_the_limit_that_bites_first_named_with_its_ceiling_and_its_command() {
+fn is_the_limit_that_bites_first_named_with_its_command() {
     type Change = fn(&mut Readings);
     let group = |readings: &mut Readings| {
         readings.machine.memory_cgroups = vec![CgroupMemory {

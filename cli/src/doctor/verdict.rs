@@ -301,7 +301,7 @@ impl Judge<'_> {
             // We raise it ourselves.
         } else if privileges.is_some_and(|privileges| privileges.root) {
             remedies.push(Remedy::Do(format!(
-                "whoever starts this container or service has to allow it: \
+                "the container or service has to be started with it allowed: \
                  docker run --ulimit nofile={need}:{need}, or LimitNOFILE={need} in a systemd unit"
             )));
         } else {

@@ -1,7 +1,7 @@
 //! `--live`: a page to watch while a server or a load runs.
 //!
 //! The page is one file that loads nothing from elsewhere; a stream of events moves its charts. It
-//! reads and never changes anything. Whoever comes later gets what was before.
+//! reads and never changes anything. A later viewer gets what was before.
 
 mod load;
 mod loops;

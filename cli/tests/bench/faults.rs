@@ -135,7 +135,7 @@ fn is_a_slow_reply_late() {
 }
 
 #[test]
-fn is_known_before_a_short_run_that_the_server_leaves_closing_to_bench() {
+fn is_known_before_a_short_run_who_closes() {
     // The first connection, and how many others asked while that was open.
     let first = Arc::new(Mutex::new((None::<TcpStream>, 0)));
     let seen = first.clone();
@@ -226,7 +226,7 @@ fn is_what_was_due_and_never_sent_part_of_the_response_times() {
 
 #[cfg(unix)]
 #[test]
-fn does_a_short_message_wait_whose_connection_could_not_be_made_when_it_was_due() {
+fn does_a_short_message_wait_for_its_connection() {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
 

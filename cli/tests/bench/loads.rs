@@ -298,7 +298,7 @@ fn is_memory_measured_of_the_process_that_is_named() {
 }
 
 #[test]
-fn is_what_the_server_used_divided_by_what_it_answered_meanwhile() {
+fn is_what_the_server_used_divided_by_its_answers_meanwhile() {
     // It answers ten messages during the run, and a thousand when that is over.
     let program = "
 import socket, time

@@ -98,7 +98,7 @@ impl Drop for Ended {
 }
 
 #[test]
-fn is_a_limit_of_this_machine_told_beforehand() {
+fn is_a_limit_of_this_machine_told_in_advance() {
     let mut running = many(counting().0, &["--source", "127.0.0.5"]);
     let mut line = String::new();
     BufReader::new(running.0.stderr.take().unwrap()).read_line(&mut line).unwrap();

@@ -15,7 +15,7 @@ fn is_a_numeric_address_taken_as_it_is() {
 }
 
 #[test]
-fn is_every_address_of_a_name_listed_in_the_order_of_the_library() {
+fn is_every_address_of_a_name_listed_in_the_librarys_order() {
     let expected = myriapod::sys::resolve("localhost", 80).unwrap();
     let output = myriapod(&["resolve", "localhost", "80", "--json"]);
     let (stdout, _, status) = seen(&output);

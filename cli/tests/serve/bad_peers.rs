@@ -57,7 +57,7 @@ impl Bad {
 }
 
 #[test]
-fn are_bad_peers_closed_for_the_right_cause_while_good_ones_are_served() {
+fn are_bad_peers_closed_for_their_cause_and_good_ones_served() {
     let limit = sys::raise_descriptor_limit().unwrap();
     // Other tests of this process need some too.
     let spare = usize::try_from(limit.soft).unwrap().saturating_sub(4_000);

@@ -57,7 +57,7 @@ fn watch(serving: &Serving) {
 }
 
 #[test]
-fn does_a_full_server_wait_and_take_others_as_soon_as_some_leave() {
+fn does_a_full_server_take_others_once_some_leave() {
     let Some(serving) = serving() else { return };
     let mut clients = clients(&serving, PEERS);
     let line = serving.wait_for("max_connections (");
@@ -82,7 +82,7 @@ fn does_a_full_server_wait_and_take_others_as_soon_as_some_leave() {
 }
 
 #[test]
-fn does_a_server_whose_limit_is_lowered_serve_those_it_has_and_take_others() {
+fn does_a_server_with_a_lowered_limit_serve_those_it_has() {
     if Command::new("prlimit").arg("--version").output().is_err() {
         println!("skipped: prlimit is not installed");
         return;

@@ -244,7 +244,7 @@ fn does_a_host_come_beside_a_service_managers_listeners() {
     assert_eq!(serving.connect().ask(&search("ring")).result(), RING);
     drop(client);
     assert_eq!(serving.stop().status, Some(0));
-    // Whoever made it may want to serve it again.
+    // Its maker may want to serve it again.
     assert!(path.exists());
 }
 

@@ -118,7 +118,7 @@ fn is_any_other_request_refused_as_http_has_it() {
 }
 
 #[test]
-fn does_a_peer_of_the_metrics_that_says_nothing_not_keep_a_stop_waiting() {
+fn does_a_silent_peer_of_the_metrics_not_delay_a_stop() {
     let (serving, address) = with_metrics(&[]);
     let mut silent = TcpStream::connect(&address).unwrap();
     silent.write_all(b"GET /metrics").unwrap();

@@ -66,7 +66,7 @@ fn does_the_last_of_two_equal_keys_count() {
 }
 
 #[test]
-fn is_a_content_of_another_form_an_error_that_the_connection_survives() {
+fn does_a_connection_survive_a_content_of_another_form() {
     let serving = Serving::on_loopback(&["-v"]);
     let mut client = serving.connect();
     for (request, kind) in [

@@ -151,7 +151,7 @@ fn does_help_show_every_limit_with_its_default() {
 }
 
 #[test]
-fn is_a_first_line_that_cannot_be_written_an_error_but_for_a_reader_that_left() {
+fn is_a_first_line_that_cannot_be_written_an_error() {
     let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
         println!("this system has no /dev/full");
         return;

@@ -217,7 +217,7 @@ pub(crate) fn run(
 
 /// The command that starts the server under strace.
 fn strace(scenario: Scenario, case: Option<(&Case, &(String, usize))>, files: &Files) -> Command {
-    // Standard input as descriptor 3 too; whoever needs neither does not care.
+    // Standard input as descriptor 3 too; a program that needs neither does not care.
     let mut command = Command::new("sh");
     command.args(["-c", "exec 3<&0; exec strace \"$@\"", "sh"]);
     // -D: the server is our child, and strace its. -y: descriptors are shown with what they are.

@@ -45,7 +45,7 @@ impl Loader {
         }
     }
 
-    /// Sends what is due, and was by `end`, to whoever has a free place; in a closed loop, something
+    /// Sends what is due, and was by `end`, to each connection that has a free place; in a closed loop, something
     /// is always due.
     pub(super) fn send_due(&mut self, end: u64) {
         let mut now = clock();

@@ -279,7 +279,7 @@ impl Loader {
             waiting,
             ..self.tally.snapshot(latencies)
         };
-        // Whoever has left does not want to know.
+        // One that has left does not want to know.
         let _ = self.line.told.send(snapshot);
     }
 

@@ -179,7 +179,7 @@ fn does_a_browser_show_all_of_it_without_an_error_or_a_request() {
     fs::create_dir_all(&folder.0).unwrap();
     let pages = [page(&run(1.0)), comparison(&run(1.0), &run(1.3))];
     if let Ok(kept) = std::env::var("MYRIAPOD_PAGES") {
-        // For whoever wants to look at them.
+        // For people who want to look at them.
         fs::write(Path::new(&kept).join("run.html"), &pages[0]).unwrap();
         fs::write(Path::new(&kept).join("compare.html"), &pages[1]).unwrap();
     }

@@ -11,7 +11,7 @@ use crate::peer::{Peer, Temper};
 use crate::replies::{To, push_content};
 use crate::service::Promise;
 
-/// The place of a connection in its loop, whoever has it now: what its name says before the `v`.
+/// The place of a connection in its loop, whichever connection has it now: what its name says before the `v`.
 fn place_of(id: ConnectionId) -> String {
     let name = id.to_string();
     name.split('v').next().unwrap_or_default().to_owned()
@@ -146,7 +146,7 @@ impl Scene<'_> {
     }
 
     /// Closes a connection that waits for a deferred answer: the answer comes for nobody then, and
-    /// its place is soon somebody else's.
+    /// its place is soon another's.
     fn close_somebody_owed(&mut self) -> Result<(), String> {
         let book = self.book.borrow();
         let owed = book.seats.iter().filter(|(_, seat)| seat.owed > 0 && seat.cause.is_none());

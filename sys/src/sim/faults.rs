@@ -38,7 +38,7 @@ kinds! {
     Dribble "delivery of one byte" "Bytes arrive one by one."
     BufferChange "buffer resized" "A send or receive buffer changes its size."
     DroppedByReset "received bytes lost to RST" "A reset destroys what had arrived and was not read."
-    NotShut "ENOBUFS on shutdown" "The system cannot end a stream for want of buffers."
+    NotShut "ENOBUFS on shutdown" "The system has no buffers to end a stream with."
     Aborted "ECONNABORTED on accept" "A peer is gone before it is accepted."
     Emfile "EMFILE" "This process has no descriptor left."
     Enfile "ENFILE" "The system has no descriptor left."

@@ -294,7 +294,7 @@ impl Kernel {
         }
     }
 
-    /// `close(2)`: whoever watches the number forgets it, as the kernel does.
+    /// `close(2)`: the poller that watches the number forgets it, as the kernel does.
     pub(super) fn close(&mut self, number: i32) {
         let Some(object) = self.table.get_mut(Self::place(number)).and_then(Option::take) else {
             return;

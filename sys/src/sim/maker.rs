@@ -141,7 +141,7 @@ impl World {
         self.shared.lock().next_happening().map(Time::from_nanos)
     }
 
-    /// Whoever waits looks again after this time at the latest.
+    /// A waiting thread looks again after this time at the latest.
     pub fn alarm(&self, after: Duration) {
         let nanos = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         self.shared.lock().schedule_in(nanos, Happening::Alarm);

@@ -108,7 +108,7 @@ impl Kernel {
             return;
         }
         let Some(to) = from.other.and_then(|other| self.ends.get(&other)) else { return };
-        // It goes on when there is room: whoever reads says so.
+        // It goes on when there is room: the reader says so.
         let full = to.inbox.len() >= to.inbox_cap && to.owner != Owner::Nobody;
         if to.silent || (full && !from.outbox.is_empty()) {
             return;

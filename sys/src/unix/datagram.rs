@@ -1,7 +1,7 @@
 //! Datagram sockets: messages that arrive whole, or late, or twice, or not at all.
 //!
-//! Nobody sends again what is lost, and nobody puts in order what comes out of order: that is for
-//! whoever uses them (udp(7), RFC 768). As with stream sockets, what runs once a message returns
+//! Nobody sends again what is lost, and nobody puts in order what comes out of order: that is for the
+//! program that uses them (udp(7), RFC 768). As with stream sockets, what runs once a message returns
 //! the bare [`Errno`], retries after `EINTR` and raises no `SIGPIPE`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

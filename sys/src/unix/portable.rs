@@ -73,7 +73,7 @@ impl Portable {
         check(CALL, fd, interest)?;
         let wanted = self.mode(mode)?;
         self.watched.insert(CALL, fd, Watched { token, interest, mode })?;
-        // SAFETY: the descriptor is open, and whoever watches it deletes or forgets it before it is
+        // SAFETY: the descriptor is open, and its watcher deletes or forgets it before it is
         // closed, as the contract says; a breach makes events stale, and no memory unsafe.
         let added =
             unsafe { self.poller.add_with_mode(fd.as_raw_fd(), event(fd, interest), wanted) };

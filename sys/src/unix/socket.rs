@@ -1,7 +1,7 @@
 //! Stream sockets: connect, receive, send, shut down.
 //!
 //! The functions here return the bare [`Errno`]: they run once a message or more, and what an error
-//! is about is known to whoever called. All of them retry after `EINTR`, and none raises `SIGPIPE`.
+//! is about is known to the caller. All of them retry after `EINTR`, and none raises `SIGPIPE`.
 //! Datagram sockets are not covered.
 
 use std::io::IoSlice;

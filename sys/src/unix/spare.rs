@@ -9,7 +9,7 @@ use crate::{Descriptor, Errno, Result, SystemError, accept};
 
 /// An open descriptor of no use, to be given up when `accept` says `EMFILE`.
 ///
-/// A peer that cannot be accepted for want of a descriptor would wait in the backlog without a
+/// A peer that cannot be accepted because no descriptor is free would wait in the backlog without a
 /// word. With the spare's place free for a moment, it can be accepted and closed.
 #[derive(Debug)]
 pub struct SpareDescriptor(Option<Descriptor>);

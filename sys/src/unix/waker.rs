@@ -9,7 +9,7 @@ use crate::{Errno, Interest, Mode, Poller, Result, SystemError, Token};
 
 /// Makes a poller report a token, from any thread.
 ///
-/// Many wakes make one event. Whoever gets it calls [`reset`](Self::reset) and *then* looks at what
+/// Many wakes make one event. Its receiver calls [`reset`](Self::reset) and *then* looks at what
 /// the wakers left for it: a wake that comes before the end of the reset needs no event of its own,
 /// for what was left before that wake is visible after that reset.
 ///

@@ -90,9 +90,7 @@ pub(crate) fn is_a_wait_without_room_refused(backend: Backend) {
     }
 }
 
-pub(crate) fn does_a_busy_descriptor_leave_the_others_their_turn_when_some_are_taken_out(
-    backend: Backend,
-) {
+pub(crate) fn does_a_busy_descriptor_leave_others_their_turn(backend: Backend) {
     let (mut fixture, pairs) = ready(backend, 12, READ);
     seen(&mut fixture, 5, 1);
     for gone in [0, 11, 5, 6] {

@@ -43,7 +43,7 @@ macro_rules! questions {
                 does_a_wait_report_no_more_than_there_is_room
                 does_a_wait_append
                 is_a_wait_without_room_refused
-                does_a_busy_descriptor_leave_the_others_their_turn_when_some_are_taken_out
+                does_a_busy_descriptor_leave_others_their_turn
             }
             hangups {
                 is_a_reset_reported
