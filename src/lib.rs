@@ -52,6 +52,8 @@
 //! What goes wrong is either an [`Error`] that names the call and the errno, or concerns one
 //! connection: then that one is closed, the [`Cause`] is counted in [`Stats`], and the others go on.
 #![forbid(unsafe_code)]
+// Where docs.rs builds the pages, each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod body;

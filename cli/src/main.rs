@@ -14,6 +14,7 @@ mod limits;
 mod live;
 mod message_line;
 mod metrics;
+mod paper;
 mod ping;
 mod reload;
 mod replacement;
@@ -28,7 +29,7 @@ mod tls;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use myriapod_check as check;
 use myriapod_command::{failure, interrupt, json, json_log, log_writer, terminal, units};
 
@@ -49,6 +50,7 @@ Examples:
   myriapod ping 127.0.0.1 65432 --message        how long connecting and answering take
   myriapod check 127.0.0.1 65432                 does a server of your own hold?
   myriapod doctor                                how many connections this machine holds
+  myriapod man | man -l -                        the manual page
 
 Exit status: 0 success, 1 failure, 2 wrong usage.";
 
@@ -74,6 +76,8 @@ enum Command {
     Sockets(sockets::Args),
     Bench(Box<bench::Args>),
     Check(Box<check::Args>),
+    Man(paper::ManArgs),
+    Completions(paper::CompletionsArgs),
     /// A process of bench's own
     #[command(name = bench::WORKER, hide = true)]
     BenchWorker,
@@ -93,6 +97,8 @@ fn main() -> ExitCode {
         Command::Sockets(args) => sockets::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Man(args) => paper::man(&args, Cli::command()),
+        Command::Completions(args) => paper::completions(&args, Cli::command()),
         Command::BenchWorker => bench::work(),
     };
     let code = done.unwrap_or_else(|failure| {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by it")]
 
 mod errors;
+mod paper;
 mod ping;
 mod resolve;
 #[cfg(target_os = "linux")]
