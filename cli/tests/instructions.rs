@@ -13,7 +13,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use myriapod_tls::rustls::pki_types::ServerName;
+use myriapod_tls::rustls::{ClientConnection, StreamOwned};
+use myriapod_tls::{Trust, client_config};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -52,20 +56,39 @@ fn signal(server: &Server, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(server.0.id().cast_signed()), signal).unwrap();
 }
 
+/// A client's end, plain or over TLS.
+trait Peer: Read + Write {}
+impl<T: Read + Write> Peer for T {}
+
+/// A client that trusts any certificate of this machine's own making: the one that is pinned.
+fn connect(port: u16, pin: Option<&str>) -> Box<dyn Peer> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let Some(pin) = pin else { return Box::new(stream) };
+    let config = client_config(Trust::Pin(pin.to_owned()), None).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
+    // The server is halted later, while requests are sent.
+    while session.is_handshaking() {
+        session.complete_io(&mut stream).unwrap();
+    }
+    Box::new(StreamOwned::new(session, stream))
+}
+
 /// One reply, of whatever length.
-fn read_reply(peer: &mut TcpStream, reply: &mut [u8]) {
+fn read_reply(peer: &mut dyn Peer, reply: &mut [u8]) {
     // A reply is sent whole, and is smaller than a segment of the loopback.
     assert!(peer.read(reply).unwrap() > 2);
 }
 
 /// Instructions of a server that answers `rounds` messages on each connection: to all connections
 /// while it is halted (`one_by_one` false), or each answered before the next is sent. Where ids count
-/// up, no two headers are the same.
-fn instructions(service: &str, ids: bool, rounds: usize, one_by_one: bool) -> u64 {
+/// up, no two headers are the same. A `secure` one speaks TLS, and its ciphers are awake throughout.
+fn instructions(service: &str, ids: bool, secure: bool, rounds: usize, one_by_one: bool) -> u64 {
     let child = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program())
         .args(["serve", "--service", service, "127.0.0.1", "0"])
+        .args(secure.then_some("--tls-self-signed"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -73,30 +96,38 @@ fn instructions(service: &str, ids: bool, rounds: usize, one_by_one: bool) -> u6
         .unwrap();
     let mut server = Server(child);
     let mut line = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut lines = BufReader::new(server.0.stdout.take().unwrap());
+    lines.read_line(&mut line).unwrap();
+    let mut pin = String::new();
+    if secure {
+        lines.read_line(&mut pin).unwrap();
+    }
+    let pin = pin.trim().strip_prefix("certificate sha256 ");
     let port = line.trim().rsplit(", ").next().and_then(|end| end.strip_suffix(')')).unwrap();
     let port: u16 = port.parse().unwrap();
     let mut requests = (0..).map(|id| request(ids.then_some(id)));
-    let mut send = |peer: &mut TcpStream| peer.write_all(&requests.next().unwrap()).unwrap();
+    let mut send = |peer: &mut dyn Peer| {
+        peer.write_all(&requests.next().unwrap()).unwrap();
+        peer.flush().unwrap();
+    };
     let mut reply = [0; 4096];
-    let connect = |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let mut peers: Vec<TcpStream> = (0..CONNECTIONS).map(connect).collect();
+    let mut peers: Vec<_> = (0..CONNECTIONS).map(|_| connect(port, pin)).collect();
     for _ in 0..rounds {
         if one_by_one {
             for peer in &mut peers {
-                send(peer);
-                read_reply(peer, &mut reply);
+                send(&mut **peer);
+                read_reply(&mut **peer, &mut reply);
             }
             continue;
         }
         // Halted meanwhile, so that it is one wait for all of them however the system schedules.
         signal(&server, Signal::SIGSTOP);
         for peer in &mut peers {
-            send(peer);
+            send(&mut **peer);
         }
         signal(&server, Signal::SIGCONT);
         for peer in &mut peers {
-            read_reply(peer, &mut reply);
+            read_reply(&mut **peer, &mut reply);
         }
     }
     drop(peers);
@@ -121,20 +152,23 @@ fn does_a_message_cost_few_instructions() {
         println!("skipped: valgrind is not installed");
         return;
     }
-    for (service, ids, most) in [
-        ("raw", false, 300.0),
-        ("echo", false, 350.0),
-        ("echo", true, 1_700.0),
-        ("search", false, 1_200.0),
+    for (service, ids, secure, most) in [
+        ("raw", false, false, 300.0),
+        ("echo", false, false, 350.0),
+        ("echo", true, false, 1_700.0),
+        ("search", false, false, 1_200.0),
+        // 3,000 over the plain one.
+        ("echo", false, true, 3_330.0),
     ] {
         let per_message = |one_by_one| {
-            let run = |rounds| instructions(service, ids, rounds, one_by_one);
+            let run = |rounds| instructions(service, ids, secure, rounds, one_by_one);
             let (short, long) = (run(SHORT), run(LONG));
             (long - short) as f64 / ((LONG - SHORT) * CONNECTIONS) as f64
         };
         let (together, alone) = (per_message(false), per_message(true));
         println!(
-            "{service}{}: {together:.1} instructions per message over {CONNECTIONS} connections; {alone:.1} where each has a wait of its own",
+            "{service}{}{}: {together:.1} instructions per message over {CONNECTIONS} connections; {alone:.1} where each has a wait of its own",
+            if secure { " over TLS" } else { "" },
             if ids { ", each with another id in its header" } else { "" }
         );
         assert!(together <= most, "{service}: {together}");

@@ -79,12 +79,6 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 }
             };
             let shared = &mut self.shared;
-            if !L::IS_PLAIN && L::is_secure(&connection.link) {
-                let after = shared.receive_secure(&mut At { key, source, connection });
-                let step = shared.conclude(connection, after, false);
-                self.apply(key, step);
-                continue;
-            }
             let about = About {
                 key,
                 source,
@@ -94,7 +88,18 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 is_open: true,
             };
             shared.scratch.clear();
-            let received = receive_into(source, &mut shared.scratch, &mut shared.engine.stats);
+            let received = if !L::IS_PLAIN && L::is_secure(&connection.link) {
+                match shared.receive_records(&mut At { key, source, connection }) {
+                    Ok(plain) => Received::Bytes(plain, Socket::Empty),
+                    Err(after) => {
+                        let step = shared.conclude(connection, after, false);
+                        self.apply(key, step);
+                        continue;
+                    }
+                }
+            } else {
+                receive_into(source, &mut shared.scratch, &mut shared.engine.stats)
+            };
             let after = if !matches!(received, Received::Bytes(_, Socket::Empty)) {
                 shared.receive_other(&mut At { key, source, connection }, received)
             } else if !shared.engine.answer_ordinary(
@@ -202,7 +207,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
 
     /// Answers what was received into the shared buffer, and moves what is left of it to a buffer of
     /// the connection's own.
-    fn digest_shared(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
+    pub(super) fn digest_shared(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
         let mut bytes = std::mem::take(&mut self.scratch);
         self.digest_lent(at, &mut bytes);
         self.scratch = bytes;

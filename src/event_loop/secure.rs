@@ -15,7 +15,7 @@ use crate::buffer::{PoolFull, RecvBuffer};
 use crate::connection::{Fact, Socket};
 use crate::engine::{OwnOf, Progress};
 use crate::handler::Handler;
-use crate::link::{self, End, Link, LinkFault};
+use crate::link::{self, End, Link, LinkFault, Opened};
 use crate::log::LogEvent;
 use crate::protocol::{Framing, Missing};
 use crate::slab::Key;
@@ -32,15 +32,37 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             return self.receive_secure_own(at);
         }
         self.scratch.clear();
-        match receive_sealed(at, &mut self.scratch) {
-            Received::Bytes(_, socket) => {
-                let mut bytes = std::mem::take(&mut self.scratch);
-                self.open_shared(at, &mut bytes);
-                self.scratch = bytes;
-                After::Settle(socket)
+        match self.receive_records(at) {
+            Ok(_plain) => {
+                self.digest_shared(at);
+                After::Settle(Socket::Empty)
             }
-            other => self.receive_no_records(at, &other),
+            Err(after) => after,
         }
+    }
+
+    /// Receives once into the shared buffer, which is empty. Where it holds whole records and nothing
+    /// else is there to do, it then holds their data, which is for the caller to answer.
+    #[inline(never)]
+    pub(super) fn receive_records(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+    ) -> Result<usize, After> {
+        let received = receive_sealed(at, &mut self.scratch);
+        let Received::Bytes(len, socket) = received else {
+            return Err(self.receive_no_records(at, &received));
+        };
+        let opened = self.link.open(&mut at.connection.link, at.key.to_bits(), &mut self.scratch);
+        self.engine.stats.bytes_in += opened.plain as u64;
+        let is_whole = opened.consumed == len && opened.end.is_none() && opened.plain > 0;
+        if is_whole && matches!(socket, Socket::Empty) {
+            self.scratch.truncate(opened.plain);
+            return Ok(opened.plain);
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        self.digest_opened(at, &mut bytes, opened);
+        self.scratch = bytes;
+        Err(After::Settle(socket))
     }
 
     /// Takes in bytes that were received already.
@@ -58,9 +80,19 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
 
     /// Opens the records in a buffer that all connections share, for one with none of its own.
     fn open_shared(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, bytes: &mut [u8]) {
-        at.connection.touch(self.tick);
         let opened = self.link.open(&mut at.connection.link, at.key.to_bits(), bytes);
         self.engine.stats.bytes_in += opened.plain as u64;
+        self.digest_opened(at, bytes, opened);
+    }
+
+    /// Answers what stands at the front of `bytes`, and keeps a part of a record behind it.
+    fn digest_opened(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        bytes: &mut [u8],
+        opened: Opened,
+    ) {
+        at.connection.touch(self.tick);
         if let Some(plain) = bytes.get_mut(..opened.plain).filter(|plain| !plain.is_empty()) {
             let Progress { consumed, next } = self.process(at, plain, Missing::default());
             self.keep_rest(at, plain.get(consumed..).unwrap_or_default(), next);
@@ -184,54 +216,70 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// whether the socket took all of them.
     #[inline(never)]
     pub(super) fn send_secure(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> bool {
-        let out = std::mem::take(&mut self.engine.desk.out);
-        let mut sealed = std::mem::take(&mut self.sealed);
-        let mut done = 0;
-        let mut result = Ok(());
-        let mut rest = 0..0;
-        for piece in out.chunks(SEALED_AT_ONCE) {
-            sealed.clear();
-            if !self.link.seal(&mut at.connection.link, at.key.to_bits(), piece, &mut sealed) {
-                result = Err(Errno::EPIPE);
-                break;
-            }
-            done += piece.len();
-            let sent = match link::send(at.source, &sealed) {
-                Ok(sent) => sent,
-                Err(errno) if errno.would_block() => 0,
-                Err(errno) => {
-                    result = Err(errno);
-                    break;
-                }
-            };
-            if sent < sealed.len() {
-                rest = sent..sealed.len();
-                break;
-            }
+        let len = self.engine.desk.out.len();
+        let first = len.min(SEALED_AT_ONCE);
+        let sent = if len == 0 { Ok(0) } else { self.seal_and_send(at, 0, first) };
+        if first == len && (len == 0 || sent == Ok(self.sealed.len())) {
+            self.engine.sent_all();
+            return true;
         }
-        let (plain, records) = (out.get(done..).unwrap_or_default(), sealed.get(rest));
-        let records = records.filter(|records| !records.is_empty());
-        let took_all = result.is_ok() && records.is_none();
-        if result.is_ok() {
-            self.engine.stats.bytes_out += done as u64;
+        self.send_secure_rest(at, first, sent)
+    }
+
+    /// Seals a piece of the replies, and sends the records. Returns how much of them the socket took.
+    #[inline(always)]
+    fn seal_and_send(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        from: usize,
+        to: usize,
+    ) -> Result<usize, Errno> {
+        let plain = self.engine.desk.out.get(from..to).unwrap_or_default();
+        self.sealed.clear();
+        if !self.link.seal(&mut at.connection.link, at.key.to_bits(), plain, &mut self.sealed) {
+            return Err(Errno::EPIPE);
         }
-        let full = match records {
-            Some(records) if result.is_ok() => self.queue_rest(at, records, plain),
-            _ => Ok(()),
+        match link::send(at.source, &self.sealed) {
+            Err(errno) if errno.would_block() => Ok(0),
+            sent => sent,
+        }
+    }
+
+    /// There is more to seal, or the socket did not take all, or it failed. The first `done` bytes of
+    /// the replies are sealed.
+    #[cold]
+    #[inline(never)]
+    fn send_secure_rest(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        mut done: usize,
+        mut sent: Result<usize, Errno>,
+    ) -> bool {
+        let len = self.engine.desk.out.len();
+        while sent == Ok(self.sealed.len()) && done < len {
+            let to = len.min(done + SEALED_AT_ONCE);
+            sent = self.seal_and_send(at, done, to);
+            done = to;
+        }
+        let Ok(taken) = sent else {
+            self.cannot_send_replies(at);
+            return false;
         };
-        if full == Err(PoolFull) {
+        self.engine.stats.bytes_out += done as u64;
+        let (out, sealed) =
+            (std::mem::take(&mut self.engine.desk.out), std::mem::take(&mut self.sealed));
+        let records = sealed.get(taken..).unwrap_or_default();
+        let plain = out.get(done..).unwrap_or_default();
+        let is_queued = records.is_empty() || self.queue_rest(at, records, plain).is_ok();
+        if !is_queued {
             // Half a record must not be followed by another.
             self.engine.stats.discarded_out += plain.len() as u64;
             self.stop_sending(at);
             self.begin_close(at.connection, Cause::BufferLimit);
         }
-        self.sealed = sealed;
-        self.engine.desk.out = out;
-        if result.is_err() {
-            self.cannot_send_replies(at);
-        } else {
-            self.engine.clear_out();
-        }
+        let took_all = records.is_empty();
+        (self.engine.desk.out, self.sealed) = (out, sealed);
+        self.engine.clear_out();
         took_all
     }
 
@@ -297,12 +345,12 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         }
         let mut sealed = std::mem::take(&mut self.sealed);
         sealed.clear();
-        let result = self.seal_and_send(at, &mut sealed);
+        let result = self.seal_gathered(at, &mut sealed);
         self.sealed = sealed;
         result
     }
 
-    fn seal_and_send(
+    fn seal_gathered(
         &mut self,
         at: &mut At<'_, OwnOf<H, F>, L::Kept>,
         sealed: &mut Vec<u8>,
