@@ -12,6 +12,7 @@ use crate::connection_id::ConnectionId;
 use crate::error::Error;
 use crate::group_watch::{GroupWatch, Watched};
 use crate::handle_error::HandleError;
+use crate::link::Caller;
 use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::stats::Stats;
@@ -313,7 +314,27 @@ impl Handle {
         tag: u64,
         timeout: Duration,
     ) -> Result<(), HandleError> {
-        self.first(Item::Connect { address, tag, timeout })
+        self.first(Item::Connect { address, tag, timeout, caller: None })
+    }
+
+    /// As [`connect`](Self::connect), with a handshake before the handler hears of the connection;
+    /// `timeout` is for both. The server must be built over the caller's
+    /// [link](crate::ServerBuilder::link): where it is not, the connect fails as unsupported. A
+    /// handshake that fails is told with [`on_handshake_error`](crate::Handler::on_handshake_error).
+    ///
+    /// The crate `myriapod-tls` has a caller for TLS 1.3.
+    ///
+    /// # Errors
+    ///
+    /// Where the loop is gone or too much waits for it already.
+    pub fn connect_secure(
+        &self,
+        address: SocketAddr,
+        tag: u64,
+        timeout: Duration,
+        caller: impl Caller,
+    ) -> Result<(), HandleError> {
+        self.first(Item::Connect { address, tag, timeout, caller: Some(Box::new(caller)) })
     }
 
     /// Has the handler's `on_timer` called with `tag`, not before `after` has passed. Timers that

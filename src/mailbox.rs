@@ -4,6 +4,7 @@
 //! loop once for as many items as come before it looks. A loop that nobody posts to never touches
 //! the lock.
 
+use std::any::Any;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -110,6 +111,9 @@ pub(crate) enum Item {
         address: SocketAddr,
         tag: u64,
         timeout: Duration,
+        /// What the handshake begins with, of the type that the loop's link has; none for a plain
+        /// connection.
+        caller: Option<Box<dyn Any + Send>>,
     },
     Timer {
         due: Time,

@@ -199,7 +199,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 // The one who asked may have gone.
                 let _ = to.send(keys.map(|key| self.shared.engine.id(key)).collect());
             }
-            Item::Connect { address, tag, timeout } => self.connect(address, tag, timeout),
+            Item::Connect { address, tag, timeout, caller } => {
+                self.connect(address, tag, timeout, caller);
+            }
             Item::Timer { due, tag } => {
                 // This turn may have begun long before it was asked for.
                 let after = due.saturating_since(self.now);
