@@ -25,6 +25,11 @@ pub(crate) trait Dialect: Send {
     /// What to send as soon as a lane is connected.
     fn opened(&mut self, lane: usize) -> Vec<u8>;
 
+    /// What it said in plain text, before TLS.
+    fn preface(&mut self, _line: &[u8]) -> Heard<'static> {
+        Heard::Nothing
+    }
+
     /// What a message of the broker means.
     fn heard<'a>(&mut self, lane: usize, message: &Message<'a>) -> Heard<'a>;
 

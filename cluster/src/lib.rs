@@ -34,7 +34,8 @@
 //! - **It comes back.** A lost connection is made again, after a time that grows and has a random
 //!   part; then every group is subscribed again. What was published meanwhile is not made up for.
 //!
-//! There is no TLS to brokers yet: use a tunnel, or a network that you trust.
+//! Brokers are reached in plain text or over TLS 1.3: [`Redis::tls`], [`Nats::tls`],
+//! [`Remote::secure`].
 
 mod backoff;
 mod bounds;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use myriapod::sys::{self, JoinHandle};
 use myriapod::{Handle, Limits, Overflow, Server};
+use myriapod_tls::{Connector, Tls};
 
 use crate::bounds::MAX_PAYLOAD;
 use crate::broker::{Broker, BrokerStats, Inbox};
 use crate::link::{Link, Talker};
 use crate::nats::Nats;
 use crate::redis::Redis;
-use crate::target::{BrokerError, Target};
+use crate::target::{BrokerError, Secure, Target};
 
 /// One broker, or several of which the next is tried where one cannot be reached. They must know
 /// the same messages: a server and its standby, or the members of a NATS cluster.
@@ -58,6 +59,26 @@ impl Remote {
         let first = targets.next().ok_or(BrokerError::Syntax { why: "no broker is named" })?;
         let link = Link::new(first, targets.collect(), Self::MAX_WAITING);
         Ok(Self { link: Arc::new(link), named: named.join(","), running: Mutex::new(None) })
+    }
+
+    /// The same as a text is parsed, and `rediss://` and `tls://` beside `redis://` and `nats://`:
+    /// Redis and NATS over TLS. `connector` says whom to trust; a broker's certificate must have its
+    /// host's name, or `name` where that is given.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError`].
+    pub fn secure(
+        text: &str,
+        connector: &Connector,
+        name: Option<&str>,
+    ) -> Result<Self, BrokerError> {
+        let secure = Secure { connector, name };
+        Self::new(
+            text.split(',')
+                .map(|one| Target::parse(one, Some(secure)))
+                .collect::<Result<_, _>>()?,
+        )
     }
 
     fn one(target: Target) -> Self {
@@ -108,7 +129,7 @@ impl FromStr for Remote {
     type Err = BrokerError;
 
     fn from_str(text: &str) -> Result<Self, BrokerError> {
-        Self::new(text.split(',').map(str::parse).collect::<Result<_, _>>()?)
+        Self::new(text.split(',').map(|one| Target::parse(one, None)).collect::<Result<_, _>>()?)
     }
 }
 
@@ -130,6 +151,7 @@ impl Broker for Remote {
             ..Limits::default()
         };
         let mut server = Server::builder()
+            .link::<Tls>()
             .limits(limits)
             .build_with(self.link.framing(), Talker(Arc::clone(&self.link)))?;
         let handle = server.handle();
