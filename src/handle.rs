@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 ///
 /// What one thread asks is done in that order, but for broadcasts: they keep their order among
 /// themselves, and what is asked later may come before one has reached its last connection. So a
-/// broadcast and then `close` may close a connection that it has not reached.
+/// broadcast and then `close` may close a connection that it has not reached. A message to one
+/// connection waits its turn with [`send_in_turn`](Self::send_in_turn).
 #[derive(Clone)]
 pub struct Handle {
     loops: Arc<[Arc<Mailbox>]>,
@@ -46,6 +47,15 @@ impl Handle {
     /// Where the loop is gone or too much waits for it already.
     pub fn send(&self, to: ConnectionId, outgoing: Outgoing) -> Result<(), HandleError> {
         self.post(to, Item::Send { key: to.key, outgoing })
+    }
+
+    /// The same, but it does not overtake the broadcasts that this thread asked for before.
+    ///
+    /// # Errors
+    ///
+    /// Where the loop is gone or too much waits for it already.
+    pub fn send_in_turn(&self, to: ConnectionId, outgoing: Outgoing) -> Result<(), HandleError> {
+        self.post(to, Item::SendBehind { key: to.key, outgoing })
     }
 
     /// Sends a message to all connections of a group, on all loops; each loop encodes it once.

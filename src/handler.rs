@@ -216,6 +216,12 @@ pub trait Handler {
     /// waits for it already ([`Limits::overflow`](crate::Limits::overflow)).
     fn on_push_dropped(&mut self, _state: &mut Self::State, _view: &mut View<'_>, _count: u64) {}
 
+    /// The same of one message that has a [tag](crate::Outgoing::tagged), such as the number of the
+    /// group that it was for. Unless something else is said here, `on_push_dropped` is told of it.
+    fn on_tagged_push_dropped(&mut self, state: &mut Self::State, view: &mut View<'_>, _tag: u64) {
+        self.on_push_dropped(state, view, 1);
+    }
+
     /// Whether connections can be [handed over](crate::ServerBuilder::handover) to another process:
     /// [`save`](Self::save) and [`restore`](Self::restore) are written. Unless this says so, a
     /// successor gets the listeners alone, and the connections end here, gracefully.

@@ -67,6 +67,11 @@ pub(crate) enum Item {
         key: Key,
         outgoing: Outgoing,
     },
+    /// The same, behind the broadcasts that were asked for before.
+    SendBehind {
+        key: Key,
+        outgoing: Outgoing,
+    },
     /// Goes on with what is streamed.
     Stream {
         key: Key,
@@ -153,7 +158,9 @@ impl Item {
     /// Bytes of the message that is to be pushed.
     fn len(&self) -> usize {
         match self {
-            Self::Send { outgoing, .. } => outgoing.content().len(),
+            Self::Send { outgoing, .. } | Self::SendBehind { outgoing, .. } => {
+                outgoing.content().len()
+            }
             Self::Broadcast { outgoing, .. } => outgoing.content().len(),
             _ => 0,
         }

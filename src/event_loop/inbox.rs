@@ -6,6 +6,7 @@ use std::sync::Arc;
 use myriapod_sys::{self as sys, Descriptor, Errno, SocketAddr};
 
 use super::arrive::Way;
+use super::send::Push;
 use super::shared::{After, Alarm};
 use super::{EventLoop, Role, connection_at};
 use crate::connection::{Fact, Origin, Socket};
@@ -45,7 +46,7 @@ pub(super) struct Inbox {
 /// A message on its way to many connections, encoded once.
 #[derive(Debug)]
 struct Broadcast {
-    bytes: Arc<[u8]>,
+    push: Push,
     to: To,
     /// One that does not get it.
     except: Option<Key>,
@@ -54,6 +55,8 @@ struct Broadcast {
 #[derive(Debug)]
 enum To {
     Group(Walk),
+    /// One that has not got it yet, behind the broadcasts before.
+    One(Option<Key>),
     /// All places of the slab from the first up to the second.
     All(u32, u32),
 }
@@ -145,17 +148,25 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 });
             }
             Item::Send { key, outgoing } => {
-                if let Some(bytes) = self.encode(&outgoing) {
-                    self.push(key, &bytes);
+                if let Some(push) = self.encode(&outgoing) {
+                    self.push(key, &push);
                 }
             }
+            Item::SendBehind { key, outgoing } => {
+                let Some(push) = self.encode(&outgoing) else { return };
+                if self.inbox.broadcasts.is_empty() {
+                    return self.push(key, &push);
+                }
+                let to = To::One(Some(key));
+                self.inbox.broadcasts.push_back(Broadcast { push, to, except: None });
+            }
             Item::Broadcast { group, except, outgoing } => {
-                let Some(bytes) = self.encode(&outgoing) else { return };
+                let Some(push) = self.encode(&outgoing) else { return };
                 let to = match group {
                     Some(name) => To::Group(self.inbox.groups.walk(&name)),
                     None => To::All(0, self.selector.end()),
                 };
-                self.inbox.broadcasts.push_back(Broadcast { bytes, to, except });
+                self.inbox.broadcasts.push_back(Broadcast { push, to, except });
             }
             Item::Join { key, group } => {
                 self.regroup(key, |groups, head, _| groups.join(key, head, &group));
@@ -219,7 +230,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// The message as it goes over the wire; one that cannot be encoded is dropped and counted.
-    fn encode(&mut self, outgoing: &Outgoing) -> Option<Arc<[u8]>> {
+    fn encode(&mut self, outgoing: &Outgoing) -> Option<Push> {
         let encoded = self.shared.engine.guard("encode", |engine| {
             let mut bytes = Vec::new();
             outgoing.encode(&mut engine.framing, &mut bytes).map(|()| bytes)
@@ -228,7 +239,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             self.shared.engine.stats.dropped_pushes += 1;
             return None;
         };
-        Some(bytes.into())
+        Some(Push { bytes: bytes.into(), tag: outgoing.tag() })
     }
 
     /// The reply that the connection's next message waits for is there.
@@ -265,8 +276,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// Queues a message for a connection, if it is still there.
-    fn push(&mut self, key: Key, bytes: &Arc<[u8]>) {
-        let found = self.work(key, |shared, at| shared.push(at, bytes));
+    fn push(&mut self, key: Key, push: &Push) {
+        let found = self.work(key, |shared, at| shared.push(at, push));
         self.shared.engine.stats.missed += u64::from(!found);
     }
 
@@ -283,6 +294,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             let Some(broadcast) = self.inbox.broadcasts.front_mut() else { return };
             let key = match &mut broadcast.to {
                 To::Group(walk) => self.inbox.groups.next(walk),
+                To::One(key) => key.take(),
                 To::All(next, end) if *next == *end => None,
                 To::All(next, _) => {
                     let index = *next;
@@ -293,10 +305,10 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                     }
                 }
             };
-            let (bytes, except) = (Arc::clone(&broadcast.bytes), broadcast.except);
+            let (push, except) = (broadcast.push.clone(), broadcast.except);
             match key {
                 Some(key) if Some(key) == except => {}
-                Some(key) => self.push(key, &bytes),
+                Some(key) => self.push(key, &push),
                 None => {
                     self.inbox.broadcasts.pop_front();
                 }
@@ -388,7 +400,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 fn walks(broadcasts: &mut VecDeque<Broadcast>) -> Vec<&mut Walk> {
     let walks = broadcasts.iter_mut().filter_map(|broadcast| match &mut broadcast.to {
         To::Group(walk) => Some(walk),
-        To::All(..) => None,
+        To::One(_) | To::All(..) => None,
     });
     walks.collect()
 }
