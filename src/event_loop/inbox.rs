@@ -61,6 +61,14 @@ enum To {
     All(u32, u32),
 }
 
+/// Whom a broadcast reaches next.
+enum Next {
+    Member(Key),
+    /// A place that nobody has.
+    Nobody,
+    End,
+}
+
 impl Inbox {
     /// Whether there is something to do without waiting for any event.
     pub(super) fn has_work(&self) -> bool {
@@ -290,30 +298,48 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Goes on with the broadcasts, the oldest first.
     fn broadcast_some(&mut self) {
-        for _ in 0..BROADCAST_BUDGET {
-            let Some(broadcast) = self.inbox.broadcasts.front_mut() else { return };
-            let key = match &mut broadcast.to {
-                To::Group(walk) => self.inbox.groups.next(walk),
-                To::One(key) => key.take(),
-                To::All(next, end) if *next == *end => None,
-                To::All(next, _) => {
-                    let index = *next;
-                    *next += 1;
-                    match self.selector.at_mut(index) {
-                        Some((key, Role::Connection(_))) => Some(key),
-                        _ => continue,
-                    }
-                }
-            };
+        let mut budget = BROADCAST_BUDGET;
+        while let Some(broadcast) = self.inbox.broadcasts.front() {
             let (push, except) = (broadcast.push.clone(), broadcast.except);
-            match key {
-                Some(key) if Some(key) == except => {}
-                Some(key) => self.push(key, &push),
-                None => {
-                    self.inbox.broadcasts.pop_front();
+            // Several for one connection go out with one send; of one alone nothing is to be gathered.
+            let at_once = self.inbox.broadcasts.len() == 1 && self.inbox.items.is_empty();
+            loop {
+                if budget == 0 {
+                    return;
+                }
+                budget -= 1;
+                match self.next_member() {
+                    Next::Member(key) if Some(key) == except => {}
+                    Next::Member(key) if at_once => {
+                        let found = self.work(key, |shared, at| shared.push_at_once(at, &push));
+                        self.shared.engine.stats.missed += u64::from(!found);
+                    }
+                    Next::Member(key) => self.push(key, &push),
+                    Next::Nobody => {}
+                    Next::End => break,
                 }
             }
+            self.inbox.broadcasts.pop_front();
         }
+    }
+
+    /// Whom the oldest broadcast reaches next.
+    fn next_member(&mut self) -> Next {
+        let Some(broadcast) = self.inbox.broadcasts.front_mut() else { return Next::End };
+        let key = match &mut broadcast.to {
+            To::Group(walk) => self.inbox.groups.next(walk),
+            To::One(key) => key.take(),
+            To::All(next, end) if *next == *end => None,
+            To::All(next, _) => {
+                let index = *next;
+                *next += 1;
+                match self.selector.at_mut(index) {
+                    Some((key, Role::Connection(_))) => Some(key),
+                    _ => return Next::Nobody,
+                }
+            }
+        };
+        key.map_or(Next::End, Next::Member)
     }
 
     /// Changes the groups of a connection.

@@ -179,6 +179,45 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         After::Settle(Socket::MayHoldMore)
     }
 
+    /// As [`push`](Self::push), where nothing else is being pushed: a connection with nothing queued
+    /// gets it at once, and needs no queue.
+    pub(super) fn push_at_once(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        push: &Push,
+    ) -> After {
+        let is_secure = !L::IS_PLAIN && L::is_secure(&at.connection.link);
+        if is_secure || !at.connection.send.is_none() || at.connection.is_deaf() {
+            return self.push(at, push);
+        }
+        // What there is no room for, and what is wrong with the socket, is seen to there.
+        let sent = link::send(at.source, &push.bytes).unwrap_or(0);
+        if sent == 0 {
+            return self.push(at, push);
+        }
+        self.engine.stats.bytes_out += sent as u64;
+        self.engine.stats.pushes += 1;
+        at.connection.touch(self.tick);
+        if sent < push.bytes.len() {
+            self.queue_rest_of_push(at, push.bytes.get(sent..).unwrap_or_default());
+        }
+        After::Settle(Socket::MayHoldMore)
+    }
+
+    /// The socket took a part of a push only.
+    #[cold]
+    #[inline(never)]
+    fn queue_rest_of_push(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, rest: &[u8]) {
+        if self.queue(at, Unsent::Own(rest)) == Err(PoolFull) {
+            // Half a message must not be followed by another: nothing more is sent.
+            self.engine.stats.discarded_out += rest.len() as u64;
+            self.stop_sending(at);
+            self.begin_close(at.connection, Cause::BufferLimit);
+        } else {
+            self.note_overflow(at.connection);
+        }
+    }
+
     /// The handler is told which messages were dropped.
     #[cold]
     #[inline(never)]
