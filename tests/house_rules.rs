@@ -275,6 +275,82 @@ fn do_all_arrows_point_one_way() {
     assert!(seen > 100, "{seen} arrows");
 }
 
+/// A page of the repository.
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+#[test]
+fn are_the_rooms_of_the_architecture_those_of_the_tree() {
+    let text = page("ARCHITECTURE.md");
+    let list = text.split("```rooms\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let named: std::collections::BTreeSet<String> = list
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .flat_map(|(names, _)| names.split(' ').map(str::to_owned))
+        .collect();
+    // The front page of the crate, and what only a model checker compiles.
+    let there: std::collections::BTreeSet<String> = sources("src")
+        .iter()
+        .map(|(path, _)| room(path))
+        .filter(|room| !["lib", "models"].contains(&room.as_str()))
+        .collect();
+    assert_eq!(named, there, "each room of src/ is in the list, and nothing else");
+}
+
+#[test]
+fn is_every_crate_of_the_workspace_in_the_architecture() {
+    let manifest = page("Cargo.toml");
+    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next());
+    let text = page("ARCHITECTURE.md");
+    for member in members.unwrap().split('"').skip(1).step_by(2) {
+        assert!(member == "." || text.contains(&format!("`{member}/`")), "{member} is not named");
+    }
+}
+
+#[test]
+fn are_the_first_two_pages_short() {
+    for (name, most) in [("README.md", 150), ("ARCHITECTURE.md", 200)] {
+        let lines = page(name).lines().count();
+        assert!(lines <= most, "{name} has {lines} lines, {most} at most: the rest goes to docs/");
+    }
+}
+
+#[test]
+fn does_every_link_between_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let first = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut seen = 0;
+    for path in pages.chain(first.map(|name| root.join(name))) {
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, part) = link.split_once('#').unwrap_or((link, ""));
+            if link.starts_with("http") {
+                continue;
+            }
+            let there =
+                if file.is_empty() { path.clone() } else { path.with_file_name("").join(file) };
+            assert!(there.exists(), "{} links to {link}", path.display());
+            let headings = fs::read_to_string(&there).unwrap_or_default();
+            let is_there = part.is_empty() || headings.lines().any(|line| anchor(line) == part);
+            assert!(is_there, "{} links to {link}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen} links");
+}
+
+/// The name by which a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 #[test]
 fn do_files_of_one_room_not_know_each_other_in_circles() {
     let mut knows = BTreeMap::<String, Vec<String>>::new();

@@ -5,7 +5,7 @@
 //! $ cargo test --release -p myriapod-cli --test idle_memory -- --nocapture
 //! ```
 //!
-//! prints the slopes, which ARCHITECTURE.md quotes.
+//! prints the slopes, which docs/figures.md quotes.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

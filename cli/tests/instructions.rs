@@ -5,7 +5,7 @@
 //! $ cargo test --release -p myriapod-cli --test instructions -- --nocapture
 //! ```
 //!
-//! prints the figures, which ARCHITECTURE.md quotes. Needs valgrind.
+//! prints the figures, which docs/figures.md quotes. Needs valgrind.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]

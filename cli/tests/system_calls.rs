@@ -4,7 +4,7 @@
 //! $ cargo test --release -p myriapod-cli --test system_calls -- --nocapture
 //! ```
 //!
-//! prints strace's table, which ARCHITECTURE.md quotes.
+//! prints strace's table, which docs/figures.md quotes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the figures are for the reader")]

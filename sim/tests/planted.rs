@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-/// Prints the table of ARCHITECTURE.md. `.ci/run` runs the command itself.
+/// Prints the table of docs/proofs.md. `.ci/run` runs the command itself.
 #[test]
 #[ignore = "builds the engine anew: cargo test -p myriapod-sim -- --ignored --nocapture"]
 fn is_every_planted_bug_found() {

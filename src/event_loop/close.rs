@@ -387,4 +387,4 @@ pub(super) fn after(start: Tick, timeout: Duration) -> Option<Tick> {
     (!timeout.is_zero()).then_some(due)
 }
 
-const _: () = assert!(size_of::<Role<()>>() <= 44, "see the table in ARCHITECTURE.md");
+const _: () = assert!(size_of::<Role<()>>() <= 44, "see the table in docs/figures.md");

@@ -4,7 +4,7 @@
 //! $ cargo test --release -p myriapod --lib entries -- --nocapture
 //! ```
 //!
-//! prints the figures, which ARCHITECTURE.md quotes. No machine at hand has a million sockets to
+//! prints the figures, which docs/figures.md quotes. No machine at hand has a million sockets to
 //! offer, so the slab, the wheel and the engine are driven without any.
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use myriapod_command::numbers::{bytes, grouped};
 
 /// What a connection that is at rest costs one end in kernel memory, in bytes: its socket, inode,
 /// file, directory entry and epoll item. Measured on Linux 6.18; see "What doctor counts with" in
-/// ARCHITECTURE.md.
+/// docs/doctor.md.
 pub(crate) const KERNEL_BYTES: u64 = 4_000;
 
 /// The part of it that a control group of version 1 counts at a server's end: the socket itself is
