@@ -60,6 +60,21 @@ static void forget(int fd)
     close(fd);
 }
 
+static void accept_all(int listener, int epoll)
+{
+    for (;;) {
+        int peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (peer < 0) return;
+        if (count_of_peers == PEERS) {
+            close(peer);
+            continue;
+        }
+        struct epoll_event watch = { .events = EPOLLIN, .data.fd = peer };
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, peer, &watch) < 0) die("epoll_ctl");
+        peers[count_of_peers++] = peer;
+    }
+}
+
 int main(void)
 {
     static char buffer[BUFFER];
@@ -90,18 +105,13 @@ int main(void)
         for (int at = 0; at < count; at++) {
             int fd = events[at].data.fd;
             if (fd == listener) {
-                int peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-                if (peer >= 0 && count_of_peers == PEERS) {
-                    close(peer);
-                } else if (peer >= 0) {
-                    watch.data.fd = peer;
-                    if (epoll_ctl(epoll, EPOLL_CTL_ADD, peer, &watch) < 0) die("epoll_ctl");
-                    peers[count_of_peers++] = peer;
-                }
+                accept_all(listener, epoll);
                 continue;
             }
             ssize_t received = recv(fd, buffer, sizeof buffer, 0);
             if (received > 0) {
+                /* Whoever was there before the message hears it. */
+                accept_all(listener, epoll);
                 for (int peer = 0; peer < count_of_peers; peer++) {
                     send_all(peers[peer], buffer, received);
                 }
