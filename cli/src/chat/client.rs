@@ -138,6 +138,7 @@ impl Client {
                     Ok(())
                 }
                 Step::Show => self.screen.show(heard),
+                Step::Greet => self.screen.greet(self.talk.room(), self.talk.name()),
                 Step::ShowMembers => {
                     self.backoff.reset();
                     self.screen.show_members(heard)

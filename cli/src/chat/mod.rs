@@ -15,7 +15,7 @@ use myriapod::{Handle, Server};
 use myriapod_tls::Tls;
 
 use self::client::{Client, LINE, Place};
-use self::screen::Screen;
+use self::screen::{Screen, is_for_people, take_back};
 use self::talk::Talk;
 use crate::failure::Failure;
 use crate::tls::ClientTls;
@@ -79,20 +79,26 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .build(client)?;
     let _ = handle.set(server.handle());
     let reader = server.handle();
-    sys::spawn("input", move || read_lines(&to, &reader))?;
+    let json = args.json;
+    sys::spawn("input", move || read_lines(&to, &reader, json))?;
     server.run()?;
     let ended = ending.lock().unwrap_or_else(PoisonError::into_inner).take();
     ended.unwrap_or(Ok(())).map(|()| ExitCode::SUCCESS)
 }
 
 /// Hands each line of standard input over, and `None` at its end.
-fn read_lines(to: &SyncSender<Option<String>>, handle: &Handle) {
+fn read_lines(to: &SyncSender<Option<String>>, handle: &Handle, json: bool) {
     let mut input = io::stdin().lock();
+    let is_for_people = !json && is_for_people();
     loop {
         let mut line = Vec::new();
         let read = io::Read::by_ref(&mut input).take(MAX_LINE).read_until(b'\n', &mut line);
         let is_end = read.is_err() || line.is_empty();
         let line = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+        if is_for_people && !is_end {
+            // Where that fails, what comes next fails too.
+            let _ = take_back(&line);
+        }
         let handed = to.send((!is_end).then_some(line));
         if handed.is_err() || handle.timer(std::time::Duration::ZERO, LINE).is_err() || is_end {
             return;
