@@ -52,6 +52,8 @@ mod node;
 mod redis;
 mod remote;
 mod resp;
+#[cfg(myriapod_sim)]
+mod stepped;
 mod target;
 
 pub use self::broker::{Broker, BrokerStats, Inbox, Incoming};
@@ -64,4 +66,7 @@ pub use self::nats::Nats;
 pub use self::node::{Arrival, Node, NodeStats};
 pub use self::redis::Redis;
 pub use self::remote::Remote;
+#[cfg(myriapod_sim)]
+#[doc(hidden)]
+pub use self::stepped::Stepped;
 pub use self::target::BrokerError;

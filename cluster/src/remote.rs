@@ -11,6 +11,7 @@ use myriapod_tls::{Connector, Tls};
 
 use crate::bounds::MAX_PAYLOAD;
 use crate::broker::{Broker, BrokerStats, Inbox};
+use crate::dialect::Wire;
 use crate::link::{Link, Talker};
 use crate::nats::Nats;
 use crate::redis::Redis;
@@ -133,8 +134,9 @@ impl FromStr for Remote {
     }
 }
 
-impl Broker for Remote {
-    fn start(&self, inbox: Inbox) -> Result<(), myriapod::Error> {
+impl Remote {
+    /// The loop that carries its messages, which nobody runs yet.
+    pub(crate) fn build(&self, inbox: Inbox) -> Result<Server<Talker, Wire, Tls>, myriapod::Error> {
         let limits = Limits {
             max_content_len: MAX_PAYLOAD,
             // What is sent is bounded by what is not confirmed; subscriptions come on top.
@@ -150,12 +152,19 @@ impl Broker for Remote {
             messages_per_event: 1024,
             ..Limits::default()
         };
-        let mut server = Server::builder()
+        let server = Server::builder()
             .link::<Tls>()
             .limits(limits)
             .build_with(self.link.framing(), Talker(Arc::clone(&self.link)))?;
+        self.link.begin(inbox, server.handle());
+        Ok(server)
+    }
+}
+
+impl Broker for Remote {
+    fn start(&self, inbox: Inbox) -> Result<(), myriapod::Error> {
+        let mut server = self.build(inbox)?;
         let handle = server.handle();
-        self.link.begin(inbox, handle.clone());
         let thread = sys::spawn("broker", move || {
             // Its end is told by the closes of its connections.
             let _ = server.run();
