@@ -438,7 +438,7 @@ impl Pool {
             0 => None,
             // Behind a push: were that a large one each time, replies and pushes in turn would take
             // a hundred times the memory that they need.
-            len if matches!(queue.segments.back(), Some(Segment::Shared(_))) => {
+            len if matches!(queue.segments.back(), Some(Segment::Shared(..))) => {
                 Some(self.take_new(loan, len)?)
             }
             len => Some(self.take(loan, len, len.max(SEGMENT_CAPACITY))?),
@@ -456,7 +456,12 @@ impl Pool {
     }
 
     /// Appends a pushed message to a send queue. Each queue counts the bytes, though they are shared.
-    pub(crate) fn queue_shared(&mut self, to: Lent, bytes: &Arc<[u8]>) -> Result<(), PoolFull> {
+    pub(crate) fn queue_shared(
+        &mut self,
+        to: Lent,
+        bytes: &Arc<[u8]>,
+        tag: u64,
+    ) -> Result<(), PoolFull> {
         let Some(queue) = self.send(to) else { return Ok(()) };
         let loan = queue.loan;
         // Nobody gives way to a push.
@@ -466,7 +471,7 @@ impl Pool {
         let Some((_, queue)) = self.send.at_mut(to.0) else { return Ok(()) };
         queue.len += bytes.len();
         queue.shared += bytes.len();
-        queue.segments.push_back(Segment::Shared(Arc::clone(bytes)));
+        queue.segments.push_back(Segment::Shared(Arc::clone(bytes), tag));
         self.note_lent(loan, bytes.len());
         Ok(())
     }
@@ -475,24 +480,26 @@ impl Pool {
     pub(crate) fn droppable(&self, of: Lent) -> usize {
         let Some(queue) = self.send(of) else { return 0 };
         match queue.segments.front() {
-            Some(Segment::Shared(first)) if queue.sent > 0 => queue.shared - first.len(),
+            Some(Segment::Shared(first, _)) if queue.sent > 0 => queue.shared - first.len(),
             _ => queue.shared,
         }
     }
 
     /// Drops the oldest pushed message of which nothing is sent. Returns its length, or `None`
     /// where there is none.
-    pub(crate) fn drop_oldest_push(&mut self, from: Lent) -> Option<usize> {
+    pub(crate) fn drop_oldest_push(&mut self, from: Lent) -> Option<(usize, u64)> {
         let (_, queue) = self.send.at_mut(from.0)?;
         let begun = usize::from(queue.sent > 0);
         let mut segments = queue.segments.iter().skip(begun);
-        let at = begun + segments.position(|segment| matches!(segment, Segment::Shared(_)))?;
-        let len = queue.segments.remove(at)?.bytes().len();
+        let at = begun + segments.position(|segment| matches!(segment, Segment::Shared(..)))?;
+        let segment = queue.segments.remove(at)?;
+        let len = segment.bytes().len();
+        let tag = if let Segment::Shared(_, tag) = segment { tag } else { 0 };
         queue.len -= len;
         queue.shared -= len;
         let loan = queue.loan;
         self.note_returned(loan, len);
-        Some(len)
+        Some((len, tag))
     }
 
     /// Marks `sent` bytes of a queue as sent `now` and takes back the segments that are done with.
@@ -512,7 +519,7 @@ impl Pool {
                 break;
             }
             queue.sent -= len;
-            if let Some(Segment::Shared(bytes)) = queue.segments.front() {
+            if let Some(Segment::Shared(bytes, _)) = queue.segments.front() {
                 queue.shared -= bytes.len();
             }
             done.extend(queue.segments.pop_front());
@@ -537,7 +544,7 @@ impl Pool {
         for segment in segments {
             match segment {
                 Segment::Own(bytes) => self.put(loan, bytes),
-                Segment::Shared(bytes) => self.note_returned(loan, bytes.len()),
+                Segment::Shared(bytes, _) => self.note_returned(loan, bytes.len()),
                 Segment::Body(_) => {}
             }
         }

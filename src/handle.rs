@@ -12,6 +12,7 @@ use crate::connection_id::ConnectionId;
 use crate::error::Error;
 use crate::group_watch::{GroupWatch, Watched};
 use crate::handle_error::HandleError;
+use crate::link::Caller;
 use crate::mailbox::{Item, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::stats::Stats;
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 ///
 /// What one thread asks is done in that order, but for broadcasts: they keep their order among
 /// themselves, and what is asked later may come before one has reached its last connection. So a
-/// broadcast and then `close` may close a connection that it has not reached.
+/// broadcast and then `close` may close a connection that it has not reached. A message to one
+/// connection waits its turn with [`send_in_turn`](Self::send_in_turn).
 #[derive(Clone)]
 pub struct Handle {
     loops: Arc<[Arc<Mailbox>]>,
@@ -45,6 +47,15 @@ impl Handle {
     /// Where the loop is gone or too much waits for it already.
     pub fn send(&self, to: ConnectionId, outgoing: Outgoing) -> Result<(), HandleError> {
         self.post(to, Item::Send { key: to.key, outgoing })
+    }
+
+    /// The same, but it does not overtake the broadcasts that this thread asked for before.
+    ///
+    /// # Errors
+    ///
+    /// Where the loop is gone or too much waits for it already.
+    pub fn send_in_turn(&self, to: ConnectionId, outgoing: Outgoing) -> Result<(), HandleError> {
+        self.post(to, Item::SendBehind { key: to.key, outgoing })
     }
 
     /// Sends a message to all connections of a group, on all loops; each loop encodes it once.
@@ -313,7 +324,27 @@ impl Handle {
         tag: u64,
         timeout: Duration,
     ) -> Result<(), HandleError> {
-        self.first(Item::Connect { address, tag, timeout })
+        self.first(Item::Connect { address, tag, timeout, caller: None })
+    }
+
+    /// As [`connect`](Self::connect), with a handshake before the handler hears of the connection;
+    /// `timeout` is for both. The server must be built over the caller's
+    /// [link](crate::ServerBuilder::link): where it is not, the connect fails as unsupported. A
+    /// handshake that fails is told with [`on_handshake_error`](crate::Handler::on_handshake_error).
+    ///
+    /// The crate `myriapod-tls` has a caller for TLS 1.3.
+    ///
+    /// # Errors
+    ///
+    /// Where the loop is gone or too much waits for it already.
+    pub fn connect_secure(
+        &self,
+        address: SocketAddr,
+        tag: u64,
+        timeout: Duration,
+        caller: impl Caller,
+    ) -> Result<(), HandleError> {
+        self.first(Item::Connect { address, tag, timeout, caller: Some(Box::new(caller)) })
     }
 
     /// Has the handler's `on_timer` called with `tag`, not before `after` has passed. Timers that

@@ -1,10 +1,11 @@
 //! [`Handler`]: what is done with connections and messages.
 
-use myriapod_sys::SocketAddr;
+use myriapod_sys::{Errno, SocketAddr, SystemError};
 
 use crate::handle::Handle;
 use crate::handler_error::{HandlerError, HandlerResult};
 use crate::intake::{Flow, Intake};
+use crate::link::LinkFault;
 use crate::protocol::{Message, MessageHead};
 use crate::reply::Reply;
 use crate::stats::Cause;
@@ -192,7 +193,15 @@ pub trait Handler {
     /// A [`connect`](crate::Handle::connect) has failed: with the errno of connect(2), with
     /// `ETIMEDOUT`, or with `ECONNABORTED` since the server is stopping. To try again, set a
     /// [`timer`](crate::Handle::timer) that grows with each failure, and not after `ECONNABORTED`.
-    fn on_connect_error(&mut self, _tag: u64, _error: &myriapod_sys::SystemError) {}
+    fn on_connect_error(&mut self, _tag: u64, _error: &SystemError) {}
+
+    /// The handshake of a [`connect_secure`](crate::Handle::connect_secure) has failed, after the
+    /// connect itself had succeeded. Unless something else is said here, `on_connect_error` is told:
+    /// `handshake: EPROTO`.
+    fn on_handshake_error(&mut self, tag: u64, _fault: &LinkFault) {
+        let error = SystemError::call("handshake", Errno::EPROTO, "");
+        self.on_connect_error(tag, &error);
+    }
 
     /// A [`timer`](crate::Handle::timer) of the loop has fired.
     fn on_timer(&mut self, _tag: u64) {}
@@ -206,6 +215,12 @@ pub trait Handler {
     /// Messages that were to be pushed to the connection were dropped, so many, since too much
     /// waits for it already ([`Limits::overflow`](crate::Limits::overflow)).
     fn on_push_dropped(&mut self, _state: &mut Self::State, _view: &mut View<'_>, _count: u64) {}
+
+    /// The same of one message that has a [tag](crate::Outgoing::tagged), such as the number of the
+    /// group that it was for. Unless something else is said here, `on_push_dropped` is told of it.
+    fn on_tagged_push_dropped(&mut self, state: &mut Self::State, view: &mut View<'_>, _tag: u64) {
+        self.on_push_dropped(state, view, 1);
+    }
 
     /// Whether connections can be [handed over](crate::ServerBuilder::handover) to another process:
     /// [`save`](Self::save) and [`restore`](Self::restore) are written. Unless this says so, a

@@ -100,6 +100,9 @@ pub trait Link: Sized + 'static {
     /// What handshakes begin with.
     type Opener: Opener<Link = Self>;
 
+    /// What handshakes with servers begin with, which the loop connects to.
+    type Caller: Caller<Link = Self>;
+
     /// A handshake under way.
     type Handshake: fmt::Debug + 'static;
 
@@ -119,6 +122,17 @@ pub trait Link: Sized + 'static {
     ///
     /// What the opener's configuration does not allow.
     fn begin(&mut self, opener: &Self::Opener) -> Result<Self::Handshake, LinkFault>;
+
+    /// Begins a handshake with a server; appends what is to be sent first to `out`.
+    ///
+    /// # Errors
+    ///
+    /// What the caller's configuration does not allow.
+    fn call(
+        &mut self,
+        caller: &Self::Caller,
+        out: &mut Vec<u8>,
+    ) -> Result<Self::Handshake, LinkFault>;
 
     /// Goes on with a handshake: appends what is to be sent to `out`.
     ///
@@ -175,6 +189,13 @@ pub trait Link: Sized + 'static {
 pub trait Opener: Clone + Send + fmt::Debug + 'static {
     /// The link that it is for.
     type Link: Link<Opener = Self>;
+}
+
+/// What a handshake of a [`Link`] with a server begins with: the server's name, for example. See
+/// [`Handle::connect_secure`](crate::Handle::connect_secure).
+pub trait Caller: Send + fmt::Debug + 'static {
+    /// The link that it is for.
+    type Link: Link<Caller = Self>;
 }
 
 /// How far a handshake is.
@@ -303,11 +324,16 @@ impl Opener for Never {
     type Link = Plain;
 }
 
+impl Caller for Never {
+    type Link = Plain;
+}
+
 impl Link for Plain {
     const IS_PLAIN: bool = true;
 
     type Kept = ();
     type Opener = Never;
+    type Caller = Never;
     type Handshake = Never;
     type Session = Never;
 
@@ -317,6 +343,10 @@ impl Link for Plain {
 
     fn begin(&mut self, opener: &Never) -> Result<Never, LinkFault> {
         match *opener {}
+    }
+
+    fn call(&mut self, caller: &Never, _out: &mut Vec<u8>) -> Result<Never, LinkFault> {
+        match *caller {}
     }
 
     fn advance(

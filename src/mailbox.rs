@@ -4,6 +4,7 @@
 //! loop once for as many items as come before it looks. A loop that nobody posts to never touches
 //! the lock.
 
+use std::any::Any;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -66,6 +67,11 @@ pub(crate) enum Item {
         key: Key,
         outgoing: Outgoing,
     },
+    /// The same, behind the broadcasts that were asked for before.
+    SendBehind {
+        key: Key,
+        outgoing: Outgoing,
+    },
     /// Goes on with what is streamed.
     Stream {
         key: Key,
@@ -110,6 +116,9 @@ pub(crate) enum Item {
         address: SocketAddr,
         tag: u64,
         timeout: Duration,
+        /// What the handshake begins with, of the type that the loop's link has; none for a plain
+        /// connection.
+        caller: Option<Box<dyn Any + Send>>,
     },
     Timer {
         due: Time,
@@ -149,7 +158,9 @@ impl Item {
     /// Bytes of the message that is to be pushed.
     fn len(&self) -> usize {
         match self {
-            Self::Send { outgoing, .. } => outgoing.content().len(),
+            Self::Send { outgoing, .. } | Self::SendBehind { outgoing, .. } => {
+                outgoing.content().len()
+            }
             Self::Broadcast { outgoing, .. } => outgoing.content().len(),
             _ => 0,
         }

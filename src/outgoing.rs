@@ -27,6 +27,7 @@ pub struct Outgoing {
     content_encoding: Cow<'static, str>,
     extra: ExtraHeaders,
     content: Vec<u8>,
+    tag: u64,
 }
 
 impl Outgoing {
@@ -39,6 +40,7 @@ impl Outgoing {
             content_encoding: Cow::Borrowed("binary"),
             extra: ExtraHeaders::new(),
             content,
+            tag: 0,
         }
     }
 
@@ -67,6 +69,7 @@ impl Outgoing {
             content_encoding: Cow::Owned(message.content_encoding().to_owned()),
             extra,
             content: message.content().to_vec(),
+            tag: 0,
         })
     }
 
@@ -75,6 +78,20 @@ impl Outgoing {
         if !self.extra.has_id() {
             self.extra.put_id(id);
         }
+    }
+
+    /// With a tag, by which
+    /// [`on_tagged_push_dropped`](crate::Handler::on_tagged_push_dropped) names it where it is
+    /// dropped. Nobody else hears of it. 0 is none.
+    #[must_use]
+    pub fn tagged(mut self, tag: u64) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// Its tag; 0 for none.
+    pub(crate) fn tag(&self) -> u64 {
+        self.tag
     }
 
     /// Bytes of content.

@@ -208,6 +208,12 @@ impl<L: Link> ServerBuilder<L> {
         self.over(false, |_| Some(opener.clone()))
     }
 
+    /// Has the server make secure connections where that is asked for
+    /// ([`Handle::connect_secure`]). Its listeners stay as they are.
+    pub fn link<M: Link>(self) -> ServerBuilder<M> {
+        self.over::<M::Opener>(false, |_| None)
+    }
+
     /// Gives listeners an opener by their number, and the server the link of those.
     fn over<O: Opener>(
         self,

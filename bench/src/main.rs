@@ -14,6 +14,7 @@
 
 mod bad_peers;
 mod compare;
+mod fan_out;
 mod fleet;
 mod load;
 mod million;
@@ -28,6 +29,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "\
 usage: myriapod-bench yardstick [PAIRS [REQUESTS]]
+       myriapod-bench fan-out [PAIRS [MEMBERS [MESSAGES]]]
        myriapod-bench bad-peers [EACH]
        myriapod-bench compare [--help]
        myriapod-bench servers --connections N
@@ -36,6 +38,8 @@ usage: myriapod-bench yardstick [PAIRS [REQUESTS]]
 yardstick   the echo service beside a raw C epoll loop: processor time per request
             at 50, 1,000 and 10,000 connections, messages per second with 16 in flight
             on each of 50; 6 pairs of runs of 200,000 requests
+fan-out     a room beside a raw C loop that sends the same bytes to as many sockets:
+            processor time per delivery; 6 pairs of 50 messages to 10,000 members
 bad-peers   latency of 100 good clients, without and with 2,000 of each kind of bad one
 compare     other servers and ours, side by side, as tables and a page
 servers     as many `serve` processes as N connections need descriptors: prints their
@@ -50,6 +54,10 @@ fn main() -> ExitCode {
     let result = match args.first().map(String::as_str) {
         Some("yardstick") => match (number(1, 6), number(2, 200_000)) {
             (Ok(pairs), Ok(requests)) => yardstick::run(pairs, requests),
+            _ => Err(USAGE.into()),
+        },
+        Some("fan-out") => match (number(1, 6), number(2, 10_000), number(3, 50)) {
+            (Ok(pairs), Ok(members @ 1..), Ok(times @ 1..)) => fan_out::run(pairs, members, times),
             _ => Err(USAGE.into()),
         },
         Some("bad-peers") => match number(1, 2_000) {

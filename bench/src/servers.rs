@@ -68,14 +68,14 @@ impl Contender {
         Ok(Self { program, args })
     }
 
-    /// The raw C epoll loop, compiled beside this program.
-    pub(crate) fn raw_epoll() -> Result<Self> {
-        let program = std::env::current_exe()?.with_file_name("raw_epoll");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/raw_epoll.c");
+    /// A program of the folder `c`, compiled beside this one: a raw epoll loop.
+    pub(crate) fn compiled(name: &str) -> Result<Self> {
+        let program = std::env::current_exe()?.with_file_name(name);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(name).with_extension("c");
         let compiled =
             Command::new("cc").args(["-O2", "-Wall", "-o"]).arg(&program).arg(source).status()?;
         if !compiled.success() {
-            return Err("cc cannot compile raw_epoll.c".into());
+            return Err(format!("cc cannot compile {name}.c").into());
         }
         Ok(Self { program, args: Vec::new() })
     }

@@ -17,7 +17,7 @@ fn run_once(contender: &Contender, setting: (u64, usize), requests: u64) -> Resu
 /// Prints the ratios of `pairs` pairs of runs for each setting.
 pub(crate) fn run(pairs: u64, requests: u64) -> Result<()> {
     myriapod::sys::raise_descriptor_limit()?;
-    let (ours, raw) = (Contender::myriapod(&[])?, Contender::raw_epoll()?);
+    let (ours, raw) = (Contender::myriapod(&[])?, Contender::compiled("raw_epoll")?);
     pin_clients()?;
     println!("{pairs} pairs of {requests} requests of 146 bytes; myriapod / raw C epoll loop");
     for setting in SETTINGS {
@@ -50,7 +50,7 @@ pub(crate) fn run(pairs: u64, requests: u64) -> Result<()> {
 }
 
 /// The median and the range.
-fn summary(ratios: &[f64]) -> String {
+pub(crate) fn summary(ratios: &[f64]) -> String {
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
     format!("{:.3} ({least:.3} to {most:.3})", median(ratios))

@@ -228,8 +228,13 @@ impl Framing for Http {
         Raw.finish(out, mark, head)
     }
 
-    fn error_reply(&mut self, _: &mut Vec<u8>, _: &str, _: &str) -> Result<(), EncodeError> {
-        Ok(())
+    fn error_reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+    ) -> Result<(), EncodeError> {
+        Raw.error_reply(out, kind, text)
     }
 }
 

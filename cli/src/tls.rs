@@ -17,6 +17,7 @@ use myriapod_tls::{
 };
 
 use crate::failure::Failure;
+use crate::rooms::ROOMS;
 use crate::terminal::tell;
 
 /// The heading of these flags in the help.
@@ -159,6 +160,58 @@ pub(crate) struct ClientTls {
     tls_key: Option<PathBuf>,
 }
 
+/// Whom a server trusts that shares its rooms by a broker.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct BrokerTls {
+    /// Check the broker's certificate with the authorities of this PEM file, not the system's
+    #[arg(long, value_name = "FILE", requires = "broker", help_heading = ROOMS)]
+    broker_tls_ca: Option<PathBuf>,
+    /// Take the broker's certificate with this SHA-256, whatever its name and its dates
+    #[arg(long, value_name = "HEX", requires = "broker", conflicts_with = "broker_tls_ca",
+        value_parser = parse_pin, help_heading = ROOMS)]
+    broker_tls_pin: Option<String>,
+    /// Take any certificate of a broker: for trying only
+    #[arg(long, requires = "broker", conflicts_with_all = ["broker_tls_ca", "broker_tls_pin"],
+        help_heading = ROOMS)]
+    broker_tls_insecure: bool,
+    /// The name that the broker's certificate must have [default: its HOST]
+    #[arg(long, value_name = "NAME", requires = "broker", help_heading = ROOMS)]
+    broker_tls_name: Option<String>,
+    /// Show the broker the certificates of this PEM file
+    #[arg(long, value_name = "FILE", requires_all = ["broker", "broker_tls_key"],
+        help_heading = ROOMS)]
+    broker_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "broker_tls_cert", help_heading = ROOMS)]
+    broker_tls_key: Option<PathBuf>,
+}
+
+impl BrokerTls {
+    /// What makes connections to brokers, and the name that their certificates must have.
+    pub(crate) fn connector(&self) -> Result<(Connector, Option<&str>), Failure> {
+        let this = self.clone();
+        let tls = ClientTls {
+            tls: true,
+            tls_ca: this.broker_tls_ca,
+            tls_pin: this.broker_tls_pin,
+            tls_insecure: this.broker_tls_insecure,
+            tls_name: None,
+            tls_cert: this.broker_tls_cert,
+            tls_key: this.broker_tls_key,
+        };
+        Ok((tls.connector("--broker-tls")?, self.broker_tls_name.as_deref()))
+    }
+
+    /// Whether any of these flags was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.broker_tls_insecure
+            || self.broker_tls_pin.is_some()
+            || self.broker_tls_name.is_some()
+            || self.broker_tls_ca.is_some()
+            || self.broker_tls_cert.is_some()
+    }
+}
+
 fn parse_pin(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|digit| *digit != ':').collect();
     if digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -182,14 +235,14 @@ impl ClientTls {
             (None, ..) => Trusted::Any,
             (_, Some(pin), _) => Trusted::Pin(pin.clone()),
             _ if self.tls_insecure => {
-                warn_of_insecure();
+                warn_of_insecure("--tls");
                 Trusted::Any
             }
             (.., Some(path)) => Trusted::Certificates(ders(read_certificates(path)?)),
             _ => Trusted::Roots(ders(rustls_native_certs::load_native_certs().certs)),
         };
         if trust == Trusted::Roots(Vec::new()) {
-            return Err(no_authorities());
+            return Err(no_authorities("--tls"));
         }
         let identity = match self.tls_cert.as_deref().zip(self.tls_key.as_deref()) {
             Some((chain, key)) => {
@@ -213,15 +266,25 @@ impl ClientTls {
         if !self.tls {
             return Ok(None);
         }
+        let name = self.name(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            Failure::usage(format_args!("{name:?} is no name for a certificate"))
+                .with_next_step("--tls-name says which it must have")
+        })?;
+        Ok(Some(self.connector("--tls")?.to(name)))
+    }
+
+    /// What makes connections to any host; `flags` is what these flags begin with.
+    fn connector(&self, flags: &str) -> Result<Connector, Failure> {
         let trust = if let Some(pin) = &self.tls_pin {
             Trust::Pin(pin.clone())
         } else if self.tls_insecure {
-            warn_of_insecure();
+            warn_of_insecure(flags);
             Trust::Any
         } else if let Some(path) = &self.tls_ca {
             Trust::Certificates(read_certificates(path)?)
         } else {
-            Trust::Roots(system_roots()?)
+            Trust::Roots(system_roots(flags)?)
         };
         let identity = match self.tls_cert.as_deref().zip(self.tls_key.as_deref()) {
             Some((chain, key)) => Some(read_identity(chain, key)?),
@@ -233,13 +296,7 @@ impl ClientTls {
             };
             does_not_fit(&error, &shown(&self.tls_key), &shown(&self.tls_cert))
         })?;
-        let name = self.name(host);
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            Failure::usage(format_args!("{name:?} is no name for a certificate"))
-                .with_next_step("--tls-name says which it must have")
-        })?;
-        let connector = Connector::new(config).map_err(Failure::new)?;
-        Ok(Some(connector.to(name)))
+        Connector::new(config).map_err(Failure::new)
     }
 
     /// Connects, with TLS where it is asked for.
@@ -326,22 +383,23 @@ fn read_roots(path: &Path) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-fn system_roots() -> Result<RootCertStore, Failure> {
+fn system_roots(flags: &str) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err(no_authorities());
+        return Err(no_authorities(flags));
     }
     Ok(roots)
 }
 
-fn no_authorities() -> Failure {
-    Failure::new("the system names no authorities for certificates")
-        .with_next_step("--tls-ca FILE names one, --tls-pin HEX the certificate itself")
+fn no_authorities(flags: &str) -> Failure {
+    let step = format!("{flags}-ca FILE names one, {flags}-pin HEX the certificate itself");
+    Failure::new("the system names no authorities for certificates").with_next_step(step)
 }
 
-fn warn_of_insecure() {
-    tell("warning: --tls-insecure takes any certificate; anybody may read and change this");
+fn warn_of_insecure(flags: &str) {
+    let warning = "takes any certificate; anybody may read and change this";
+    tell(format_args!("warning: {flags}-insecure {warning}"));
 }
 
 fn unreadable(path: &Path, error: &pem::Error, what: impl fmt::Display) -> Failure {

@@ -1,6 +1,8 @@
 //! [`Backoff`]: how long to wait before a broker is tried again.
 
+#[cfg(not(myriapod_sim))]
 use std::collections::hash_map::RandomState;
+#[cfg(not(myriapod_sim))]
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
@@ -35,8 +37,15 @@ impl Backoff {
 }
 
 /// A random number: the seeds of hash tables are.
+#[cfg(not(myriapod_sim))]
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(myriapod::sys::now().as_nanos())
+}
+
+/// The same in a simulated world, where only its time may decide.
+#[cfg(myriapod_sim)]
+pub(crate) fn random() -> u64 {
+    myriapod::sys::sim::mix(myriapod::sys::now().as_nanos())
 }
 
 #[cfg(test)]

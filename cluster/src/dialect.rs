@@ -1,7 +1,7 @@
 //! [`Dialect`]: what a broker's protocol is asked for, without a socket.
 
 use myriapod::protocol::{
-    Decoded, EncodeError, Frame, Framing, Head, Input, Mark, Message, ProtocolError,
+    Decoded, EncodeError, Frame, Framing, Head, Input, Mark, Message, ProtocolError, Raw,
 };
 
 use crate::nats_framing::NatsLines;
@@ -24,6 +24,11 @@ pub(crate) trait Dialect: Send {
 
     /// What to send as soon as a lane is connected.
     fn opened(&mut self, lane: usize) -> Vec<u8>;
+
+    /// What it said in plain text, before TLS.
+    fn preface(&mut self, _line: &[u8]) -> Heard<'static> {
+        Heard::Nothing
+    }
 
     /// What a message of the broker means.
     fn heard<'a>(&mut self, lane: usize, message: &Message<'a>) -> Heard<'a>;
@@ -88,15 +93,25 @@ impl Framing for Wire {
     }
 
     // What is sent is whole already.
-    fn begin(&mut self, out: &mut Vec<u8>, _: &Head<'_>) -> Result<Mark, EncodeError> {
-        Ok(Mark::bare(out.len()))
+    fn begin(&mut self, out: &mut Vec<u8>, head: &Head<'_>) -> Result<Mark, EncodeError> {
+        Raw.begin(out, head)
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>, mark: Mark, _: &Head<'_>) -> Result<(), EncodeError> {
-        mark.content_len(out).map(drop)
+    fn finish(
+        &mut self,
+        out: &mut Vec<u8>,
+        mark: Mark,
+        head: &Head<'_>,
+    ) -> Result<(), EncodeError> {
+        Raw.finish(out, mark, head)
     }
 
-    fn error_reply(&mut self, _: &mut Vec<u8>, _: &str, _: &str) -> Result<(), EncodeError> {
-        Ok(())
+    fn error_reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        text: &str,
+    ) -> Result<(), EncodeError> {
+        Raw.error_reply(out, kind, text)
     }
 }

@@ -34,7 +34,8 @@
 //! - **It comes back.** A lost connection is made again, after a time that grows and has a random
 //!   part; then every group is subscribed again. What was published meanwhile is not made up for.
 //!
-//! There is no TLS to brokers yet: use a tunnel, or a network that you trust.
+//! Brokers are reached in plain text or over TLS 1.3: [`Redis::tls`], [`Nats::tls`],
+//! [`Remote::secure`].
 
 mod backoff;
 mod bounds;
@@ -51,6 +52,8 @@ mod node;
 mod redis;
 mod remote;
 mod resp;
+#[cfg(myriapod_sim)]
+mod stepped;
 mod target;
 
 pub use self::broker::{Broker, BrokerStats, Inbox, Incoming};
@@ -63,4 +66,7 @@ pub use self::nats::Nats;
 pub use self::node::{Arrival, Node, NodeStats};
 pub use self::redis::Redis;
 pub use self::remote::Remote;
+#[cfg(myriapod_sim)]
+#[doc(hidden)]
+pub use self::stepped::Stepped;
 pub use self::target::BrokerError;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use myriapod::link::LinkFault;
 use myriapod::sys::{self, SystemError};
 use myriapod::{
     Cause, ConnectionId, Handle, Handler, HandlerResult, Message, Outgoing, Reply, SocketAddr, View,
@@ -247,7 +248,11 @@ impl Talker {
         };
         for lane in 0..state.dialect.lanes().min(LANES) {
             // Told below, by `on_connect` or `on_connect_error`.
-            let _ = handle.connect(address.clone(), round * LANES as u64 + lane as u64, PATIENCE);
+            let (address, tag) = (address.clone(), round * LANES as u64 + lane as u64);
+            let _ = match target.caller() {
+                Some(to) => handle.connect_secure(address, tag, PATIENCE, to.clone()),
+                None => handle.connect(address, tag, PATIENCE),
+            };
         }
         link.timer(PATIENCE * 2, GREETED, round);
     }
@@ -343,6 +348,7 @@ impl Handler for Talker {
             return Place { lane, round };
         }
         let hello = state.dialect.opened(lane);
+        let preface = view.tls().map(|tls| state.dialect.preface(tls.preface()));
         if let Some(lane) = state.lanes.get_mut(lane) {
             *lane = Lane { connection: Some(view.id()), is_ready: false, is_alive: true };
         }
@@ -350,12 +356,27 @@ impl Handler for Talker {
             // A new connection has room for it.
             let _ = view.push(&Outgoing::binary("", hello));
         }
+        match preface {
+            Some(Heard::Say(bytes)) => {
+                let _ = view.push(&Outgoing::binary("", bytes));
+            }
+            Some(Heard::Failed(why)) => {
+                view.close_now();
+                self.fail(state, round, &why);
+            }
+            _ => {}
+        }
         Place { lane, round }
     }
 
     fn on_connect_error(&mut self, tag: u64, error: &SystemError) {
         let state = self.0.state();
         self.fail(state, tag / LANES as u64, &error.to_string());
+    }
+
+    fn on_handshake_error(&mut self, tag: u64, fault: &LinkFault) {
+        let state = self.0.state();
+        self.fail(state, tag / LANES as u64, &fault.text);
     }
 
     fn on_message(

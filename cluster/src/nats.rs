@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use myriapod::protocol::Message;
+use myriapod_tls::ToServer;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::MAX_PAYLOAD;
@@ -27,13 +28,14 @@ pub struct Nats {
     user: Option<Box<str>>,
     password: Option<Box<str>>,
     token: Option<Box<str>>,
+    pub(crate) tls: Option<ToServer>,
 }
 
 impl Nats {
     /// One at this place. A host is a name, or an IPv4 or IPv6 address.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.into(), port, user: None, password: None, token: None }
+        Self { host: host.into(), port, user: None, password: None, token: None, tls: None }
     }
 
     /// As a user.
@@ -51,12 +53,30 @@ impl Nats {
         self
     }
 
+    /// Over TLS 1.3, with a server of this name. The server greets in plain text first, as it does unless it has `handshake_first`.
+    ///
+    /// ```no_run
+    /// use myriapod_cluster::Nats;
+    /// use myriapod_tls::{Connector, Trust, client_config};
+    /// # let roots = unimplemented!();
+    ///
+    /// let connector: Connector = Connector::new(client_config(Trust::Roots(roots), None)?)?;
+    /// let broker = Nats::new("10.0.0.9", 6380).tls(connector.to("broker.internal".try_into()?));
+    /// assert_eq!(broker.to_string(), "tls://10.0.0.9:6380");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn tls(mut self, to: ToServer) -> Self {
+        self.tls = Some(to.after_line());
+        self
+    }
+
     pub(crate) fn dialect(&self) -> Box<dyn Dialect> {
         let connect = Connect {
             // A confirmation of each message, so that what is lost can be counted.
             verbose: true,
             pedantic: false,
-            tls_required: false,
+            tls_required: self.tls.is_some(),
             echo: false,
             name: "myriapod",
             lang: "rust",
@@ -73,6 +93,7 @@ impl Nats {
             max_payload: MAX_PAYLOAD,
             confirmations: VecDeque::new(),
             is_ready: false,
+            is_secure: self.tls.is_some(),
             last_number: 0,
             numbers: BTreeMap::new(),
         })
@@ -83,7 +104,8 @@ impl Nats {
 impl fmt::Display for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let brackets = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "nats://{}{}{}:{}", brackets.0, self.host, brackets.1, self.port)
+        let scheme = if self.tls.is_some() { "tls" } else { "nats" };
+        write!(f, "{scheme}://{}{}{}:{}", brackets.0, self.host, brackets.1, self.port)
     }
 }
 
@@ -133,6 +155,7 @@ struct Speaking {
     /// In the order in which they were sent.
     confirmations: VecDeque<Confirms>,
     is_ready: bool,
+    is_secure: bool,
     last_number: u64,
     /// The number of each subscription.
     numbers: BTreeMap<Box<str>, u64>,
@@ -146,6 +169,13 @@ impl Dialect for Speaking {
     fn opened(&mut self, _lane: usize) -> Vec<u8> {
         // The server speaks first.
         Vec::new()
+    }
+
+    fn preface(&mut self, line: &[u8]) -> Heard<'static> {
+        match line.split_at_checked(5) {
+            Some((word, info)) if word.eq_ignore_ascii_case(b"INFO ") => self.informed(info),
+            _ => Heard::Failed("it does not speak NATS".to_owned()),
+        }
     }
 
     fn heard<'a>(&mut self, _lane: usize, message: &Message<'a>) -> Heard<'a> {
@@ -226,8 +256,8 @@ impl Speaking {
             // It says so again when something has changed.
             return Heard::Nothing;
         }
-        if info.tls_required {
-            return Heard::Failed("it requires TLS, which is not there yet".to_owned());
+        if info.tls_required && !self.is_secure {
+            return Heard::Failed("it requires TLS: name it with tls://".to_owned());
         }
         self.confirmations.push_back(Confirms::Other);
         Heard::Say(format!("CONNECT {}\r\nPING\r\n", self.connect).into_bytes())
@@ -334,7 +364,7 @@ mod tests {
     #[test]
     fn is_a_server_that_cannot_be_used_named() {
         for (bytes, why) in [
-            (&b"INFO {\"tls_required\": true}\r\n"[..], "it requires TLS, which is not there yet"),
+            (&b"INFO {\"tls_required\": true}\r\n"[..], "it requires TLS: name it with tls://"),
             (b"INFO x\r\n", "its INFO is no JSON"),
             (b"HTTP/1.1 400 Bad Request\r\n", "it does not speak NATS"),
             (b"-ERR 'Authorization Violation'\r\n", "Authorization Violation"),

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use myriapod::protocol::Message;
+use myriapod_tls::ToServer;
 
 use crate::bounds::MAX_PAYLOAD;
 use crate::dialect::{Dialect, Heard, Wire};
@@ -28,13 +29,14 @@ pub struct Redis {
     user: Option<Box<str>>,
     password: Option<Box<str>>,
     database: Option<u32>,
+    pub(crate) tls: Option<ToServer>,
 }
 
 impl Redis {
     /// One at this place. A host is a name, or an IPv4 or IPv6 address.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.into(), port, user: None, password: None, database: None }
+        Self { host: host.into(), port, user: None, password: None, database: None, tls: None }
     }
 
     /// Behind a password (`requirepass`).
@@ -55,6 +57,24 @@ impl Redis {
     #[must_use]
     pub fn database(mut self, database: u32) -> Self {
         self.database = Some(database);
+        self
+    }
+
+    /// Over TLS 1.3, with a server of this name.
+    ///
+    /// ```no_run
+    /// use myriapod_cluster::Redis;
+    /// use myriapod_tls::{Connector, Trust, client_config};
+    /// # let roots = unimplemented!();
+    ///
+    /// let connector: Connector = Connector::new(client_config(Trust::Roots(roots), None)?)?;
+    /// let broker = Redis::new("10.0.0.9", 6380).tls(connector.to("broker.internal".try_into()?));
+    /// assert_eq!(broker.to_string(), "rediss://10.0.0.9:6380");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn tls(mut self, to: ToServer) -> Self {
+        self.tls = Some(to);
         self
     }
 
@@ -81,7 +101,8 @@ impl Redis {
 impl fmt::Display for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let brackets = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "redis://{}{}{}:{}", brackets.0, self.host, brackets.1, self.port)
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        write!(f, "{scheme}://{}{}{}:{}", brackets.0, self.host, brackets.1, self.port)
     }
 }
 

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use myriapod::sys::{self, JoinHandle};
 use myriapod::{Handle, Limits, Overflow, Server};
+use myriapod_tls::{Connector, Tls};
 
 use crate::bounds::MAX_PAYLOAD;
 use crate::broker::{Broker, BrokerStats, Inbox};
+use crate::dialect::Wire;
 use crate::link::{Link, Talker};
 use crate::nats::Nats;
 use crate::redis::Redis;
-use crate::target::{BrokerError, Target};
+use crate::target::{BrokerError, Secure, Target};
 
 /// One broker, or several of which the next is tried where one cannot be reached. They must know
 /// the same messages: a server and its standby, or the members of a NATS cluster.
@@ -58,6 +60,26 @@ impl Remote {
         let first = targets.next().ok_or(BrokerError::Syntax { why: "no broker is named" })?;
         let link = Link::new(first, targets.collect(), Self::MAX_WAITING);
         Ok(Self { link: Arc::new(link), named: named.join(","), running: Mutex::new(None) })
+    }
+
+    /// The same as a text is parsed, and `rediss://` and `tls://` beside `redis://` and `nats://`:
+    /// Redis and NATS over TLS. `connector` says whom to trust; a broker's certificate must have its
+    /// host's name, or `name` where that is given.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError`].
+    pub fn secure(
+        text: &str,
+        connector: &Connector,
+        name: Option<&str>,
+    ) -> Result<Self, BrokerError> {
+        let secure = Secure { connector, name };
+        Self::new(
+            text.split(',')
+                .map(|one| Target::parse(one, Some(secure)))
+                .collect::<Result<_, _>>()?,
+        )
     }
 
     fn one(target: Target) -> Self {
@@ -108,12 +130,13 @@ impl FromStr for Remote {
     type Err = BrokerError;
 
     fn from_str(text: &str) -> Result<Self, BrokerError> {
-        Self::new(text.split(',').map(str::parse).collect::<Result<_, _>>()?)
+        Self::new(text.split(',').map(|one| Target::parse(one, None)).collect::<Result<_, _>>()?)
     }
 }
 
-impl Broker for Remote {
-    fn start(&self, inbox: Inbox) -> Result<(), myriapod::Error> {
+impl Remote {
+    /// The loop that carries its messages, which nobody runs yet.
+    pub(crate) fn build(&self, inbox: Inbox) -> Result<Server<Talker, Wire, Tls>, myriapod::Error> {
         let limits = Limits {
             max_content_len: MAX_PAYLOAD,
             // What is sent is bounded by what is not confirmed; subscriptions come on top.
@@ -129,11 +152,19 @@ impl Broker for Remote {
             messages_per_event: 1024,
             ..Limits::default()
         };
-        let mut server = Server::builder()
+        let server = Server::builder()
+            .link::<Tls>()
             .limits(limits)
             .build_with(self.link.framing(), Talker(Arc::clone(&self.link)))?;
+        self.link.begin(inbox, server.handle());
+        Ok(server)
+    }
+}
+
+impl Broker for Remote {
+    fn start(&self, inbox: Inbox) -> Result<(), myriapod::Error> {
+        let mut server = self.build(inbox)?;
         let handle = server.handle();
-        self.link.begin(inbox, handle.clone());
         let thread = sys::spawn("broker", move || {
             // Its end is told by the closes of its connections.
             let _ = server.run();

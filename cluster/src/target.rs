@@ -1,7 +1,9 @@
 //! [`Target`]: where a broker is, and what it speaks.
 
 use std::fmt;
-use std::str::FromStr;
+
+use myriapod_tls::rustls::pki_types::ServerName;
+use myriapod_tls::{Connector, ToServer};
 
 use crate::dialect::Dialect;
 use crate::nats::Nats;
@@ -24,10 +26,16 @@ pub enum BrokerError {
         /// What is wrong.
         why: &'static str,
     },
-    /// It asks for TLS, which is not there yet.
+    /// It asks for TLS, and nobody said whom to trust:
+    /// [`Remote::secure`](crate::Remote::secure) does.
     Tls {
         /// `rediss` or `tls`.
         scheme: &'static str,
+    },
+    /// No certificate can have the host's name.
+    Name {
+        /// The name.
+        name: Box<str>,
     },
 }
 
@@ -37,15 +45,13 @@ impl fmt::Display for BrokerError {
             Self::Syntax { why } => {
                 write!(
                     f,
-                    "{why}: write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or nats://[USER:PASSWORD@]HOST[:PORT]"
+                    "{why}: write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or nats://[USER:PASSWORD@]HOST[:PORT]; rediss:// or tls:// with TLS"
                 )
             }
             Self::Tls { scheme } => {
-                write!(
-                    f,
-                    "{scheme}:// asks for TLS, which brokers do not have here yet: use a tunnel"
-                )
+                write!(f, "{scheme}:// asks for TLS, and nobody says which certificates to trust")
             }
+            Self::Name { name } => write!(f, "{name:?} is no name for a certificate"),
         }
     }
 }
@@ -67,6 +73,14 @@ impl Target {
         }
     }
 
+    /// What its handshakes begin with; none where it is plain.
+    pub(crate) fn caller(&self) -> Option<&ToServer> {
+        match self {
+            Self::Redis(redis) => redis.tls.as_ref(),
+            Self::Nats(nats) => nats.tls.as_ref(),
+        }
+    }
+
     pub(crate) fn dialect(&self) -> Box<dyn Dialect> {
         match self {
             Self::Redis(redis) => redis.dialect(),
@@ -84,19 +98,36 @@ impl fmt::Display for Target {
     }
 }
 
-impl FromStr for Target {
-    type Err = BrokerError;
+/// Whom to trust, and the name that certificates must have where it is not the host's.
+#[derive(Clone, Copy)]
+pub(crate) struct Secure<'a> {
+    pub(crate) connector: &'a Connector,
+    pub(crate) name: Option<&'a str>,
+}
 
-    fn from_str(text: &str) -> Result<Self, BrokerError> {
+impl Secure<'_> {
+    fn to(self, host: &str) -> Result<ToServer, BrokerError> {
+        let name = self.name.unwrap_or(host).to_owned();
+        let named = ServerName::try_from(name.clone());
+        let named = named.map_err(|_| BrokerError::Name { name: name.into() })?;
+        Ok(self.connector.to(named))
+    }
+}
+
+impl Target {
+    /// What a text names; what is to be secure needs to know whom to trust.
+    pub(crate) fn parse(text: &str, secure: Option<Secure<'_>>) -> Result<Self, BrokerError> {
         let refused = |why| BrokerError::Syntax { why };
         let (scheme, rest) = text.trim().split_once("://").ok_or(refused("no scheme"))?;
-        let usual_port = match scheme {
-            "redis" => 6379,
-            "nats" => 4222,
-            "rediss" => return Err(BrokerError::Tls { scheme: "rediss" }),
-            "tls" => return Err(BrokerError::Tls { scheme: "tls" }),
+        let (scheme, secure) = match (scheme, secure) {
+            ("redis" | "nats", _) => (scheme, None),
+            ("rediss", Some(secure)) => ("redis", Some(secure)),
+            ("tls", Some(secure)) => ("nats", Some(secure)),
+            ("rediss", None) => return Err(BrokerError::Tls { scheme: "rediss" }),
+            ("tls", None) => return Err(BrokerError::Tls { scheme: "tls" }),
             _ => return Err(refused("no such broker")),
         };
+        let usual_port = if scheme == "redis" { 6379 } else { 4222 };
         let (rest, database) = match rest.split_once('/') {
             Some((rest, "")) => (rest, None),
             Some((rest, number)) if scheme == "redis" => {
@@ -120,8 +151,10 @@ impl FromStr for Target {
             Some(Ok((user, password))) => Some((decoded(user)?, Some(decoded(password)?))),
             Some(Err(alone)) => Some((decoded(alone)?, None)),
         };
+        let to = secure.map(|secure| secure.to(host)).transpose()?;
         if scheme == "redis" {
             let mut redis = Redis::new(host, port);
+            redis.tls = to;
             redis = match login {
                 None => redis,
                 Some((user, Some(password))) if user.is_empty() => redis.password(&password),
@@ -133,7 +166,10 @@ impl FromStr for Target {
                 None => redis,
             }));
         }
-        let nats = Nats::new(host, port);
+        let nats = match to {
+            Some(to) => Nats::new(host, port).tls(to),
+            None => Nats::new(host, port),
+        };
         Ok(Self::Nats(match login {
             None => nats,
             Some((user, Some(password))) => nats.user(&user, &password),
@@ -172,11 +208,13 @@ fn decoded(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use myriapod_tls::{Trust, client_config};
+
     use super::*;
 
     #[test]
     fn is_what_names_a_broker_read_in_every_form() {
-        let read = |text: &str| match text.parse::<Target>().unwrap() {
+        let read = |text: &str| match Target::parse(text, None).unwrap() {
             Target::Redis(redis) => (format!("{redis}"), Some(redis), None),
             Target::Nats(nats) => (format!("{nats}"), None, Some(nats)),
         };
@@ -218,12 +256,31 @@ mod tests {
             "redis://[::1]x",
             "redis://a b",
         ] {
-            let error = text.parse::<Target>().unwrap_err();
+            let error = Target::parse(text, None).unwrap_err();
             assert!(matches!(error, BrokerError::Syntax { .. }), "{text:?}: {error}");
         }
         for text in ["rediss://h", "tls://h"] {
-            let error = text.parse::<Target>().unwrap_err();
-            assert!(error.to_string().contains("TLS"), "{text}");
+            let error = Target::parse(text, None).unwrap_err();
+            assert!(matches!(error, BrokerError::Tls { .. }), "{text}");
         }
+    }
+
+    #[test]
+    fn is_what_is_to_be_secure_so_and_nothing_else() {
+        let config = client_config(Trust::Any, None).unwrap();
+        let connector = &Connector::new(config).unwrap();
+        let secure = |text, name| Target::parse(text, Some(Secure { connector, name }));
+        for (text, is_secure) in [
+            ("rediss://:p@h/1", true),
+            ("tls://h:1", true),
+            ("redis://h", false),
+            ("nats://h", false),
+        ] {
+            let target = secure(text, None).unwrap();
+            assert_eq!(target.caller().is_some(), is_secure, "{text}");
+            assert!(target.to_string().starts_with(text.split_once("://").unwrap().0), "{target}");
+        }
+        assert!(matches!(secure("tls://a..b", None), Err(BrokerError::Name { .. })));
+        assert!(secure("tls://a..b", Some("localhost")).is_ok());
     }
 }

@@ -4,6 +4,7 @@
 //! and to the server, and when. After every step an oracle holds what was seen against what must be.
 
 mod clients;
+mod cluster;
 mod framing;
 mod options;
 mod oracle;

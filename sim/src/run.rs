@@ -10,7 +10,7 @@ use myriapod::sys::sim::{Faults, Injected, Packet, Rng, World, mix};
 use myriapod_sim::cut::Cut;
 
 use crate::watchdog::Watch;
-use crate::{clients, proxies, serve, watch};
+use crate::{clients, cluster, proxies, serve, watch};
 
 /// What became of one seed.
 #[derive(Debug, Default)]
@@ -44,8 +44,9 @@ impl Life {
     }
 }
 
-/// Lives through the world of one seed: of twenty, fifteen are a server's, one is that of a server
-/// behind proxies, two are a selector's and two are of clients and several event loops.
+/// Lives through the world of one seed: of twenty, fourteen are a server's, one is that of a server
+/// behind proxies, one of nodes and their broker, two are a selector's and two are of clients and
+/// several event loops.
 pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
     let mut life: Option<Life> = None;
     let under_way = Watch::new(seed);
@@ -53,6 +54,7 @@ pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
         8 | 18 => watch::run,
         9 | 19 => clients::run,
         14 => proxies::run,
+        6 => cluster::run,
         _ => serve::run,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {

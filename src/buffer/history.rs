@@ -198,7 +198,7 @@ impl History {
             Step::Push(_, len) => {
                 let (handle, model) = &mut self.sending[at];
                 let bytes = self.source.bytes(len);
-                if pool.queue_shared(*handle, &Arc::from(&bytes[..])).is_ok() {
+                if pool.queue_shared(*handle, &Arc::from(&bytes[..]), 7).is_ok() {
                     model.messages.push_back((bytes, true));
                 } else {
                     prop_assert!(pool.lent() + len > LIMIT, "refused though there is room");
@@ -207,7 +207,7 @@ impl History {
             Step::DropOldest(_) => {
                 let (handle, model) = &mut self.sending[at];
                 let oldest = model.droppable().next();
-                prop_assert_eq!(pool.drop_oldest_push(*handle), oldest.map(|(_, len)| len));
+                prop_assert_eq!(pool.drop_oldest_push(*handle), oldest.map(|(_, len)| (len, 7)));
                 if let Some((at, _)) = oldest {
                     model.messages.remove(at);
                 }
@@ -250,7 +250,7 @@ impl History {
                 .iter()
                 .map(|segment| match segment {
                     Segment::Own(bytes) => bytes.capacity(),
-                    Segment::Shared(bytes) => bytes.len(),
+                    Segment::Shared(bytes, _) => bytes.len(),
                     Segment::Body(_) => 0,
                 })
                 .sum::<usize>();

@@ -42,8 +42,8 @@ pub(crate) struct SendQueue {
 pub(super) enum Segment {
     /// Replies.
     Own(Vec<u8>),
-    /// A pushed message, whose bytes other connections may be sending too.
-    Shared(Arc<[u8]>),
+    /// A pushed message, whose bytes other connections may be sending too, with its tag.
+    Shared(Arc<[u8]>, u64),
     /// A content that is read when there is room. It has no bytes here.
     Body(Box<Body>),
 }
@@ -52,7 +52,7 @@ impl Segment {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            Self::Shared(bytes, _) => bytes,
             Self::Body(_) => &[],
         }
     }

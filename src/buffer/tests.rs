@@ -184,8 +184,8 @@ fn does_a_queue_of_replies_give_way_whole() {
     let mut pool = Pool::new(100_000, FREE, |_| 0);
     let queue = pool.lend_send(owner(1, 5), 0).unwrap();
     pool.queue(queue, &[1; 30_000]).unwrap();
-    pool.queue_shared(queue, &Arc::from([2; 40_000])).unwrap();
-    assert_eq!(pool.queue_shared(queue, &Arc::from([2; 40_000])), Err(PoolFull));
+    pool.queue_shared(queue, &Arc::from([2; 40_000]), 0).unwrap();
+    assert_eq!(pool.queue_shared(queue, &Arc::from([2; 40_000]), 0), Err(PoolFull));
     assert!(!pool.made_some_give_way(), "nobody gives way to a push");
     let other = hold(&mut pool, owner(2, 6), 50_000).unwrap();
     assert_eq!(who_gave_way(&mut pool), [1]);

@@ -4,6 +4,7 @@
 //! to a peer. Where there are steps to take first (a connect that is under way, the header of a
 //! proxy), it waits for them with a deadline. Then it enters, and the handler hears of it.
 
+use std::any::Any;
 use std::time::Duration;
 
 use myriapod_sys::{
@@ -48,9 +49,15 @@ pub(super) struct Arrival<L: Link> {
     pub(super) begun: Vec<u8>,
     /// The handshake that is under way, behind the header.
     pub(super) greeting: Option<Box<Greeting<L>>>,
+    /// What a handshake begins with once the connect is done.
+    pub(super) caller: Option<L::Caller>,
 }
 
 impl<L: Link> Arrival<L> {
+    fn new(way: Way, peer: SocketAddr, address: u32) -> Self {
+        Self { way, peer, address, begun: Vec::new(), greeting: None, caller: None }
+    }
+
     /// Whether it waits for the rest of a PROXY header.
     pub(super) fn waits_for_header(&self) -> bool {
         matches!(self.way, Way::Accepted(_)) && self.greeting.is_none()
@@ -86,7 +93,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits: None });
         match self.selector.register(socket, Interest::NONE, arriving) {
             Ok(key) => {
-                let arrival = Arrival { way, peer, address, begun: Vec::new(), greeting: None };
+                let arrival = Arrival::new(way, peer, address);
                 self.enter_or_greet(key, arrival, None, &mut []);
             }
             Err(error) => {
@@ -206,8 +213,20 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.give_place_back();
     }
 
-    /// Starts to connect.
-    pub(super) fn connect(&mut self, peer: SocketAddr, tag: u64, timeout: Duration) {
+    /// Starts to connect, with a handshake of this loop's link behind it where there is a caller.
+    pub(super) fn connect(
+        &mut self,
+        peer: SocketAddr,
+        tag: u64,
+        timeout: Duration,
+        caller: Option<Box<dyn Any + Send>>,
+    ) {
+        let Ok(caller) = caller.map(<Box<dyn Any + Send>>::downcast::<L::Caller>).transpose()
+        else {
+            let (what, by) = ("a secure connection", "a server over another link");
+            return self.connect_failed(tag, &sys::SystemError::Unsupported { what, by });
+        };
+        let caller = caller.map(|caller| *caller);
         let started = if self.drain.is_some() {
             Err(sys::SystemError::call("connect", Errno::ECONNABORTED, &peer))
         } else {
@@ -218,7 +237,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             Err(error) => return self.connect_failed(tag, &error),
         };
         let way = Way::Connects(tag);
-        let arrival = Arrival { way, peer, address: NO_ENTRY, begun: Vec::new(), greeting: None };
+        let arrival = Arrival { caller, ..Arrival::new(way, peer, NO_ENTRY) };
         let waits = self.arrivals.insert(arrival).ok();
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         match self.selector.register(socket, Interest::WRITABLE, arriving) {
@@ -252,14 +271,15 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         let Some((source, arriving)) = arriving_at(&mut self.selector, key) else { return };
         let waits = arriving.waits.take();
         let result = sys::take_error(source);
-        let Some(arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
+        let Some(mut arrival) = waits.and_then(|waits| self.arrivals.remove(waits)) else { return };
         self.member.enter();
-        match result {
-            Ok(()) => {
+        match (result, arrival.caller.take()) {
+            (Ok(()), Some(caller)) => self.call(key, arrival, &caller),
+            (Ok(()), None) => {
                 self.wheel.cancel(&mut Timers(&mut self.selector), key.index());
                 self.enter(key, arrival, None, None, &mut []);
             }
-            Err(errno) => self.arrival_failed(key, &arrival, errno),
+            (Err(errno), _) => self.arrival_failed(key, &arrival, errno),
         }
     }
 
@@ -317,7 +337,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         way: Way,
         begun: Vec<u8>,
     ) {
-        let arrival = Arrival { way, peer, address: NO_ENTRY, begun, greeting: None };
+        let arrival = Arrival { begun, ..Arrival::new(way, peer, NO_ENTRY) };
         let Ok(waits) = self.arrivals.insert(arrival) else {
             self.give_place_back();
             self.shared.engine.stats.turned_away += 1;
@@ -400,7 +420,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.tell(&LogEvent::RefusedByProxy { peer, refusal, is_routine });
     }
 
-    fn arrival_failed(&mut self, key: Key, arrival: &Arrival<L>, errno: Errno) {
+    pub(super) fn arrival_failed(&mut self, key: Key, arrival: &Arrival<L>, errno: Errno) {
         self.turn_away(key, arrival.address);
         if let Way::Connects(tag) = arrival.way {
             let error = sys::SystemError::call("connect", errno, &arrival.peer);
@@ -427,7 +447,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 continue;
             }
             if !L::IS_PLAIN && self.is_greeting(key) {
-                if self.drain.is_none() {
+                let arrival = waits.and_then(|waits| self.arrivals.get(waits));
+                let is_ours = arrival.is_some_and(|one| matches!(one.way, Way::Connects(_)));
+                if self.drain.is_none() || is_ours {
                     self.cut_greeting(key);
                 }
                 // A peer that was accepted may have sent a request behind its handshake.

@@ -3,7 +3,7 @@
 //! A handshake takes a processor a tenth of a millisecond or more. So few steps of handshakes are taken
 //! in one turn, as many handshakes are under way at once as the limits say, and each has a deadline.
 
-use myriapod_sys::Interest;
+use myriapod_sys::{Errno, Interest};
 
 use super::arrive::{Arrival, Arriving, Way};
 use super::close::after;
@@ -56,13 +56,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         proxy: &[u8],
         first: &[u8],
     ) {
-        let limits = &self.shared.engine.config.limits;
-        let timeout = limits.arrival_timeout;
-        let begun = if self.handshakes < limits.max_handshakes {
-            self.shared.link.begin(opener)
-        } else {
-            Err(LinkFault::new(LinkFault::TOO_MANY, "as many handshakes are under way as may be"))
-        };
+        let begun = self.may_greet().and_then(|()| self.shared.link.begin(opener));
         let handshake = match begun {
             Ok(handshake) => handshake,
             Err(fault) => {
@@ -82,12 +76,60 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         let arriving = Role::Arriving(Arriving { timer: TimerLinks::UNARMED, waits });
         promote(&mut self.selector, key, arriving);
         self.handshakes += 1;
+        let timeout = self.shared.engine.config.limits.arrival_timeout;
         if let Some(due) = after(self.shared.tick, timeout) {
             self.wheel.arm(&mut Timers(&mut self.selector), key.index(), due);
         }
         if !first.is_empty() {
             // Nothing else may come that the selector would tell of.
             self.shake_now(key);
+        }
+    }
+
+    /// Whether one more handshake may be under way.
+    fn may_greet(&self) -> Result<(), LinkFault> {
+        if self.handshakes < self.shared.engine.config.limits.max_handshakes {
+            return Ok(());
+        }
+        Err(LinkFault::new(LinkFault::TOO_MANY, "as many handshakes are under way as may be"))
+    }
+
+    /// A socket of ours is connected, and has taken its place: its handshake begins. The timer of the
+    /// connect runs on.
+    pub(super) fn call(&mut self, key: Key, mut arrival: Arrival<L>, caller: &L::Caller) {
+        let mut unsent = Vec::new();
+        let begun = self.may_greet().and_then(|()| self.shared.link.call(caller, &mut unsent));
+        let handshake = match begun {
+            Ok(handshake) => handshake,
+            Err(fault) => {
+                self.count_handshake_fault(&arrival, &fault);
+                self.turn_away(key, arrival.address);
+                return self.call_failed(&arrival, &fault);
+            }
+        };
+        let (received, proxy) = (Vec::new(), Vec::new());
+        let greeting = Greeting { handshake, received, unsent, is_over: false, proxy };
+        arrival.greeting = Some(Box::new(greeting));
+        match self.arrivals.insert(arrival) {
+            Ok(waits) => {
+                if let Some((_, arriving)) = arriving_at(&mut self.selector, key) {
+                    arriving.waits = Some(waits);
+                }
+                self.handshakes += 1;
+                self.shake_now(key);
+            }
+            // There was a place for it a moment ago.
+            Err(arrival) => self.arrival_failed(key, &arrival, Errno::ENOMEM),
+        }
+    }
+
+    /// The handshake of a socket of ours has failed.
+    fn call_failed(&mut self, arrival: &Arrival<L>, fault: &LinkFault) {
+        if let Way::Connects(tag) = arrival.way {
+            let engine = &mut self.shared.engine;
+            engine.guard("on_handshake_error", |engine| {
+                engine.handler.on_handshake_error(tag, fault);
+            });
         }
     }
 
@@ -169,7 +211,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             Ok(secured) => secured,
             Err(fault) => {
                 self.count_handshake_fault(&arrival, &fault);
-                return self.turn_away(key, arrival.address);
+                self.turn_away(key, arrival.address);
+                return self.call_failed(&arrival, &fault);
             }
         };
         let stats = &mut self.shared.engine.stats;
@@ -198,12 +241,13 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         *role = Role::Lingering(Lingering { timer, address: arrival.address, left });
         self.shared.engine.stats.lingering += 1;
         self.read_on(key, may_linger);
+        self.call_failed(&arrival, fault);
     }
 
     /// Closes a socket in its handshake at once.
     pub(super) fn cut_greeting(&mut self, key: Key) {
         if let Some((arrival, _)) = self.take_greeting(key) {
-            self.turn_away(key, arrival.address);
+            self.arrival_failed(key, &arrival, Errno::ECONNABORTED);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use myriapod_sys::{self as sys, Descriptor, Errno, SocketAddr};
 
 use super::arrive::Way;
+use super::send::Push;
 use super::shared::{After, Alarm};
 use super::{EventLoop, Role, connection_at};
 use crate::connection::{Fact, Origin, Socket};
@@ -45,7 +46,7 @@ pub(super) struct Inbox {
 /// A message on its way to many connections, encoded once.
 #[derive(Debug)]
 struct Broadcast {
-    bytes: Arc<[u8]>,
+    push: Push,
     to: To,
     /// One that does not get it.
     except: Option<Key>,
@@ -54,8 +55,18 @@ struct Broadcast {
 #[derive(Debug)]
 enum To {
     Group(Walk),
+    /// One that has not got it yet, behind the broadcasts before.
+    One(Option<Key>),
     /// All places of the slab from the first up to the second.
     All(u32, u32),
+}
+
+/// Whom a broadcast reaches next.
+enum Next {
+    Member(Key),
+    /// A place that nobody has.
+    Nobody,
+    End,
 }
 
 impl Inbox {
@@ -145,17 +156,25 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 });
             }
             Item::Send { key, outgoing } => {
-                if let Some(bytes) = self.encode(&outgoing) {
-                    self.push(key, &bytes);
+                if let Some(push) = self.encode(&outgoing) {
+                    self.push(key, &push);
                 }
             }
+            Item::SendBehind { key, outgoing } => {
+                let Some(push) = self.encode(&outgoing) else { return };
+                if self.inbox.broadcasts.is_empty() {
+                    return self.push(key, &push);
+                }
+                let to = To::One(Some(key));
+                self.inbox.broadcasts.push_back(Broadcast { push, to, except: None });
+            }
             Item::Broadcast { group, except, outgoing } => {
-                let Some(bytes) = self.encode(&outgoing) else { return };
+                let Some(push) = self.encode(&outgoing) else { return };
                 let to = match group {
                     Some(name) => To::Group(self.inbox.groups.walk(&name)),
                     None => To::All(0, self.selector.end()),
                 };
-                self.inbox.broadcasts.push_back(Broadcast { bytes, to, except });
+                self.inbox.broadcasts.push_back(Broadcast { push, to, except });
             }
             Item::Join { key, group } => {
                 self.regroup(key, |groups, head, _| groups.join(key, head, &group));
@@ -199,7 +218,9 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 // The one who asked may have gone.
                 let _ = to.send(keys.map(|key| self.shared.engine.id(key)).collect());
             }
-            Item::Connect { address, tag, timeout } => self.connect(address, tag, timeout),
+            Item::Connect { address, tag, timeout, caller } => {
+                self.connect(address, tag, timeout, caller);
+            }
             Item::Timer { due, tag } => {
                 // This turn may have begun long before it was asked for.
                 let after = due.saturating_since(self.now);
@@ -217,7 +238,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// The message as it goes over the wire; one that cannot be encoded is dropped and counted.
-    fn encode(&mut self, outgoing: &Outgoing) -> Option<Arc<[u8]>> {
+    fn encode(&mut self, outgoing: &Outgoing) -> Option<Push> {
         let encoded = self.shared.engine.guard("encode", |engine| {
             let mut bytes = Vec::new();
             outgoing.encode(&mut engine.framing, &mut bytes).map(|()| bytes)
@@ -226,7 +247,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             self.shared.engine.stats.dropped_pushes += 1;
             return None;
         };
-        Some(bytes.into())
+        Some(Push { bytes: bytes.into(), tag: outgoing.tag() })
     }
 
     /// The reply that the connection's next message waits for is there.
@@ -263,8 +284,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// Queues a message for a connection, if it is still there.
-    fn push(&mut self, key: Key, bytes: &Arc<[u8]>) {
-        let found = self.work(key, |shared, at| shared.push(at, bytes));
+    fn push(&mut self, key: Key, push: &Push) {
+        let found = self.work(key, |shared, at| shared.push(at, push));
         self.shared.engine.stats.missed += u64::from(!found);
     }
 
@@ -277,29 +298,48 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Goes on with the broadcasts, the oldest first.
     fn broadcast_some(&mut self) {
-        for _ in 0..BROADCAST_BUDGET {
-            let Some(broadcast) = self.inbox.broadcasts.front_mut() else { return };
-            let key = match &mut broadcast.to {
-                To::Group(walk) => self.inbox.groups.next(walk),
-                To::All(next, end) if *next == *end => None,
-                To::All(next, _) => {
-                    let index = *next;
-                    *next += 1;
-                    match self.selector.at_mut(index) {
-                        Some((key, Role::Connection(_))) => Some(key),
-                        _ => continue,
-                    }
+        let mut budget = BROADCAST_BUDGET;
+        while let Some(broadcast) = self.inbox.broadcasts.front() {
+            let (push, except) = (broadcast.push.clone(), broadcast.except);
+            // Several for one connection go out with one send; of one alone nothing is to be gathered.
+            let at_once = self.inbox.broadcasts.len() == 1 && self.inbox.items.is_empty();
+            loop {
+                if budget == 0 {
+                    return;
                 }
-            };
-            let (bytes, except) = (Arc::clone(&broadcast.bytes), broadcast.except);
-            match key {
-                Some(key) if Some(key) == except => {}
-                Some(key) => self.push(key, &bytes),
-                None => {
-                    self.inbox.broadcasts.pop_front();
+                budget -= 1;
+                match self.next_member() {
+                    Next::Member(key) if Some(key) == except => {}
+                    Next::Member(key) if at_once => {
+                        let found = self.work(key, |shared, at| shared.push_at_once(at, &push));
+                        self.shared.engine.stats.missed += u64::from(!found);
+                    }
+                    Next::Member(key) => self.push(key, &push),
+                    Next::Nobody => {}
+                    Next::End => break,
                 }
             }
+            self.inbox.broadcasts.pop_front();
         }
+    }
+
+    /// Whom the oldest broadcast reaches next.
+    fn next_member(&mut self) -> Next {
+        let Some(broadcast) = self.inbox.broadcasts.front_mut() else { return Next::End };
+        let key = match &mut broadcast.to {
+            To::Group(walk) => self.inbox.groups.next(walk),
+            To::One(key) => key.take(),
+            To::All(next, end) if *next == *end => None,
+            To::All(next, _) => {
+                let index = *next;
+                *next += 1;
+                match self.selector.at_mut(index) {
+                    Some((key, Role::Connection(_))) => Some(key),
+                    _ => return Next::Nobody,
+                }
+            }
+        };
+        key.map_or(Next::End, Next::Member)
     }
 
     /// Changes the groups of a connection.
@@ -386,7 +426,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 fn walks(broadcasts: &mut VecDeque<Broadcast>) -> Vec<&mut Walk> {
     let walks = broadcasts.iter_mut().filter_map(|broadcast| match &mut broadcast.to {
         To::Group(walk) => Some(walk),
-        To::All(..) => None,
+        To::One(_) | To::All(..) => None,
     });
     walks.collect()
 }

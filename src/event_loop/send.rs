@@ -117,7 +117,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
                 self.note_wait(queue, first);
                 self.pool.queue(queue, bytes)
             }
-            Unsent::Shared(bytes) => self.pool.queue_shared(queue, bytes),
+            Unsent::Shared(Push { bytes, tag }) => self.pool.queue_shared(queue, bytes, *tag),
         };
         if let Err(full) = appended {
             if first {
@@ -145,11 +145,8 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
 
     /// Queues a message that is no reply; all that is queued for one connection in one turn is sent
     /// together. What happens where too much is queued already, the limits say.
-    pub(super) fn push(
-        &mut self,
-        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
-        bytes: &Arc<[u8]>,
-    ) -> After {
+    pub(super) fn push(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, push: &Push) -> After {
+        let bytes = &push.bytes;
         if at.connection.is_deaf() {
             self.engine.stats.missed += 1;
             return After::Settle(Socket::MayHoldMore);
@@ -162,9 +159,9 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         }
         let was_empty = at.connection.send.is_none();
         let may = !at.connection.is_deaf() && self.make_room_for_push(at.connection, bytes.len());
-        let mut is_queued = may && self.queue(at, Unsent::Shared(bytes)).is_ok();
+        let mut is_queued = may && self.queue(at, Unsent::Shared(push)).is_ok();
         if may && !is_queued && self.flush_unsent(at) {
-            is_queued = !at.connection.is_deaf() && self.queue(at, Unsent::Shared(bytes)).is_ok();
+            is_queued = !at.connection.is_deaf() && self.queue(at, Unsent::Shared(push)).is_ok();
         }
         if is_queued {
             self.engine.stats.pushes += 1;
@@ -173,14 +170,71 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
                 self.unsent.push_back(at.key);
             }
         }
-        let dropped = std::mem::take(&mut self.gave_way) + u64::from(!is_queued);
-        if dropped > 0 {
-            self.engine.stats.dropped_pushes += dropped;
-            self.call(at, "on_push_dropped", |handler, state, view| {
-                handler.on_push_dropped(state, view, dropped);
-            });
+        if !is_queued {
+            self.gave_way.push(push.tag);
+        }
+        if !self.gave_way.is_empty() {
+            self.tell_of_dropped(at);
         }
         After::Settle(Socket::MayHoldMore)
+    }
+
+    /// As [`push`](Self::push), where nothing else is being pushed: a connection with nothing queued
+    /// gets it at once, and needs no queue.
+    pub(super) fn push_at_once(
+        &mut self,
+        at: &mut At<'_, OwnOf<H, F>, L::Kept>,
+        push: &Push,
+    ) -> After {
+        let is_secure = !L::IS_PLAIN && L::is_secure(&at.connection.link);
+        if is_secure || !at.connection.send.is_none() || at.connection.is_deaf() {
+            return self.push(at, push);
+        }
+        // What there is no room for, and what is wrong with the socket, is seen to there.
+        let sent = link::send(at.source, &push.bytes).unwrap_or(0);
+        if sent == 0 {
+            return self.push(at, push);
+        }
+        self.engine.stats.bytes_out += sent as u64;
+        self.engine.stats.pushes += 1;
+        at.connection.touch(self.tick);
+        if sent < push.bytes.len() {
+            self.queue_rest_of_push(at, push.bytes.get(sent..).unwrap_or_default());
+        }
+        After::Settle(Socket::MayHoldMore)
+    }
+
+    /// The socket took a part of a push only.
+    #[cold]
+    #[inline(never)]
+    fn queue_rest_of_push(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, rest: &[u8]) {
+        if self.queue(at, Unsent::Own(rest)) == Err(PoolFull) {
+            // Half a message must not be followed by another: nothing more is sent.
+            self.engine.stats.discarded_out += rest.len() as u64;
+            self.stop_sending(at);
+            self.begin_close(at.connection, Cause::BufferLimit);
+        } else {
+            self.note_overflow(at.connection);
+        }
+    }
+
+    /// The handler is told which messages were dropped.
+    #[cold]
+    #[inline(never)]
+    fn tell_of_dropped(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
+        let dropped = std::mem::take(&mut self.gave_way);
+        self.engine.stats.dropped_pushes += dropped.len() as u64;
+        let untagged = dropped.iter().filter(|tag| **tag == 0).count() as u64;
+        if untagged > 0 {
+            self.call(at, "on_push_dropped", |handler, state, view| {
+                handler.on_push_dropped(state, view, untagged);
+            });
+        }
+        for tag in dropped.into_iter().filter(|tag| *tag != 0) {
+            self.call(at, "on_tagged_push_dropped", |handler, state, view| {
+                handler.on_tagged_push_dropped(state, view, tag);
+            });
+        }
     }
 
     /// Sends what was queued in this turn, before its end. Returns whether there was such. What is
@@ -234,7 +288,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
                     return false;
                 }
                 Overflow::DropOldest => match self.pool.drop_oldest_push(queue) {
-                    Some(_) => self.gave_way += 1,
+                    Some((_, tag)) => self.gave_way.push(tag),
                     None => return false,
                 },
                 Overflow::CloseAfter(_) => return true,
@@ -331,5 +385,12 @@ pub(super) enum Unsent<'a> {
     /// Replies, which are copied.
     Own(&'a [u8]),
     /// A pushed message.
-    Shared(&'a Arc<[u8]>),
+    Shared(&'a Push),
+}
+
+/// A message that is pushed, encoded once for all that get it.
+#[derive(Clone, Debug)]
+pub(super) struct Push {
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) tag: u64,
 }

@@ -46,8 +46,8 @@ pub(super) struct Shared<H, F, L: Link> {
     pub(super) nearer: bool,
     /// The handler wants the connection that is worked on to be closed at once.
     pub(super) cut: bool,
-    /// Pushed messages that have just made room for another.
-    pub(super) gave_way: u64,
+    /// Pushed messages that have just made room for another, by their tags.
+    pub(super) gave_way: Vec<u64>,
     /// The handler's timers.
     pub(super) alarms: Alarms<Alarm>,
     /// Which of them is a connection's.
@@ -123,7 +123,7 @@ impl<H, F, L: Link> Shared<H, F, L> {
             tick_began: now,
             nearer: false,
             cut: false,
-            gave_way: 0,
+            gave_way: Vec::new(),
             alarms: Alarms::default(),
             timers: BTreeMap::new(),
             served: 0,

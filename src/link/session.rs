@@ -24,6 +24,11 @@ pub trait Session: fmt::Debug + 'static {
     /// Whether an earlier session was resumed.
     fn is_resumed(&self) -> bool;
 
+    /// What the peer said in plain text before the handshake; empty in most protocols.
+    fn preface(&self) -> &[u8] {
+        &[]
+    }
+
     /// Fills `out` with keying material that only both ends can know. Returns whether it could.
     fn export(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> bool;
 }
@@ -99,6 +104,13 @@ impl<'a> TlsInfo<'a> {
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.0.is_resumed()
+    }
+
+    /// What the server said in plain text before the handshake, where its protocol begins so. Nobody
+    /// vouches for it.
+    #[must_use]
+    pub fn preface(&self) -> &'a [u8] {
+        self.0.preface()
     }
 
     /// Fills `out` with keying material that only the two ends of this connection can know (RFC

@@ -43,6 +43,7 @@ impl Outgoing {
             content_encoding: Cow::Borrowed("utf-8"),
             extra: ExtraHeaders::new(),
             content,
+            tag: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`Tls`]: this crate behind the door of an event loop of `myriapod`.
 
-use myriapod::link::{self, Advance, Ending, Link, LinkCounts, LinkFault, Opened, Opener};
+use myriapod::link::{self, Advance, Caller, Ending, Link, LinkCounts, LinkFault, Opened, Opener};
 
 use crate::asleep::{Asleep, Marks};
 use crate::ciphers::Ciphers;
@@ -9,8 +9,9 @@ use crate::fault::Fault;
 use crate::handshake::{Failure, Handshake, Step};
 use crate::record::End;
 use crate::session::Session;
+use crate::tunnel::ToServer;
 
-/// The link of an event loop whose listeners have TLS 1.3: what is kept for a connection is
+/// The link of an event loop that has TLS 1.3 on listeners, or on connections that it makes: what is kept for a connection is
 /// [`Asleep`], and the loop has [`Ciphers`] for all of them.
 ///
 /// `N` is the room for a secret in each connection: see [`Asleep`].
@@ -36,23 +37,38 @@ pub struct Tls<const N: usize = 32> {
     ciphers: Ciphers,
 }
 
+/// Connections whose ciphers stay awake in a loop that has no secure listener.
+const CALLERS_AWAKE: usize = 16;
+
 impl<const N: usize> Opener for Acceptor<N> {
+    type Link = Tls<N>;
+}
+
+impl<const N: usize> Caller for ToServer<N> {
     type Link = Tls<N>;
 }
 
 impl<const N: usize> Link for Tls<N> {
     type Kept = Asleep<N>;
     type Opener = Acceptor<N>;
+    type Caller = ToServer<N>;
     type Handshake = Handshake;
     type Session = Session;
 
     fn for_loop(openers: &[Acceptor<N>]) -> Result<Self, LinkFault> {
-        let places = openers.iter().map(Acceptor::places).max().unwrap_or(0);
+        // Without listeners, there are the connections that the loop makes.
+        let places = openers.iter().map(Acceptor::places).max().unwrap_or(CALLERS_AWAKE);
         Ok(Self { ciphers: Ciphers::new(places).map_err(fault)? })
     }
 
     fn begin(&mut self, opener: &Acceptor<N>) -> Result<Handshake, LinkFault> {
         opener.begin().map_err(|failure| failed(&failure))
+    }
+
+    fn call(&mut self, caller: &ToServer<N>, out: &mut Vec<u8>) -> Result<Handshake, LinkFault> {
+        let mut handshake = caller.begin().map_err(|failure| failed(&failure))?;
+        handshake.begin(out);
+        Ok(handshake)
     }
 
     fn advance(
@@ -169,6 +185,10 @@ impl link::Session for Session {
 
     fn is_resumed(&self) -> bool {
         Self::is_resumed(self)
+    }
+
+    fn preface(&self) -> &[u8] {
+        Self::preface(self)
     }
 
     fn export(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> bool {

@@ -20,7 +20,13 @@ use crate::suite::Suite;
 pub struct Handshake {
     connection: rustls::Connection,
     heard: Heard,
+    /// A line of plain text comes first, and has not come yet.
+    waits_for_line: bool,
+    preface: Vec<u8>,
 }
+
+/// Bytes of a line of plain text in front of a handshake.
+const MOST_PREFACE: usize = 32 << 10;
 
 /// How far a handshake is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +89,29 @@ impl From<Error> for Failure {
 
 impl Handshake {
     pub(crate) fn new(connection: rustls::Connection) -> Self {
-        Self { connection, heard: Heard::NOTHING }
+        Self { connection, heard: Heard::NOTHING, waits_for_line: false, preface: Vec::new() }
+    }
+
+    /// The same behind one line of plain text that the server says first, as NATS does.
+    pub(crate) fn behind_line(connection: rustls::Connection) -> Self {
+        Self { waits_for_line: true, ..Self::new(connection) }
+    }
+
+    /// Takes the line in front of the handshake; returns its length, with its end, once it is whole.
+    fn take_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, Failure> {
+        let line = bytes.get(..MOST_PREFACE).unwrap_or(bytes);
+        let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
+            let text = "the line of plain text in front of the handshake has no end";
+            return match bytes.len() {
+                MOST_PREFACE.. => {
+                    Err(Failure { fault: Fault::HandshakeFailed, text: text.to_owned() })
+                }
+                _ => Ok(None),
+            };
+        };
+        self.preface.extend_from_slice(line.get(..end).unwrap_or_default());
+        self.waits_for_line = false;
+        Ok(Some(end + 1))
     }
 
     /// Which end we are.
@@ -95,9 +123,12 @@ impl Handshake {
         }
     }
 
-    /// What is to be sent first: a client's greeting, nothing from a server.
+    /// What is to be sent first: a client's greeting, nothing from a server, nor in front of the line
+    /// that a server says first.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
-        self.take_output(out);
+        if !self.waits_for_line {
+            self.take_output(out);
+        }
     }
 
     /// Goes on with the records that `bytes` begins with, and appends what is to be sent to `out`.
@@ -108,6 +139,13 @@ impl Handshake {
     /// What the handshake fails for. `out` then ends with the alert that says so to the peer.
     pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Step, Failure> {
         let mut consumed = 0;
+        if self.waits_for_line {
+            match self.take_line(bytes)? {
+                Some(len) => consumed = len,
+                None => return Ok(Step::More { consumed, needed: bytes.len() + 1 }),
+            }
+            self.take_output(out);
+        }
         loop {
             let rest = bytes.get(consumed..).unwrap_or_default();
             let len = match record_len(rest) {
@@ -163,7 +201,7 @@ impl Handshake {
     /// [`Fault::SecretMismatch`] where they differ, or the suite has no room in this connection.
     pub fn finish<const N: usize>(self) -> Result<(Asleep<N>, Session), Fault> {
         let side = self.side();
-        let Self { connection, heard } = self;
+        let Self { connection, heard, preface, .. } = self;
         let Heard { from_client, from_server, exporter } = heard;
         let server_name = match &connection {
             rustls::Connection::Server(server) => server.server_name().map(str::to_owned),
@@ -185,7 +223,8 @@ impl Handshake {
         let secrets =
             Secrets { theirs: (theirs.bytes(), keys.rx.0), ours: (ours.bytes(), keys.tx.0) };
         let asleep = Asleep::new(side, suite, &secrets)?;
-        let session = Session { suite, server_name, alpn, certificates, is_resumed, exporter };
+        let session =
+            Session { suite, server_name, alpn, certificates, is_resumed, exporter, preface };
         Ok((asleep, session))
     }
 }

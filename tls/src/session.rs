@@ -18,6 +18,7 @@ pub struct Session {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     pub(crate) is_resumed: bool,
     pub(crate) exporter: Secret,
+    pub(crate) preface: Vec<u8>,
 }
 
 impl Session {
@@ -55,6 +56,12 @@ impl Session {
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.is_resumed
+    }
+
+    /// What the server said in plain text before the handshake, without the end of the line.
+    #[must_use]
+    pub fn preface(&self) -> &[u8] {
+        &self.preface
     }
 
     /// Fills `out` with keying material that only the two ends of this connection can know (RFC

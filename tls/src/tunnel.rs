@@ -1,5 +1,6 @@
-//! [`Connector`] for the blocking client of `myriapod`: a connection of rustls between its socket and
-//! its messages. A client has one connection, so nothing has to sleep, and tickets are of use.
+//! [`ToServer`]: connections to one server, from an event loop or from the blocking client of
+//! `myriapod`. For the client, a connection of rustls stands between its socket and its messages: it
+//! has one connection, so nothing has to sleep, and tickets are of use.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -10,20 +11,70 @@ use rustls::pki_types::ServerName;
 
 use crate::config::Connector;
 use crate::fault::Fault;
-use crate::handshake::Failure;
+use crate::handshake::{Failure, Handshake};
 
-/// Makes connections to one server, for [`Client::connect_secure`](myriapod::Client::connect_secure).
+/// Makes connections to one server, for [`Client::connect_secure`](myriapod::Client::connect_secure)
+/// and [`Handle::connect_secure`](myriapod::Handle::connect_secure).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use myriapod::{Server, sys};
+/// use myriapod_tls::{Connector, Tls, Trust, client_config};
+/// # let roots = unimplemented!();
+/// # let handler = |_: myriapod::Message<'_>, _: &mut myriapod::Reply<'_>| Ok(());
+///
+/// let connector: Connector = Connector::new(client_config(Trust::Roots(roots), None)?)?;
+/// let mut server = Server::builder().link::<Tls>().answer(handler)?;
+/// for address in sys::resolve("example.org", 443)? {
+///     let to = connector.to("example.org".try_into()?);
+///     server.handle().connect_secure(address, 0, Duration::from_secs(10), to)?;
+/// }
+/// server.run()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ToServer<const N: usize = 32> {
     connector: Connector<N>,
     name: ServerName<'static>,
+    after_line: bool,
+}
+
+/// Those to one server with one configuration.
+impl<const N: usize> PartialEq for ToServer<N> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.connector.config(), other.connector.config())
+            && (&self.name, self.after_line) == (&other.name, other.after_line)
+    }
+}
+
+impl<const N: usize> Eq for ToServer<N> {}
+
+impl<const N: usize> ToServer<N> {
+    /// The server says a line of plain text first, and the handshake follows: so does NATS.
+    /// [`TlsInfo::preface`](myriapod::TlsInfo::preface) has it. From an event loop only.
+    #[must_use]
+    pub fn after_line(mut self) -> Self {
+        self.after_line = true;
+        self
+    }
+
+    /// Begins a handshake.
+    pub(crate) fn begin(&self) -> Result<Handshake, Failure> {
+        let config = Arc::clone(self.connector.config());
+        let connection = ClientConnection::new(config, self.name.clone())?.into();
+        Ok(if self.after_line {
+            Handshake::behind_line(connection)
+        } else {
+            Handshake::new(connection)
+        })
+    }
 }
 
 impl<const N: usize> Connector<N> {
     /// Connections to the server of this name.
     #[must_use]
     pub fn to(&self, name: ServerName<'static>) -> ToServer<N> {
-        ToServer { connector: self.clone(), name }
+        ToServer { connector: self.clone(), name, after_line: false }
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 
+#[path = "server/callers.rs"]
+mod callers;
 #[path = "server/streams.rs"]
 mod streams;
 

@@ -5,10 +5,13 @@ use std::io;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use myriapod::link::LinkFault;
 use myriapod::sys::SystemError;
 use myriapod::{
-    Cause, ConnectionId, Handle, Handler, HandlerResult, Message, Outgoing, Reply, SocketAddr, View,
+    Cause, ConnectionId, Error, Handle, Handler, HandlerResult, Message, Outgoing, Reply,
+    SocketAddr, View,
 };
+use myriapod_tls::ToServer;
 use serde_json::Value;
 
 use super::backoff::Backoff;
@@ -17,6 +20,7 @@ use super::talk::{Step, Talk};
 use super::{Ending, Lines};
 use crate::failure::Failure;
 use crate::terminal::tell;
+use crate::tls;
 
 /// Timers of the loop: a line of input is there; connect; send again; ask whether it is alive; end.
 pub(super) const LINE: u64 = 0;
@@ -36,9 +40,18 @@ const AGAIN_AFTER: Duration = Duration::from_millis(60);
 /// For our own messages to come back, once the input has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Where the server is, and how it is reached.
+pub(super) struct Place {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) addresses: Vec<SocketAddr>,
+    /// What makes secure connections to it, where it is to be secure.
+    pub(super) tunnel: Option<ToServer>,
+}
+
 pub(super) struct Client {
-    addresses: Vec<SocketAddr>,
-    /// The one that is tried, or worked last.
+    place: Place,
+    /// The address that is tried, or worked last.
     at: usize,
     talk: Talk,
     screen: Screen,
@@ -55,14 +68,14 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(
-        addresses: Vec<SocketAddr>,
+        place: Place,
         talk: Talk,
         screen: Screen,
         lines: Lines,
         ending: Ending,
     ) -> Self {
         Self {
-            addresses,
+            place,
             at: 0,
             talk,
             screen,
@@ -95,9 +108,14 @@ impl Client {
     }
 
     fn connect(&mut self) {
-        let address = self.addresses.get(self.at % self.addresses.len().max(1)).cloned();
+        let Place { addresses, tunnel, .. } = &self.place;
+        let address = addresses.get(self.at % addresses.len().max(1)).cloned();
         if let (Some(handle), Some(address)) = (&self.handle, address) {
-            let _ = handle.connect(address, 0, CONNECT_TIMEOUT);
+            // A loop that is gone has ended.
+            let _ = match tunnel.clone() {
+                Some(to) => handle.connect_secure(address, 0, CONNECT_TIMEOUT, to),
+                None => handle.connect(address, 0, CONNECT_TIMEOUT),
+            };
         }
     }
 
@@ -120,6 +138,7 @@ impl Client {
                     Ok(())
                 }
                 Step::Show => self.screen.show(heard),
+                Step::Greet => self.screen.greet(self.talk.room(), self.talk.name()),
                 Step::ShowMembers => {
                     self.backoff.reset();
                     self.screen.show_members(heard)
@@ -215,7 +234,7 @@ impl Handler for Client {
     }
 
     fn on_connect_error(&mut self, _tag: u64, error: &SystemError) {
-        let is_last = (self.at + 1).is_multiple_of(self.addresses.len().max(1));
+        let is_last = (self.at + 1).is_multiple_of(self.place.addresses.len().max(1));
         self.at += 1;
         if self.is_ended {
         } else if !is_last {
@@ -224,6 +243,15 @@ impl Handler for Client {
             self.reconnect();
         } else {
             self.end(Err(error.clone().into()));
+        }
+    }
+
+    fn on_handshake_error(&mut self, _tag: u64, fault: &LinkFault) {
+        if self.talk.was_in() {
+            self.reconnect();
+        } else {
+            let error = Error::Link(fault.clone());
+            self.end(Err(tls::explain(error, &self.place.host, self.place.port)));
         }
     }
 

@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use myriapod::sys::{self, Signal};
 use myriapod::{Handle, Server};
+use myriapod_tls::Tls;
 
-use self::client::{Client, LINE};
-use self::screen::Screen;
+use self::client::{Client, LINE, Place};
+use self::screen::{Screen, is_for_people, take_back};
 use self::talk::Talk;
 use crate::failure::Failure;
+use crate::tls::ClientTls;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +53,8 @@ pub(crate) struct Args {
     /// Print what comes as the server sends it: one JSON object a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tls: ClientTls,
 }
 
 /// Bytes of a line of input; a longer one is cut there.
@@ -60,31 +64,41 @@ const MAX_LINE: u64 = 64 << 10;
 type Ending = Arc<Mutex<Option<Result<(), Failure>>>>;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let tunnel = args.tls.to(&args.host)?;
     let addresses = sys::resolve(&args.host, args.port)?;
     // One waits, one is being said: input comes no faster than the room takes it.
     let (to, lines) = sync_channel(1);
     let ending = Ending::default();
     let handle = Arc::new(OnceLock::new());
     let talk = Talk::new(&args.room, &args.name, args.history, args.json);
-    let client = Client::new(addresses, talk, Screen::new(args.json), lines, Arc::clone(&ending));
-    let mut server =
-        Server::builder().signals(&[Signal::Interrupt, Signal::Terminate]).build(client)?;
+    let place = Place { host: args.host.clone(), port: args.port, addresses, tunnel };
+    let client = Client::new(place, talk, Screen::new(args.json), lines, Arc::clone(&ending));
+    let mut server = Server::builder()
+        .link::<Tls>()
+        .signals(&[Signal::Interrupt, Signal::Terminate])
+        .build(client)?;
     let _ = handle.set(server.handle());
     let reader = server.handle();
-    sys::spawn("input", move || read_lines(&to, &reader))?;
+    let json = args.json;
+    sys::spawn("input", move || read_lines(&to, &reader, json))?;
     server.run()?;
     let ended = ending.lock().unwrap_or_else(PoisonError::into_inner).take();
     ended.unwrap_or(Ok(())).map(|()| ExitCode::SUCCESS)
 }
 
 /// Hands each line of standard input over, and `None` at its end.
-fn read_lines(to: &SyncSender<Option<String>>, handle: &Handle) {
+fn read_lines(to: &SyncSender<Option<String>>, handle: &Handle, json: bool) {
     let mut input = io::stdin().lock();
+    let is_for_people = !json && is_for_people();
     loop {
         let mut line = Vec::new();
         let read = io::Read::by_ref(&mut input).take(MAX_LINE).read_until(b'\n', &mut line);
         let is_end = read.is_err() || line.is_empty();
         let line = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
+        if is_for_people && !is_end {
+            // Where that fails, what comes next fails too.
+            let _ = take_back(&line);
+        }
         let handed = to.send((!is_end).then_some(line));
         if handed.is_err() || handle.timer(std::time::Duration::ZERO, LINE).is_err() || is_end {
             return;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use serde::Deserialize;
 
-use crate::terminal::{OneLine, print_text};
+use crate::terminal::{self, OneLine, print_text};
 
 /// What a server sends, as far as it is shown.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +34,22 @@ impl Screen {
         Self { json, colours: io::stdout().is_terminal() && !plain }
     }
 
+    /// What a newcomer needs to know, where somebody sits in front of it.
+    pub(super) fn greet(&self, room: &str, name: &str) -> io::Result<()> {
+        if self.json || !is_for_people() {
+            return Ok(());
+        }
+        let (room, name) = (OneLine(room), self.name(name));
+        let line = format!("you are {name} in {room}: /tell NAME TEXT, /members, Ctrl-D to leave");
+        print_text(&(self.notice(&line) + "\n"))
+    }
+
+    /// A line that nobody said.
+    fn notice(&self, line: &str) -> String {
+        let star = if self.colours { "\x1b[2m*\x1b[0m" } else { "*" };
+        format!("{star} {line}")
+    }
+
     /// Prints a push as it came.
     pub(super) fn raw(&self, push: &str) -> io::Result<()> {
         if !self.json {
@@ -52,10 +68,11 @@ impl Screen {
         let text = OneLine(heard.text.as_deref().unwrap_or_default());
         let line = match heard.event.as_deref() {
             Some("told") => format!("{} (to you): {text}", name()),
-            Some("joined") => format!("* {} is here", name()),
-            Some("left") => format!("* {} has left", name()),
+            Some("joined") => self.notice(&format!("{} is here", name())),
+            Some("left") => self.notice(&format!("{} has left", name())),
             Some("dropped") => {
-                format!("* {} messages were dropped: they came too fast", heard.count.unwrap_or(0))
+                let count = heard.count.unwrap_or(0);
+                self.notice(&format!("{count} messages were dropped: they came too fast"))
             }
             Some("said") | None => format!("{}: {text}", name()),
             Some(_) => return Ok(()),
@@ -72,7 +89,7 @@ impl Screen {
         let more = heard.members_count.map_or(String::new(), |count| {
             format!(" and {} more", count.saturating_sub(names.len() as u64))
         });
-        print_text(&format!("* here: {}{more}\n", names.join(", ")))
+        print_text(&(self.notice(&format!("here: {}{more}", names.join(", "))) + "\n"))
     }
 
     /// A name, always in the same colour.
@@ -85,6 +102,22 @@ impl Screen {
         let sum = name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte));
         format!("\x1b[{}m{shown}\x1b[0m", 31 + sum % 6)
     }
+}
+
+/// Whether somebody types and reads, on a terminal that can move its cursor.
+pub(super) fn is_for_people() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb
+}
+
+/// Takes a line off the screen that was typed and comes back as what was said. A command stays.
+pub(super) fn take_back(line: &str) -> io::Result<()> {
+    let is_said = !line.starts_with('/') || line.starts_with("//");
+    let width = terminal::size().map_or(80, |(width, _)| width);
+    if !is_said || line.is_empty() || line.chars().count() >= width {
+        return Ok(());
+    }
+    print_text("\x1b[1A\r\x1b[2K")
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub(super) enum Step {
     Send(Value),
     /// Show it, as what was said.
     Show,
+    /// Say where one is, and what can be done there.
+    Greet,
     /// Show who is in the room.
     ShowMembers,
     /// Show what was said before, but for messages up to this number.
@@ -80,6 +82,14 @@ impl Talk {
     /// Whether a line of input can be taken.
     pub(super) fn is_free(&self) -> bool {
         self.is_in && self.asked == Asked::Nothing && !self.input_ended
+    }
+
+    pub(super) fn room(&self) -> &str {
+        &self.room
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether it was in the room at some time.
@@ -183,7 +193,8 @@ impl Talk {
             Asked::Join => {
                 self.is_in = true;
                 let first = !std::mem::replace(&mut self.was_in, true);
-                let mut steps = vec![Step::ShowMembers];
+                let mut steps = if first { vec![Step::Greet] } else { Vec::new() };
+                steps.push(Step::ShowMembers);
                 if (self.history > 0 || !first) && !self.json {
                     self.asked = Asked::History;
                     let last = if first { self.history } else { u64::MAX };
@@ -248,7 +259,7 @@ mod tests {
     fn talk() -> Talk {
         let mut talk = Talk::new("r", "Neo", 0, false);
         talk.opened();
-        assert_eq!(reply(&mut talk, "joined", None), [Step::ShowMembers]);
+        assert_eq!(reply(&mut talk, "joined", None), [Step::Greet, Step::ShowMembers]);
         assert!(talk.is_free());
         talk
     }

@@ -25,8 +25,7 @@ impl Shared {
         hall: &Arc<Hall<ConnectionId>>,
         handle: Handle,
     ) -> Result<Option<Self>, Failure> {
-        let Some(brokers) = &args.broker else { return Ok(None) };
-        let remote = brokers.remote().map_err(Failure::usage)?;
+        let Some(remote) = args.remote()? else { return Ok(None) };
         let shared = Self::default();
         // Not the node itself, which would then never go.
         let (rooms, node) = (Arc::downgrade(hall), Arc::downgrade(&shared.node));

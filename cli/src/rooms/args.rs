@@ -4,9 +4,12 @@ use std::str::FromStr;
 
 use myriapod_cluster::{BrokerError, Prefix, Remote};
 
+use crate::failure::Failure;
+use crate::tls::BrokerTls;
 use crate::units::{Count, Size};
 
-const ROOMS: &str = "Rooms (with --service rooms)";
+/// The heading of these flags in the help.
+pub(crate) const ROOMS: &str = "Rooms (with --service rooms)";
 
 /// The bounds on what clients can make the rooms hold or do. Without a flag, each is its default.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -43,14 +46,16 @@ pub(crate) struct RoomArgs {
     #[arg(long, value_name = "N", help_heading = ROOMS)]
     presence_max: Option<Count>,
     /// Share the rooms with other servers: redis://[USER:PASSWORD@]HOST:PORT[/DB]
-    /// or nats://[USER:PASSWORD@]HOST:PORT; of several with commas between them,
-    /// the next is tried where one is away. A file of --config keeps a password
-    /// out of the list of processes
+    /// or nats://[USER:PASSWORD@]HOST:PORT, rediss:// or tls:// with TLS 1.3; of
+    /// several with commas between them, the next is tried where one is away. A
+    /// file of --config keeps a password out of the list of processes
     #[arg(long, value_name = "URL", help_heading = ROOMS)]
     pub(super) broker: Option<Brokers>,
     /// What the channels of these servers begin with [default: myriapod.]
     #[arg(long, value_name = "TEXT", help_heading = ROOMS, requires = "broker")]
     pub(super) cluster_prefix: Option<Prefix>,
+    #[command(flatten)]
+    broker_tls: BrokerTls,
 }
 
 /// What names brokers.
@@ -61,13 +66,11 @@ impl FromStr for Brokers {
     type Err = BrokerError;
 
     fn from_str(text: &str) -> Result<Self, BrokerError> {
-        text.parse::<Remote>().map(|_| Self(text.to_owned()))
-    }
-}
-
-impl Brokers {
-    pub(super) fn remote(&self) -> Result<Remote, BrokerError> {
-        self.0.parse()
+        match text.parse::<Remote>() {
+            // Other flags say whom to trust.
+            Ok(_) | Err(BrokerError::Tls { .. }) => Ok(Self(text.to_owned())),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -95,6 +98,23 @@ impl RoomArgs {
             ("--broker", self.broker.is_some()),
         ];
         given.iter().find(|(_, is_given)| *is_given).map(|(name, _)| *name)
+    }
+
+    /// The brokers, if any are named.
+    pub(super) fn remote(&self) -> Result<Option<Remote>, Failure> {
+        let Some(Brokers(text)) = &self.broker else { return Ok(None) };
+        let remote = match text.parse::<Remote>() {
+            Ok(_) if self.broker_tls.is_given() => {
+                return Err(Failure::usage("--broker-tls flags need rediss:// or tls://"));
+            }
+            Ok(remote) => remote,
+            Err(BrokerError::Tls { .. }) => {
+                let (connector, name) = self.broker_tls.connector()?;
+                Remote::secure(text, &connector, name).map_err(Failure::usage)?
+            }
+            Err(error) => return Err(Failure::usage(error)),
+        };
+        Ok(Some(remote))
     }
 
     pub(super) fn to_bounds(&self) -> Bounds {

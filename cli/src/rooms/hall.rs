@@ -27,9 +27,16 @@ pub(super) trait Doors<Id> {
     /// It does not any more.
     fn leave(&self, id: Id, room: &str) -> Result<(), HandleError>;
     /// To all members that are here, but one.
-    fn to_all(&self, room: &str, but: Option<Id>, push: Vec<u8>) -> Result<(), HandleError>;
-    /// To one.
-    fn to_one(&self, id: Id, push: Vec<u8>) -> Result<(), HandleError>;
+    fn to_all(&self, room: &str, but: Option<Id>, push: Push) -> Result<(), HandleError>;
+    /// To one, behind what all were told before.
+    fn to_one(&self, id: Id, push: Push) -> Result<(), HandleError>;
+}
+
+/// What members hear.
+pub(super) struct Push {
+    pub(super) json: Vec<u8>,
+    /// The room's, for who misses it.
+    pub(super) tag: u64,
 }
 
 /// The way to other servers that have the same rooms.
@@ -185,7 +192,7 @@ impl<Id: Copy + Eq> Hall<Id> {
             "told" => {
                 let to = word.to.as_deref().and_then(|to| room_here.members.get(to));
                 let name = &*word.name;
-                let push = || encoded(&Told { event: "told", room, name, text });
+                let push = || self.pushed(room, &Told { event: "told", room, name, text });
                 to.map_or(Ok(()), |id| doors.to_one(*id, push()))
             }
             event @ ("joined" | "left") => {
@@ -269,6 +276,15 @@ impl<Id: Copy + Eq> Hall<Id> {
         Ok(Present { names: room_here.names(Some(name), bounds.presence), count })
     }
 
+    /// What a room is called in the tags of its pushes; never 0.
+    pub(super) fn tag(&self, room: &str) -> u64 {
+        self.hasher.hash_one(room) | 1
+    }
+
+    fn pushed<T: Serialize>(&self, room: &str, value: &T) -> Push {
+        Push { json: encoded(value), tag: self.tag(room) }
+    }
+
     /// Takes a member out of a room. `is_gone` says that its connection is over, which takes it out
     /// of the group too.
     pub(super) fn leave(
@@ -329,15 +345,15 @@ impl<Id: Copy + Eq> Hall<Id> {
     }
 
     /// Numbers and keeps what is said; returns the push.
-    fn keep(&self, room_here: &mut Room<Id>, room: &str, name: &str, text: &str) -> Vec<u8> {
+    fn keep(&self, room_here: &mut Room<Id>, room: &str, name: &str, text: &str) -> Push {
         room_here.last_n += 1;
         let n = room_here.last_n;
         let who_and_what = format!("\"name\": {}, \"text\": {}", quoted(name), quoted(text));
         let kept = format!("{{\"n\": {n}, {who_and_what}}}");
         room_here.keep(kept.into(), &self.bounds, &self.history_bytes);
-        let room = quoted(room);
-        format!("{{\"event\": \"said\", \"room\": {room}, {who_and_what}, \"n\": {n}}}")
-            .into_bytes()
+        let (room, tag) = (quoted(room), self.tag(room));
+        let json = format!("{{\"event\": \"said\", \"room\": {room}, {who_and_what}, \"n\": {n}}}");
+        Push { json: json.into_bytes(), tag }
     }
 
     /// Says something to one member.
@@ -362,7 +378,7 @@ impl<Id: Copy + Eq> Hall<Id> {
             return Err(HandlerError::new("NoSuchMember", text));
         };
         self.counts.told.fetch_add(1, Relaxed);
-        let push = encoded(&Told { event: "told", room, name, text });
+        let push = self.pushed(room, &Told { event: "told", room, name, text });
         doors.to_one(id, push).map_err(|error| {
             self.counts.unposted.fetch_add(1, Relaxed);
             busy(error)
@@ -392,7 +408,7 @@ impl<Id: Copy + Eq> Hall<Id> {
         name: &str,
         but: Option<Id>,
     ) {
-        let push = encoded(&Presence { event, room, name });
+        let push = self.pushed(room, &Presence { event, room, name });
         if doors.to_all(room, but, push).is_err() {
             self.counts.unposted.fetch_add(1, Relaxed);
         }

@@ -16,5 +16,5 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::args::RoomArgs;
+pub(crate) use self::args::{ROOMS, RoomArgs};
 pub(crate) use self::report::{RoomService, Summary};

@@ -9,7 +9,7 @@ use myriapod::{
 use serde::Serialize;
 
 use super::bucket::Bucket;
-use super::hall::{Doors, Hall, Present, limit, no_member};
+use super::hall::{Doors, Hall, Present, Push, limit, no_member};
 use super::request::{Keys, Request};
 
 /// The handler of one event loop; all share the hall.
@@ -23,8 +23,6 @@ pub(crate) struct Rooms {
 pub(crate) struct Guest {
     seats: Vec<Seat>,
     bucket: Bucket,
-    /// Pushes that were dropped since it was told so.
-    missed: u64,
 }
 
 /// A room that it is in, and as whom.
@@ -32,6 +30,10 @@ pub(crate) struct Guest {
 struct Seat {
     room: Box<str>,
     name: Box<str>,
+    /// The tag of the room's pushes.
+    tag: u64,
+    /// How many of them were dropped since it was told so.
+    missed: u64,
 }
 
 impl Rooms {
@@ -50,22 +52,21 @@ impl Doors<ConnectionId> for Handle {
         settled(Handle::leave(self, id, room))
     }
 
-    fn to_all(
-        &self,
-        room: &str,
-        but: Option<ConnectionId>,
-        push: Vec<u8>,
-    ) -> Result<(), HandleError> {
-        let push = Outgoing::json_bytes(push);
+    fn to_all(&self, room: &str, but: Option<ConnectionId>, push: Push) -> Result<(), HandleError> {
+        let push = outgoing(push);
         settled(match but {
             Some(but) => self.broadcast_except(room, but, push),
             None => self.broadcast(room, push),
         })
     }
 
-    fn to_one(&self, id: ConnectionId, push: Vec<u8>) -> Result<(), HandleError> {
-        settled(self.send(id, Outgoing::json_bytes(push)))
+    fn to_one(&self, id: ConnectionId, push: Push) -> Result<(), HandleError> {
+        settled(self.send_in_turn(id, outgoing(push)))
     }
+}
+
+fn outgoing(push: Push) -> Outgoing {
+    Outgoing::json_bytes(push.json).tagged(push.tag)
 }
 
 /// What a loop could not be woken for is done in its next turn all the same.
@@ -101,8 +102,7 @@ struct Done<'a> {
 #[derive(Serialize)]
 struct Dropped<'a> {
     event: &'a str,
-    /// Unknown where the connection is in several.
-    room: Option<&'a str>,
+    room: &'a str,
     count: u64,
 }
 
@@ -110,7 +110,7 @@ impl Handler for Rooms {
     type State = Guest;
 
     fn on_open(&mut self, _view: &mut View<'_>, _peer: &SocketAddr) -> Guest {
-        Guest { seats: Vec::new(), bucket: Bucket::new(sys::now()), missed: 0 }
+        Guest { seats: Vec::new(), bucket: Bucket::new(sys::now()) }
     }
 
     fn on_message(
@@ -137,7 +137,8 @@ impl Handler for Rooms {
             (Request::Join { name }, None) => {
                 let handle = reply.view().handle();
                 let present = hall.join(handle, id, guest.seats.len(), &room, &name)?;
-                guest.seats.push(Seat { room: room.into(), name: name.into() });
+                let tag = hall.tag(&room);
+                guest.seats.push(Seat { room: room.into(), name: name.into(), tag, missed: 0 });
                 Ok(reply.json(&Who::new("joined", &present))?)
             }
             (_, None) => Err(no_member()),
@@ -176,27 +177,25 @@ impl Handler for Rooms {
         }
     }
 
-    fn on_push_dropped(&mut self, guest: &mut Guest, _view: &mut View<'_>, count: u64) {
-        guest.missed += count;
+    fn on_tagged_push_dropped(&mut self, guest: &mut Guest, _view: &mut View<'_>, tag: u64) {
+        // Who has left the room meanwhile misses nothing of it.
+        if let Some(seat) = guest.seats.iter_mut().find(|seat| seat.tag == tag) {
+            seat.missed += 1;
+        }
     }
 
     /// All that it did get is on its way.
     fn on_drained(&mut self, guest: &mut Guest, view: &mut View<'_>) {
-        if guest.missed == 0 {
-            return;
-        }
-        let room = match &guest.seats[..] {
-            [seat] => Some(&*seat.room),
-            _ => None,
-        };
-        let dropped = Dropped { event: "dropped", room, count: guest.missed };
-        if Outgoing::json(&dropped).is_ok_and(|push| view.push(&push).is_ok()) {
-            guest.missed = 0;
+        for seat in guest.seats.iter_mut().filter(|seat| seat.missed > 0) {
+            let dropped = Dropped { event: "dropped", room: &seat.room, count: seat.missed };
+            if Outgoing::json(&dropped).is_ok_and(|push| view.push(&push).is_ok()) {
+                seat.missed = 0;
+            }
         }
     }
 
     fn on_close(&mut self, guest: Guest, view: &mut View<'_>, _cause: Cause) {
-        for Seat { room, name } in &guest.seats {
+        for Seat { room, name, .. } in &guest.seats {
             // It asks for nothing that could fail.
             let _never = self.hall.leave(view.handle(), view.id(), true, room, name);
         }

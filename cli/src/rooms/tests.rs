@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use myriapod::{HandleError, HandlerError};
 
 use super::args::Bounds;
-use super::hall::{Afar, Doors, Hall, MAX_NAME};
+use super::hall::{Afar, Doors, Hall, MAX_NAME, Push};
 
 /// Writes down what the loops were asked for.
 #[derive(Default)]
@@ -38,16 +38,16 @@ impl Doors<u32> for Notes {
         self.note(format!("{id} leaves {room}"))
     }
 
-    fn to_all(&self, room: &str, but: Option<u32>, push: Vec<u8>) -> Result<(), HandleError> {
-        let push = String::from_utf8(push).unwrap();
+    fn to_all(&self, room: &str, but: Option<u32>, push: Push) -> Result<(), HandleError> {
+        let push = String::from_utf8(push.json).unwrap();
         self.note(match but {
             Some(but) => format!("{room} but {but}: {push}"),
             None => format!("{room}: {push}"),
         })
     }
 
-    fn to_one(&self, id: u32, push: Vec<u8>) -> Result<(), HandleError> {
-        self.note(format!("{id}: {}", String::from_utf8(push).unwrap()))
+    fn to_one(&self, id: u32, push: Push) -> Result<(), HandleError> {
+        self.note(format!("{id}: {}", String::from_utf8(push.json).unwrap()))
     }
 }
 

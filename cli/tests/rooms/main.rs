@@ -8,6 +8,7 @@ mod bench;
 #[allow(dead_code, reason = "the tests of the cluster need all of it")]
 mod broker;
 mod chat;
+mod crowd;
 mod member;
 mod nodes;
 #[path = "../common/program.rs"]

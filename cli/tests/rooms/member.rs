@@ -31,6 +31,13 @@ impl Member {
         self.client.send(&json_message(&request.to_string()));
     }
 
+    /// Sends these at once.
+    pub(crate) fn send_all(&mut self, requests: &[&Value]) {
+        let all: Vec<u8> =
+            requests.iter().flat_map(|request| json_message(&request.to_string())).collect();
+        self.client.send(&all);
+    }
+
     /// The next message, whatever it is; an error reply has its kind as `error`.
     pub(crate) fn next(&mut self) -> Value {
         self.try_next().unwrap()

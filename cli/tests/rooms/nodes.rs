@@ -4,10 +4,11 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::broker::{Broker, Kind, wait_until};
+use crate::chat::{Chatting, chat, run};
 use crate::member::Member;
 use crate::support::{Serving, myriapod};
 
-fn with_each(test: impl Fn(Broker)) {
+pub(crate) fn with_each(test: impl Fn(Broker)) {
     for kind in [Kind::Redis, Kind::Nats] {
         if let Some(broker) = Broker::start(kind, &[]) {
             test(broker);
@@ -16,7 +17,7 @@ fn with_each(test: impl Fn(Broker)) {
 }
 
 /// A server that shares its rooms, with a broker that is up.
-fn node(broker: &Broker, more: &[&str]) -> Serving {
+pub(crate) fn node(broker: &Broker, more: &[&str]) -> Serving {
     let rates = [
         "--request-rate",
         "1000000",
@@ -170,8 +171,40 @@ fn does_a_broker_that_dies_lose_what_is_counted_and_come_back() {
 }
 
 #[test]
+fn do_rooms_and_their_clients_speak_tls_all_the_way() {
+    for kind in [Kind::Redis, Kind::Nats] {
+        let Some(broker) = Broker::secure(kind, &[]) else { continue };
+        let (cert, key) = (broker.file("cert.pem"), broker.file("key.pem"));
+        let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+        let trust = ["--broker-tls-ca", cert, "--broker-tls-name", Broker::NAME];
+        let secure = ["--tls-cert", cert, "--tls-key", key];
+        let chat = |node: &Serving, name: &str, more: &[&str]| {
+            let mut command = chat(node.port(), name, &["--tls"]);
+            command.args(more);
+            command
+        };
+        let nodes: Vec<Serving> =
+            (0..2).map(|_| node(&broker, &[trust, secure].concat())).collect();
+        let known = ["--tls-ca", cert, "--tls-name", Broker::NAME];
+        let mut listener = Chatting::start(chat(&nodes[1], "Trinity", &known));
+        listener.wait_for("* here: Trinity");
+        wait_until("it is subscribed", || broker.channels().len() == 1);
+        let output = run(chat(&nodes[0], "Neo", &known), "hello\n");
+        assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+        listener.wait_for("Neo: hello");
+        let output = run(chat(&nodes[0], "Neo", &["--tls-ca", cert]), "");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+        assert!(text.contains("--tls-name NAME"), "{text}");
+    }
+}
+
+#[test]
 fn is_a_silent_member_of_another_node_nobody_elses_matter() {
-    let Some(broker) = Broker::start(Kind::Redis, &[]) else { return };
+    with_each(|broker| a_silent_member(&broker));
+}
+
+fn a_silent_member(broker: &Broker) {
     let small = [
         "--high-water",
         "128KiB",
@@ -186,7 +219,7 @@ fn is_a_silent_member_of_another_node_nobody_elses_matter() {
         "--max-text",
         "64KiB",
     ];
-    let nodes: Vec<Serving> = (0..2).map(|_| node(&broker, &small)).collect();
+    let nodes: Vec<Serving> = (0..2).map(|_| node(broker, &small)).collect();
     let mut speaker = Member::join(nodes[0].port(), "r", "speaker");
     wait_until("it is subscribed", || broker.channels().len() == 1);
     let silent = Member::join(nodes[1].port(), "r", "silent");
@@ -207,16 +240,20 @@ fn is_a_silent_member_of_another_node_nobody_elses_matter() {
 
 #[test]
 fn is_a_broker_that_cannot_be_one_wrong_usage() {
-    for (url, named) in [
-        ("rediss://h", "TLS"),
-        ("tls://h", "TLS"),
-        ("http://h", "no such broker"),
-        ("redis://h/x", "database"),
-    ] {
+    for (url, named) in [("http://h", "no such broker"), ("redis://h/x", "database")] {
         let args = ["serve", "127.0.0.1", "0", "--service", "rooms", "--broker", url];
         let output = myriapod().args(args).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), text.contains(named)), (Some(2), true), "{url}: {text}");
+    }
+    let rooms = ["serve", "127.0.0.1", "0", "--service", "rooms", "--broker"];
+    for (more, named) in [
+        (&["redis://h", "--broker-tls-insecure"][..], "rediss://"),
+        (&["tls://a..b", "--broker-tls-insecure"], "no name"),
+    ] {
+        let output = myriapod().args(rooms).args(more).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.contains(named)), (Some(2), true), "{text}");
     }
     let output = myriapod().args(["serve", "--broker", "redis://h"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "with another service");

@@ -262,6 +262,60 @@ fn is_a_slow_member_told_how_much_it_missed() {
 }
 
 #[test]
+fn is_it_told_of_each_room_how_much_was_missed_there() {
+    for overflow in ["drop-newest", "drop-oldest"] {
+        let serving = rooms(&[&SMALL[..], &["--overflow", overflow]].concat());
+        let port = serving.port();
+        let mut slow = Member::join(port, "a", "slow");
+        slow.ask(&json!({ "action": "join", "room": "b", "name": "slow" }));
+        let mut speaker = Member::join(port, "a", "speaker");
+        speaker.ask(&json!({ "action": "join", "room": "b", "name": "speaker" }));
+        let text = long_text();
+        const COUNT: u64 = 300;
+        for nth in 0..COUNT {
+            let room = if nth % 3 == 0 { "b" } else { "a" };
+            assert_eq!(speaker.say(room, &text)["result"], "said");
+            assert_eq!(speaker.push_of("said")["room"], room);
+        }
+        // What is there of each room, and what is missing there.
+        let mut known = [0, 0];
+        let due = [COUNT * 2 / 3, COUNT / 3];
+        let mut dropped = 0;
+        while known != due {
+            let push = slow.push();
+            let room = usize::from(push["room"] == "b");
+            match push["event"].as_str().unwrap() {
+                "said" => known[room] += 1,
+                "dropped" => {
+                    let count = push["count"].as_u64().unwrap();
+                    known[room] += count;
+                    dropped += count;
+                }
+                _ => {}
+            }
+            assert!(known[0] <= due[0] && known[1] <= due[1], "{known:?} of {due:?}");
+        }
+        assert_eq!(serving.stop().count("dropped_pushes"), dropped);
+    }
+}
+
+#[test]
+fn does_a_word_to_one_member_come_in_its_turn() {
+    let serving = rooms(&["--request-rate", "1000000", "--request-burst", "1000"]);
+    let port = serving.port();
+    let mut trinity = Member::join(port, "r", "Trinity");
+    let mut neo = Member::join(port, "r", "Neo");
+    let say = json!({ "action": "say", "room": "r", "text": "x" });
+    let tell = json!({ "action": "tell", "room": "r", "to": "Trinity", "text": "y" });
+    assert_eq!(trinity.push()["event"], "joined");
+    for _ in 0..20 {
+        neo.send_all(&[&say, &tell]);
+        let heard = [trinity.push(), trinity.push()];
+        assert_eq!((&heard[0]["event"], &heard[1]["event"]), (&json!("said"), &json!("told")));
+    }
+}
+
+#[test]
 fn is_a_member_that_never_reads_closed_and_has_left() {
     let serving = rooms(&[&SMALL[..], &["--write-timeout", "500ms"]].concat());
     let port = serving.port();

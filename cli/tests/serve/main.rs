@@ -13,6 +13,8 @@ mod listening;
 mod live;
 mod log;
 mod metrics;
+#[path = "../common/pem.rs"]
+mod pem;
 #[path = "../common/program.rs"]
 mod program;
 mod proxies;

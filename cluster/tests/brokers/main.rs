@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by them")]
 #![expect(clippy::print_stdout, reason = "what cannot be tested here is said")]
 
+mod secure;
 mod support;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use myriapod::protocol::Delimited;
 use myriapod::{Handle, HandlerResult, Message, Outgoing, Reply, Server};
 use myriapod_cluster::{Cluster, JoinError, Remote};
+use myriapod_tls::Trust;
 
 use self::support::{Broker, Kind, wait_until};
 
@@ -59,8 +61,7 @@ impl Joined {
         let thread = std::thread::spawn(move || {
             servers.run().unwrap();
         });
-        let remote: Remote = broker.url().parse().unwrap();
-        let cluster = Cluster::join(handle.clone(), remote).unwrap();
+        let cluster = Cluster::join(handle.clone(), remote(broker)).unwrap();
         let joined = Self { port, handle, thread: Some(thread), cluster: Some(cluster) };
         wait_until("the broker is up", || joined.cluster().stats().broker.is_up);
         joined
@@ -76,6 +77,17 @@ impl Drop for Joined {
         self.handle.stop_now().unwrap();
         self.thread.take().unwrap().join().unwrap();
         self.cluster.take();
+    }
+}
+
+/// The way to a broker, whose certificate is taken where it has one.
+fn remote(broker: &Broker) -> Remote {
+    match &broker.certificate {
+        None => broker.url().parse().unwrap(),
+        Some(certificate) => {
+            let trust = Trust::Certificates(vec![certificate.clone().into()]);
+            secure::remote(broker, trust, None)
+        }
     }
 }
 

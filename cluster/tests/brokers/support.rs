@@ -1,8 +1,11 @@
 //! Real brokers on free ports of loopback, without persistence, ended at the latest with the test.
 
+#[path = "../../../cli/tests/common/pem.rs"]
+mod pem;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -31,22 +34,39 @@ pub(crate) enum Kind {
 pub(crate) struct Broker {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
+    /// For looking at it, in plain text.
     monitor: u16,
+    /// Its certificate as DER, where it has one.
+    pub(crate) certificate: Option<Vec<u8>>,
     dir: PathBuf,
     child: Option<Child>,
     more: Vec<String>,
 }
 
 impl Broker {
+    /// The name in its certificate.
+    pub(crate) const NAME: &str = "broker.test";
+
     /// One that answers; `None` where it is not installed, which is said.
     pub(crate) fn start(kind: Kind, more: &[&str]) -> Option<Self> {
+        Self::start_as(kind, more, false)
+    }
+
+    /// The same over TLS, with a certificate for [`Self::NAME`], which is in its folder as `cert.pem`
+    /// beside its key, `key.pem`.
+    pub(crate) fn secure(kind: Kind, more: &[&str]) -> Option<Self> {
+        Self::start_as(kind, more, true)
+    }
+
+    fn start_as(kind: Kind, more: &[&str], is_secure: bool) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("myriapod-broker-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
         let more = more.iter().map(ToString::to_string).collect();
-        let mut broker = Self { kind, port: 0, monitor: 0, dir, child: None, more };
+        let certificate = is_secure.then(|| write_certificate(&dir));
+        let mut broker = Self { kind, port: 0, monitor: 0, certificate, dir, child: None, more };
         // Somebody may take a port that was free a moment ago.
         for _ in 0..10 {
             (broker.port, broker.monitor) = free_ports();
@@ -68,13 +88,22 @@ impl Broker {
         let mut command = match self.kind {
             Kind::Redis => {
                 let mut command = Command::new("redis-server");
-                let flags = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"];
-                command.args(flags).arg(&port);
+                command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+                if self.certificate.is_some() {
+                    command.args(["--port", &monitor, "--tls-port", &port]);
+                    command.args(["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"]);
+                    command.args(["--tls-ca-cert-file", "cert.pem", "--tls-auth-clients", "no"]);
+                } else {
+                    command.args(["--port", &port]);
+                }
                 command
             }
             Kind::Nats => {
                 let mut command = Command::new("nats-server");
                 command.args(["-a", "127.0.0.1", "-p", &port, "-m", &monitor]);
+                if self.certificate.is_some() {
+                    command.args(["--tls", "--tlscert", "cert.pem", "--tlskey", "key.pem"]);
+                }
                 command
             }
         };
@@ -115,8 +144,18 @@ impl Broker {
 
     /// As it is named on a command line.
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.kind == Kind::Redis { "redis" } else { "nats" };
+        let scheme = match (self.kind, self.certificate.is_some()) {
+            (Kind::Redis, false) => "redis",
+            (Kind::Redis, true) => "rediss",
+            (Kind::Nats, false) => "nats",
+            (Kind::Nats, true) => "tls",
+        };
         format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// A file in its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// The channels that are subscribed, each as often as it is, in order; of clients whose name is
@@ -150,7 +189,8 @@ impl Broker {
 
     /// Asks Redis something by its protocol of lines.
     pub(crate) fn redis(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        let port = if self.certificate.is_some() { self.monitor } else { self.port };
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(format!("{command}QUIT\r\n").as_bytes()).unwrap();
         let mut reply = String::new();
@@ -174,6 +214,15 @@ impl Drop for Broker {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Writes a certificate and its key; returns the certificate as DER.
+fn write_certificate(dir: &Path) -> Vec<u8> {
+    let made = rcgen::generate_simple_self_signed([Broker::NAME.to_owned()]).unwrap();
+    let write = |name, label, der: &[u8]| std::fs::write(dir.join(name), pem::pem(label, der));
+    write("cert.pem", "CERTIFICATE", made.cert.der()).unwrap();
+    write("key.pem", "PRIVATE KEY", made.signing_key.serialized_der()).unwrap();
+    made.cert.der().to_vec()
 }
 
 fn free_ports() -> (u16, u16) {
