@@ -3,10 +3,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, AsFd, BorrowedFd, Descriptor, Time};
+use myriapod_sys::{self as sys, AsFd, BorrowedFd, Descriptor, Receiver, Sender, Time, channel};
 
 use crate::handover::{
     BATCH, Batch, Channel, Failure, Handover, Late, Message, Order, Parcel, Passed, Step, Summary,

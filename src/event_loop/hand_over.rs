@@ -2,9 +2,8 @@
 //! serves, stops at the end of a turn, says what is to be known of each, and forgets them.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 
-use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, SocketFile};
+use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Receiver, Sender, SocketFile};
 
 use super::accept::PAUSE_TICKS;
 use super::arrive::{Arrival, Arriving, Way};
