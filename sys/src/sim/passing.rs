@@ -74,7 +74,8 @@ pub fn recv_descriptors(
     })?;
     // Also where there is no room for the rest: these are to be closed.
     let opened = opened.into_iter().map(|opened| opened.map(Descriptor::new));
-    let opened: Vec<Descriptor> = opened.collect::<Result<_, _>>()?;
+    let opened: Vec<Result<Descriptor, Errno>> = opened.collect();
+    let opened: Vec<Descriptor> = opened.into_iter().collect::<Result<_, _>>()?;
     bytes.extend_from_slice(&received);
     descriptors.extend(opened);
     Ok(received.len())
