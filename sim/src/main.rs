@@ -5,6 +5,7 @@
 
 mod clients;
 mod framing;
+mod handover;
 mod options;
 mod oracle;
 mod peer;
