@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::descriptor::call_number;
+use super::kernel::Kernel;
 use super::threads::{Awaited, block, call, call_if_there};
 
 /// A channel: what one thread sends, another receives.
 #[must_use]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let number = call(|kernel| kernel.new_id());
+    let number = call(Kernel::new_id);
     let inner = Inner { queue: VecDeque::new(), senders: 1, has_receiver: true };
     let inner = Arc::new(Mutex::new(inner));
     (Sender { number, inner: Arc::clone(&inner) }, Receiver { number, inner })

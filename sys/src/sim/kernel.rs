@@ -346,7 +346,7 @@ impl Kernel {
         let Some(place) = self.table.get_mut(Self::place(number)).and_then(Option::take) else {
             return;
         };
-        self.release(number, place.object);
+        self.release(number, &place.object);
     }
 
     /// Closes all descriptors of a process. The values that have them close nothing any more.
@@ -355,14 +355,14 @@ impl Kernel {
             let Some(Some(place)) = self.table.get_mut(index) else { continue };
             if place.process == process {
                 let object = std::mem::replace(&mut place.object, Object::Dead);
-                self.release(i32::try_from(index + FIRST).unwrap_or(i32::MAX), object);
+                self.release(i32::try_from(index + FIRST).unwrap_or(i32::MAX), &object);
             }
         }
     }
 
     /// A descriptor is closed that stood for this.
-    fn release(&mut self, number: i32, object: Object) {
-        let is_shared = self.is_held(&object);
+    fn release(&mut self, number: i32, object: &Object) {
+        let is_shared = self.is_held(object);
         for other in self.table.iter_mut().flatten() {
             if let Object::Poller(watches) = &mut other.object {
                 let was_watched = watches.forget(number);
@@ -379,20 +379,20 @@ impl Kernel {
     }
 
     /// A descriptor for this is gone that had no number.
-    pub(super) fn end_unless_held(&mut self, object: Object) {
-        if !self.is_held(&object) {
+    pub(super) fn end_unless_held(&mut self, object: &Object) {
+        if !self.is_held(object) {
             self.end_object(object);
         }
     }
 
     /// Nobody has this any more.
-    fn end_object(&mut self, object: Object) {
-        match object {
+    fn end_object(&mut self, object: &Object) {
+        match *object {
             Object::Stream(end) => {
                 let passed = self.ends.get_mut(&end).map(|end| std::mem::take(&mut end.passed));
                 self.close_end(end);
                 for (_, objects) in passed.into_iter().flatten() {
-                    objects.into_iter().for_each(|object| self.end_unless_held(object));
+                    objects.into_iter().for_each(|object| self.end_unless_held(&object));
                 }
             }
             Object::Listener(listening) => self.close_listening(listening),

@@ -100,7 +100,7 @@ fn receive(kernel: &mut Kernel, number: i32, spare: usize) -> Result<Received, E
     let mut opened = Vec::new();
     for object in objects.into_iter().flat_map(|(_, objects)| objects) {
         let again = object.duplicate()?;
-        opened.push(kernel.open(object).inspect_err(|_| kernel.end_unless_held(again)));
+        opened.push(kernel.open(object).inspect_err(|_| kernel.end_unless_held(&again)));
     }
     Ok((bytes, opened))
 }
