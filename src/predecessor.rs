@@ -3,16 +3,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+
 use std::time::Duration;
 
-use myriapod_sys::{self as sys, AsFd, BorrowedFd, Descriptor, Time};
+use myriapod_sys::{self as sys, AsFd, BorrowedFd, Descriptor, Receiver, Sender, Time, channel};
 
 use crate::handover::{
     BATCH, Batch, Channel, Failure, Handover, Late, Message, Order, Parcel, Passed, Step, Summary,
     VERSION, difference,
 };
 use crate::mailbox::{Item, Mailbox};
+use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// What is known of a server before anybody wants to take it over.
 pub(crate) struct Predecessor {
@@ -21,6 +22,8 @@ pub(crate) struct Predecessor {
     mailboxes: Arc<[Arc<Mailbox>]>,
     /// Which place each listener's address came from, by its number.
     places: Vec<u16>,
+    /// Connections of our own predecessor are to come still.
+    expects: Arc<AtomicBool>,
 }
 
 impl Predecessor {
@@ -29,8 +32,9 @@ impl Predecessor {
         configuration: String,
         mailboxes: Arc<[Arc<Mailbox>]>,
         places: Vec<u16>,
+        expects: Arc<AtomicBool>,
     ) -> Self {
-        Self { handover, configuration, mailboxes, places }
+        Self { handover, configuration, mailboxes, places, expects }
     }
 
     pub(crate) fn patience(&self) -> Duration {
@@ -128,6 +132,10 @@ impl Talk<'_> {
             return Err(Failure::new(format_args!(
                 "it would serve something else: {theirs} in place of {ours}"
             )));
+        }
+        if self.of.expects.load(SeqCst) {
+            // They would come when all is given away.
+            return Err(Failure::new("connections of the process before are to come still"));
         }
         self.channel.send(&Message::Welcome { process: sys::pid() })?;
         Ok(process)
@@ -235,10 +243,15 @@ impl Talk<'_> {
 
     /// Sends connections that go later, each when its reply is out, until no loop has any more.
     fn send_late(&mut self, coming: &Receiver<Late>) {
+        let mut goes_on = true;
         while let Ok(Late { parcel, socket }) = coming.recv() {
             let mailbox = self.of.mailboxes.get(usize::from(parcel.name.0));
             let Some(mailbox) = mailbox else { continue };
-            let is_back = self.send_one(&parcel, &socket).is_err();
+            let is_back = !goes_on || self.send_one(&parcel, &socket).is_err();
+            if is_back && std::mem::take(&mut goes_on) {
+                // Nothing more is said, so the successor never hears that the connection is its own.
+                self.channel.end();
+            }
             if is_back {
                 // It ends here, then.
                 let _ = post(mailbox, Step::Take { connections: vec![(parcel, socket)] });
@@ -256,7 +269,8 @@ impl Talk<'_> {
         let (event_loop, key) = parcel.name;
         let batch = Message::Batch { event_loop, keys: vec![key] };
         self.channel.send_with(&batch, &[socket.as_fd()])?;
-        self.channel.wait_for(&Message::Ack)
+        self.channel.wait_for(&Message::Ack)?;
+        self.channel.send(&Message::Commit)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::log::LogEvent;
 use crate::predecessor::Predecessor;
 use crate::protocol::Framing;
 use crate::successor::{Inherited, Successor};
+use crate::sync::atomic::AtomicBool;
 
 /// The part of building that concerns other processes; nothing where none was asked for.
 pub(crate) struct Succession {
@@ -59,8 +60,14 @@ impl Succession {
         let Some((handover, configuration)) = self.handover else { return Ok(()) };
         let address = SocketAddr::Unix(UnixAddr::Path(handover.path().to_owned()));
         let mailboxes = first.mailboxes();
-        let predecessor =
-            Predecessor::new(handover, configuration, Arc::clone(&mailboxes), origins);
+        let expects = Arc::new(AtomicBool::new(false));
+        let predecessor = Predecessor::new(
+            handover,
+            configuration,
+            Arc::clone(&mailboxes),
+            origins,
+            Arc::clone(&expects),
+        );
         let secure = (!L::IS_PLAIN).then_some("secure connections");
         if let Some(why) = first.why_all_stay().or(secure) {
             first.tell(&LogEvent::StaysHere { why });
@@ -75,7 +82,7 @@ impl Succession {
             let file = SocketFile::of(&address)?;
             return Ok(first.watch_for_successors(knock, file, predecessor)?);
         };
-        let summary = successor.take_over(&mailboxes, first.usher())?;
+        let summary = successor.take_over(&mailboxes, first.usher(), expects)?;
         // All is ours now, and must not be lost for what follows: it is told.
         for (number, address) in self.files {
             if let Err(error) = first.own_file(number, &address) {

@@ -12,6 +12,7 @@ use myriapod_sys::{
 use crate::error::Error;
 use crate::handover::{Channel, Failure, Handover, Message, Parcel, Step, Summary, VERSION};
 use crate::mailbox::{Item, Mailbox};
+use crate::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Connections that a loop takes over in one turn, which takes some 20 ms. In a busy server, each further
 /// turn costs the last ones more than that.
@@ -35,6 +36,15 @@ pub(crate) struct Successor {
     /// What is taken over at last.
     sockets: BTreeMap<(u16, u64), Descriptor>,
     parcels: Vec<u8>,
+}
+
+/// Connections are to come, for as long as this lives.
+struct Expected(Arc<AtomicBool>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
 }
 
 /// A listener of the predecessor.
@@ -80,11 +90,13 @@ impl Successor {
         Ok(Some((Self { path, channel, began, process, sockets, parcels }, listeners)))
     }
 
-    /// Takes all connections over. `place` chooses a loop for each, and takes a place there.
+    /// Takes all connections over. `place` chooses a loop for each, and takes a place there. `expects`
+    /// is true for as long as some are to come later.
     pub(crate) fn take_over(
         mut self,
         mailboxes: &Arc<[Arc<Mailbox>]>,
         place: impl Fn() -> usize + Send + 'static,
+        expects: Arc<AtomicBool>,
     ) -> Result<Summary, Error> {
         let path = self.path.clone();
         let failed = |why: Failure| Error::Handover { path: path.into(), why: why.0.into() };
@@ -110,10 +122,21 @@ impl Successor {
         let told = self.channel.receive();
         let took = sys::now().saturating_since(self.began);
         let summary = Summary { connections: count, process: self.process, took };
-        if matches!(told, Ok(Message::Told { late }) if late > 0) {
+        // One that stands still says it later.
+        let may_come = match told {
+            Ok(Message::Told { late }) => late > 0,
+            Ok(_) => false,
+            Err(_) => true,
+        };
+        if may_come {
             let mailboxes = Arc::clone(mailboxes);
+            expects.store(true, SeqCst);
+            let expected = Expected(expects);
             // Without a thread, the predecessor keeps what would come later.
-            let _ = sys::spawn("handover", move || self.receive_late(&mailboxes, place));
+            let _ = sys::spawn("handover", move || {
+                let _expected = expected;
+                self.receive_late(&mailboxes, place);
+            });
         }
         Ok(summary)
     }
@@ -123,6 +146,7 @@ impl Successor {
         let mut bytes = Vec::new();
         loop {
             match self.channel.receive_patiently() {
+                Ok(Message::Told { late }) if late > 0 => {}
                 Ok(Message::Parcels { bytes: piece }) if bytes.len() < MAX_LATE => {
                     bytes.extend_from_slice(&piece);
                 }
@@ -133,6 +157,8 @@ impl Successor {
                     if sockets.len() != parcels.len() || self.channel.send(&Message::Ack).is_err() {
                         return;
                     }
+                    // However long it takes: they are the predecessor's until it says so.
+                    let Ok(Message::Commit) = self.channel.receive_patiently() else { return };
                     for connection in parcels.into_iter().zip(sockets) {
                         let step = Step::Take { connections: vec![connection] };
                         let mailbox = mailboxes.get(place());

@@ -19,7 +19,7 @@ pub struct Stepped {
 }
 
 impl Stepped {
-    /// One that is run by whoever calls [`turn`](Self::turn).
+    /// One that is run by the caller of [`turn`](Self::turn).
     #[must_use]
     pub fn new(remote: Remote) -> Self {
         Self { remote: Arc::new(remote), server: Arc::default() }

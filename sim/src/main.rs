@@ -6,6 +6,7 @@
 mod clients;
 mod cluster;
 mod framing;
+mod handover;
 mod options;
 mod oracle;
 mod peer;

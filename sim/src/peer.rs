@@ -407,6 +407,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Whether the last push to all that it has got is the one with this number.
+    pub(crate) fn has_got_push(&self, number: u64) -> bool {
+        self.last_push[1] == Some(number)
+    }
+
     /// The server is told to stop: what has arrived there by now is to be handled.
     pub(crate) fn note_stop(&mut self) {
         let Some(remote) = &self.remote else { return };
@@ -444,6 +449,10 @@ impl Peer {
         let whole = self.history.get(handled).map_or(0, |asked| asked.end - begin);
         // One that is full grows for a byte more.
         Some(whole.max(waits + 1))
+    }
+
+    fn is_connected(&self) -> bool {
+        self.remote.as_ref().is_some_and(Remote::is_connected)
     }
 
     /// Ends its side of the stream.
@@ -500,7 +509,7 @@ impl Peer {
             return Ok(());
         }
         match self.temper {
-            Temper::HalfClosing if self.has_sent_all() => self.finish(),
+            Temper::HalfClosing if self.has_sent_all() && self.is_connected() => self.finish(),
             Temper::Vanishing if rng.chance(30) => self.vanish(),
             Temper::Leaving if rng.chance(30) => self.leave(),
             Temper::Resetting if rng.chance(30) => self.reset(),

@@ -42,6 +42,7 @@ pub(crate) fn seeds(options: &Options) -> ExitCode {
     let mut all = Trace::default();
     let mut injected = Injected::default();
     let (mut messages, mut handed_over, mut steps, mut failed) = (0, 0, 0, 0u64);
+    let (mut replaced, mut kept, mut taken_over) = (0, 0, 0);
     let live = |number: u64, failed: u64| {
         if is_live && number.is_multiple_of(BETWEEN) {
             eprint!("\r{number} of {count} seeds, {failed} failed ");
@@ -57,6 +58,9 @@ pub(crate) fn seeds(options: &Options) -> ExitCode {
             injected.add(&outcome.injected);
             messages += outcome.messages;
             handed_over += outcome.handed_over;
+            replaced += outcome.replaced.0;
+            kept += outcome.replaced.1;
+            taken_over += outcome.taken_over;
             steps += outcome.steps;
             if let Some(failure) = outcome.failure {
                 println!("seed={} step={}: {failure}", start + number, outcome.steps);
@@ -82,6 +86,10 @@ pub(crate) fn seeds(options: &Options) -> ExitCode {
     println!("{count} seeds from {start}, {rate:.0} a second, {steps} steps");
     println!(
         "{messages} messages checked, {handed_over} connections handed over between event loops"
+    );
+    println!(
+        "{replaced} servers replaced by another process, {kept} kept after all, {taken_over} \
+         connections taken over"
     );
     println!("faults injected:");
     for kind in FaultKind::ALL {

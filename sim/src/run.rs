@@ -10,7 +10,7 @@ use myriapod::sys::sim::{Faults, Injected, Packet, Rng, World, mix};
 use myriapod_sim::cut::Cut;
 
 use crate::watchdog::Watch;
-use crate::{clients, cluster, proxies, serve, watch};
+use crate::{clients, cluster, handover, proxies, serve, watch};
 
 /// What became of one seed.
 #[derive(Debug, Default)]
@@ -19,6 +19,10 @@ pub(crate) struct Outcome {
     pub(crate) injected: Injected,
     pub(crate) messages: u64,
     pub(crate) handed_over: u64,
+    /// Servers that were replaced by another process, and those that were not after all.
+    pub(crate) replaced: (u64, u64),
+    /// Connections that another process went on with.
+    pub(crate) taken_over: u64,
     pub(crate) steps: u64,
     pub(crate) failure: Option<String>,
     /// What was on the wire, where that was asked for.
@@ -34,19 +38,23 @@ pub(crate) struct Life {
     pub(crate) messages: u64,
     /// Connections that one event loop accepted and another served.
     pub(crate) handed_over: u64,
+    /// See [`Outcome`].
+    pub(crate) replaced: (u64, u64),
+    pub(crate) taken_over: u64,
     /// What is left out of it.
     pub(crate) cut: Cut,
 }
 
 impl Life {
     pub(crate) fn new(world: World, rng: Rng, cut: Cut) -> Self {
-        Self { world, rng, step: 0, messages: 0, handed_over: 0, cut }
+        let (handed_over, replaced, taken_over) = (0, (0, 0), 0);
+        Self { world, rng, step: 0, messages: 0, handed_over, replaced, taken_over, cut }
     }
 }
 
-/// Lives through the world of one seed: of twenty, fourteen are a server's, one is that of a server
-/// behind proxies, one of nodes and their broker, two are a selector's and two are of clients and
-/// several event loops.
+/// Lives through the world of one seed: of twenty, twelve are a server's, one is that of a server
+/// behind proxies, one of nodes and their broker, two are a selector's, two are of clients and
+/// several event loops, and two of servers that replace each other.
 pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
     let mut life: Option<Life> = None;
     let under_way = Watch::new(seed);
@@ -55,6 +63,7 @@ pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
         9 | 19 => clients::run,
         14 => proxies::run,
         6 => cluster::run,
+        4 | 15 => handover::run,
         _ => serve::run,
     };
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -80,6 +89,8 @@ pub(crate) fn seed(seed: u64, cut: &Cut, recorded: bool) -> Outcome {
         injected: life.world.injected(),
         messages: life.messages,
         handed_over: life.handed_over,
+        replaced: life.replaced,
+        taken_over: life.taken_over,
         // Where several threads go on at once, the kernel's calls are the only order there is.
         steps: if life.step > 0 { life.step } else { life.world.calls().get() },
         failure,

@@ -2,9 +2,8 @@
 //! serves, stops at the end of a turn, says what is to be known of each, and forgets them.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 
-use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, SocketFile};
+use myriapod_sys::{self as sys, BorrowedFd, Descriptor, Interest, Receiver, Sender, SocketFile};
 
 use super::accept::PAUSE_TICKS;
 use super::arrive::{Arrival, Arriving, Way};
@@ -184,6 +183,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 let _ = to.send(());
             }
             Step::Freeze { orders, to } => {
+                // What a connection was put into or is to get is part of it.
+                self.finish_inbox();
                 let may = if self.drain.is_some() {
                     Err(Failure::new("the server is being stopped"))
                 } else {
@@ -271,7 +272,6 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 
     /// Stops to serve, until all is decided.
     fn freeze(&mut self, orders: &Receiver<Order>) {
-        self.finish_broadcasts();
         self.send_unsent();
         // No time limit: only the one who orders knows whether the connections are ours still.
         loop {

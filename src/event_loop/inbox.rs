@@ -122,6 +122,23 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         self.send_unsent();
     }
 
+    /// Does all that was asked for by now, but steps of a hand-over.
+    pub(super) fn finish_inbox(&mut self) {
+        let mut items = std::mem::take(&mut self.inbox.items);
+        items.extend(self.mailbox.take());
+        for item in items {
+            if matches!(item, Item::Step(_)) {
+                self.inbox.items.push_back(item);
+                continue;
+            }
+            self.handle_item(item);
+            if self.inbox.broadcasts.len() >= MAX_BROADCASTS {
+                self.finish_broadcasts();
+            }
+        }
+        self.finish_broadcasts();
+    }
+
     fn handle_item(&mut self, item: Item) {
         match item {
             Item::Shutdown => self.begin_drain(),
@@ -290,7 +307,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// Sends all that is to be broadcast.
-    pub(super) fn finish_broadcasts(&mut self) {
+    fn finish_broadcasts(&mut self) {
         while !self.inbox.broadcasts.is_empty() {
             self.broadcast_some();
         }

@@ -102,6 +102,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             shared.obey(at);
             After::Settle(Socket::MayHoldMore)
         });
+        // One that is back where all others are finished.
+        self.look_again(key);
     }
 }
 

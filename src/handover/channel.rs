@@ -67,6 +67,12 @@ impl Channel {
         self.end = None;
     }
 
+    /// Nothing is said any more, in either direction.
+    pub(crate) fn end(&self) {
+        // Where it fails, the other process is gone.
+        let _ = link::end(self.socket.as_fd());
+    }
+
     /// For how long the next thing may be waited for.
     pub(crate) fn patience(&self) -> Duration {
         let left = self.end.map(|end| end.saturating_since(sys::now()));

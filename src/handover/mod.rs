@@ -19,7 +19,8 @@
 //!                                  ◀─────  Commit: they are yours
 //!                                  ◀─────  Told: who watches over us knows of you
 //!                                  ◀─────  Parcels, Batch: one that waited for a deferred reply
-//!   Ack                            ─────▶  (so many times)
+//!   Ack                            ─────▶
+//!                                  ◀─────  Commit: it is yours (so many times)
 //! ```
 //!
 //! Until `Commit` is sent, the predecessor has its own copy of every descriptor and has changed

@@ -1,10 +1,9 @@
 //! [`Step`] and [`Order`]: what a thread that hands over asks of the event loops.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use myriapod_sys::Descriptor;
+use myriapod_sys::{Descriptor, Receiver, Sender};
 
 use super::channel::Failure;
 use super::parcel::Parcel;

@@ -95,12 +95,12 @@ pub use time::Time;
 // What both worlds have.
 pub use world::{
     AsFd, BorrowedFd, Connecting, Descriptor, JoinHandle, Listener, MAX_PASSED, Poller,
-    REUSE_PORT_BALANCES, Signals, Socket, SocketFile, SpareDescriptor, Waker, accept,
-    available_cpus, descriptor_limit, local_address, now, open_descriptors, pause, peer_address,
-    peer_user, pid, poll, queue_sizes, raise_descriptor_limit, read_at, recv, recv_append,
-    recv_descriptors, release_pages, resolve, select, send, send_descriptors, send_file,
-    send_vectored, set_linger, set_nodelay, set_nonblocking, set_thread_cpus, shutdown, spawn,
-    take_error, thread_cpus, user,
+    REUSE_PORT_BALANCES, Receiver, Sender, Signals, Socket, SocketFile, SpareDescriptor, Waker,
+    accept, available_cpus, channel, descriptor_limit, local_address, now, open_descriptors, pause,
+    peer_address, peer_user, pid, poll, queue_sizes, raise_descriptor_limit, read_at, recv,
+    recv_append, recv_descriptors, release_pages, resolve, select, send, send_descriptors,
+    send_file, send_vectored, set_linger, set_nodelay, set_nonblocking, set_thread_cpus, shutdown,
+    spawn, take_error, thread_cpus, user,
 };
 // What this one has besides.
 pub use world::extra::*;

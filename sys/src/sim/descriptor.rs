@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 
 use super::kernel::{Kernel, Object};
 use super::threads::{call, call_if_there};
-use crate::Errno;
 
 /// An open descriptor of the simulated system and the duty to close it.
 #[derive(Debug)]
@@ -42,15 +41,16 @@ impl BorrowedFd<'_> {
         self.0
     }
 
-    /// A second descriptor for the same object. Of the simulated ones only signals can have that.
+    /// A second descriptor for the same object: a stream, a listener or signals.
     ///
     /// # Errors
     ///
     /// `EMFILE` and its like, `EINVAL` for anything else.
     pub fn try_clone_to_owned(&self) -> io::Result<Descriptor> {
-        let clone = |kernel: &mut Kernel| match kernel.object(self.0)? {
-            Object::Signals => kernel.open(Object::Signals),
-            _ => Err(Errno::EINVAL),
+        let clone = |kernel: &mut Kernel| {
+            let object = kernel.object(self.0)?.duplicate()?;
+            kernel.has_duplicates |= !matches!(object, Object::Signals);
+            kernel.open(object)
         };
         match call(clone) {
             Ok(number) => Ok(Descriptor(number)),
@@ -95,4 +95,5 @@ pub(super) mod call_number {
     pub(in crate::world) const CLOCK: u64 = 14;
     pub(in crate::world) const NAME: u64 = 15;
     pub(in crate::world) const REMOTE: u64 = 16;
+    pub(in crate::world) const CHANNEL: u64 = 17;
 }

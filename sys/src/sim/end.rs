@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::closing::{Closing, Receipts};
 use super::faults::FaultKind;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Object};
+use super::process::ProcessId;
 use crate::event::Event;
 use crate::{Errno, SocketAddr};
 
@@ -40,6 +41,15 @@ pub(super) enum State {
 pub(super) struct End {
     pub(super) owner: Owner,
     pub(super) state: State,
+    /// It leads to another process of this machine: what is sent is there at once.
+    pub(super) is_near: bool,
+    /// The process that has last used it, and those that had before.
+    pub(super) hand: Option<ProcessId>,
+    pub(super) past_hands: Vec<ProcessId>,
+    /// Bytes that its owner has sent.
+    pub(super) given: u64,
+    /// Descriptors on their way to it, each with the number of the byte that they come with.
+    pub(super) passed: VecDeque<(u64, Vec<Object>)>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) other: Option<EndId>,
@@ -93,10 +103,19 @@ impl Kernel {
 
     pub(super) fn new_end(&mut self, owner: Owner, local: SocketAddr, peer: SocketAddr) -> EndId {
         let id = self.new_id();
-        let (inbox_cap, outbox_cap) = (self.buffer_cap(), self.buffer_cap());
+        let (mut inbox_cap, mut outbox_cap) = (self.buffer_cap(), self.buffer_cap());
+        let is_near = local.is_unix() || peer.is_unix();
+        if is_near {
+            (inbox_cap, outbox_cap) = (BUFFER, BUFFER);
+        }
         let end = End {
             owner,
             state: State::Connecting,
+            is_near,
+            hand: None,
+            past_hands: Vec::new(),
+            given: 0,
+            passed: VecDeque::new(),
             local,
             peer,
             other: None,
@@ -127,6 +146,16 @@ impl Kernel {
         id
     }
 
+    /// Gives all streams buffers of the ordinary size.
+    pub(super) fn make_room(&mut self) {
+        let ids: Vec<EndId> = self.ends.keys().copied().collect();
+        for end in self.ends.values_mut() {
+            (end.inbox_cap, end.outbox_cap) = (BUFFER, BUFFER);
+        }
+        // What had to wait goes on.
+        ids.into_iter().for_each(|id| self.set_moving(id));
+    }
+
     /// Two ends that are connected to each other.
     pub(super) fn join(&mut self, one: EndId, other: EndId) {
         for (end, far) in [(one, other), (other, one)] {
@@ -148,6 +177,20 @@ impl Kernel {
         end.outbox.clear();
     }
 
+    /// A process uses the end. One that has left it to another must not use it again.
+    fn use_end(&mut self, id: EndId) {
+        let process = self.process();
+        let Some(end) = self.ends.get_mut(&id) else { return };
+        if end.owner != Owner::Descriptor || end.hand == Some(process) {
+            return;
+        }
+        let is_back = end.past_hands.contains(&process);
+        end.past_hands.extend(end.hand.replace(process));
+        if is_back {
+            self.dead = Some("a descriptor is in two hands: each process uses it after the other");
+        }
+    }
+
     /// Ends our side of the stream.
     pub(super) fn finish(&mut self, id: EndId) -> Result<(), Errno> {
         let now = self.now;
@@ -163,6 +206,7 @@ impl Kernel {
 
     /// The same as a descriptor's owner asks for it, who may be refused.
     pub(super) fn shut(&mut self, id: EndId) -> Result<(), Errno> {
+        self.use_end(id);
         let now = self.now;
         let can = |end: &End| end.state == State::Connected && !end.finished;
         if self.ends.get(&id).is_some_and(can)
@@ -186,9 +230,10 @@ impl Kernel {
     }
 
     fn take_some(&mut self, id: EndId, len: usize) -> Result<Vec<u8>, Errno> {
+        self.use_end(id);
         if self.fault(FaultKind::BufferChange, self.faults.buffer_change) {
             let cap = self.buffer_cap();
-            if let Some(end) = self.ends.get_mut(&id) {
+            if let Some(end) = self.ends.get_mut(&id).filter(|end| !end.is_near) {
                 end.inbox_cap = cap;
             }
         }
@@ -258,9 +303,10 @@ impl Kernel {
         id: EndId,
         slices: impl Iterator<Item = &'a [u8]>,
     ) -> Result<usize, Errno> {
+        self.use_end(id);
         if self.fault(FaultKind::BufferChange, self.faults.buffer_change) {
             let cap = self.buffer_cap();
-            if let Some(end) = self.ends.get_mut(&id) {
+            if let Some(end) = self.ends.get_mut(&id).filter(|end| !end.is_near) {
                 end.outbox_cap = cap;
             }
         }
@@ -275,7 +321,13 @@ impl Kernel {
             State::Connected => {}
         }
         let mut room = end.outbox_cap.saturating_sub(end.outbox.len());
-        if end.owner == Owner::Descriptor {
+        if end.is_near {
+            let is_gone = |other: &End| other.owner == Owner::Nobody;
+            let other = end.other.and_then(|other| self.ends.get(&other));
+            if other.is_none_or(is_gone) {
+                return Err(Errno::EPIPE);
+            }
+        } else if end.owner == Owner::Descriptor {
             if room > 0 && self.fault(FaultKind::FullBuffer, self.faults.full_buffer) {
                 return Err(Errno::EAGAIN);
             }
@@ -299,6 +351,7 @@ impl Kernel {
             return Err(Errno::EAGAIN);
         }
         end.sent_at = self.now;
+        end.given += count as u64;
         self.set_moving(id);
         Ok(count)
     }
@@ -346,6 +399,9 @@ impl Kernel {
         if end.state != State::Connected {
             self.drop_end(id);
             return;
+        }
+        if end.is_near {
+            end.inbox.clear();
         }
         if !end.inbox.is_empty() || end.resets {
             return self.abort(id);

@@ -9,6 +9,7 @@ use super::faults::{FaultKind, Faults, Injected};
 use super::maker::Calls;
 use super::net::{Listening, ListeningId};
 use super::poller::Watches;
+use super::process::{Process, ProcessId};
 use super::rng::{Rng, Trace};
 use super::threads::Thread;
 use super::wire::Packet;
@@ -33,6 +34,27 @@ pub(super) enum Object {
     Counter(bool),
     Signals,
     Null,
+    /// Its process was killed, so it is closed; the number is free when the value that has it is gone.
+    Dead,
+}
+
+impl Object {
+    /// A second one for the same thing, where there can be one.
+    pub(super) fn duplicate(&self) -> Result<Self, Errno> {
+        match self {
+            Self::Stream(end) => Ok(Self::Stream(*end)),
+            Self::Listener(listening) => Ok(Self::Listener(*listening)),
+            Self::Signals => Ok(Self::Signals),
+            Self::Poller(_) | Self::Counter(_) | Self::Null | Self::Dead => Err(Errno::EINVAL),
+        }
+    }
+}
+
+/// What a number stands for, and in which process.
+#[derive(Debug)]
+struct Place {
+    process: ProcessId,
+    object: Object,
 }
 
 /// What happens by itself, at its time.
@@ -60,7 +82,13 @@ pub(super) struct Kernel {
     /// Nanoseconds.
     pub(super) now: u64,
     pub(super) descriptor_limit: usize,
-    table: Vec<Option<Object>>,
+    /// The descriptors of all processes: no two have the same number.
+    table: Vec<Option<Place>>,
+    /// Several descriptors may stand for one thing.
+    pub(super) has_duplicates: bool,
+    pub(super) processes: Vec<Process>,
+    /// By their numbers: the channels of threads on which something has come.
+    pub(super) channels: BTreeMap<u64, bool>,
     pub(super) ends: BTreeMap<EndId, End>,
     pub(super) listenings: BTreeMap<ListeningId, Listening>,
     pub(super) hosts: BTreeMap<String, Vec<SocketAddr>>,
@@ -98,6 +126,9 @@ impl Kernel {
             now: 1_000_000_000_000,
             descriptor_limit: 1024,
             table: Vec::new(),
+            has_duplicates: false,
+            processes: vec![Process::default()],
+            channels: BTreeMap::new(),
             ends: BTreeMap::new(),
             listenings: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -107,7 +138,7 @@ impl Kernel {
             scheduled: 0,
             signals: VecDeque::new(),
             signals_installed: false,
-            threads: vec![Thread::ready()],
+            threads: vec![Thread::ready(0)],
             running: 0,
             dead: None,
             calls: Calls::default(),
@@ -243,15 +274,18 @@ impl Kernel {
     /// The same without any fault but a real lack.
     pub(super) fn open_surely(&mut self, object: Object) -> Result<i32, Errno> {
         let free = self.table.iter().position(Option::is_none).unwrap_or(self.table.len());
-        if free + FIRST >= self.descriptor_limit {
+        // Of several processes each has as many numbers, and here they are all different ones.
+        let taken = if self.processes.len() > 1 { self.open_count() } else { free };
+        if taken + FIRST >= self.descriptor_limit {
             self.note(FaultKind::Emfile);
             return Err(Errno::EMFILE);
         }
         if free == self.table.len() {
             self.table.push(None);
         }
+        let process = self.process();
         if let Some(place) = self.table.get_mut(free) {
-            *place = Some(object);
+            *place = Some(Place { process, object });
         }
         i32::try_from(free + FIRST).map_err(|_| Errno::EMFILE)
     }
@@ -261,11 +295,16 @@ impl Kernel {
     }
 
     pub(super) fn object(&mut self, number: i32) -> Result<&mut Object, Errno> {
-        self.table.get_mut(Self::place(number)).and_then(Option::as_mut).ok_or(Errno::EBADF)
+        let place = self.table.get_mut(Self::place(number)).and_then(Option::as_mut);
+        match place.map(|place| &mut place.object) {
+            None | Some(Object::Dead) => Err(Errno::EBADF),
+            Some(object) => Ok(object),
+        }
     }
 
     pub(super) fn look(&self, number: i32) -> Option<&Object> {
-        self.table.get(Self::place(number)).and_then(Option::as_ref)
+        let place = self.table.get(Self::place(number)).and_then(Option::as_ref);
+        place.map(|place| &place.object).filter(|object| !matches!(object, Object::Dead))
     }
 
     pub(super) fn stream(&mut self, number: i32) -> Result<EndId, Errno> {
@@ -275,9 +314,16 @@ impl Kernel {
         }
     }
 
-    /// How many descriptors are open.
+    /// How many descriptors this process has.
     pub(super) fn open_count(&self) -> usize {
-        self.table.iter().filter(|object| object.is_some()).count()
+        self.open_count_of(self.process())
+    }
+
+    /// How many a process has.
+    pub(super) fn open_count_of(&self, process: ProcessId) -> usize {
+        let is_open =
+            |place: &&Place| place.process == process && !matches!(place.object, Object::Dead);
+        self.table.iter().flatten().filter(is_open).count()
     }
 
     /// Takes a poller out of the table while it looks at the others; it must be put back.
@@ -294,20 +340,80 @@ impl Kernel {
         }
     }
 
-    /// `close(2)`: the poller that watches the number forgets it, as the kernel does.
+    /// `close(2)`: the poller that watches the number forgets it, as the kernel does where no other
+    /// descriptor stands for the same thing.
     pub(super) fn close(&mut self, number: i32) {
-        let Some(object) = self.table.get_mut(Self::place(number)).and_then(Option::take) else {
+        let Some(place) = self.table.get_mut(Self::place(number)).and_then(Option::take) else {
             return;
         };
-        for other in self.table.iter_mut().flatten() {
-            if let Object::Poller(watches) = other {
-                watches.forget(number);
+        self.release(number, &place.object);
+    }
+
+    /// Closes all descriptors of a process. The values that have them close nothing any more.
+    pub(super) fn close_all(&mut self, process: ProcessId) {
+        for index in 0..self.table.len() {
+            let Some(Some(place)) = self.table.get_mut(index) else { continue };
+            if place.process == process {
+                let object = std::mem::replace(&mut place.object, Object::Dead);
+                self.release(i32::try_from(index + FIRST).unwrap_or(i32::MAX), &object);
             }
         }
-        match object {
-            Object::Stream(end) => self.close_end(end),
-            Object::Listener(listening) => self.close_listening(listening),
-            Object::Poller(_) | Object::Counter(_) | Object::Signals | Object::Null => {}
+    }
+
+    /// A descriptor is closed that stood for this.
+    fn release(&mut self, number: i32, object: &Object) {
+        let is_shared = self.is_held(object);
+        for other in self.table.iter_mut().flatten() {
+            if let Object::Poller(watches) = &mut other.object {
+                let was_watched = watches.forget(number);
+                let is_ending = self.processes.get(other.process).is_none_or(|one| one.is_dead);
+                if was_watched && is_shared && !is_ending {
+                    // A real one goes on reporting it, under a number that is another's soon.
+                    self.dead = Some("a descriptor was closed that is watched and has a duplicate");
+                }
+            }
         }
+        if !is_shared {
+            self.end_object(object);
+        }
+    }
+
+    /// A descriptor for this is gone that had no number.
+    pub(super) fn end_unless_held(&mut self, object: &Object) {
+        if !self.is_held(object) {
+            self.end_object(object);
+        }
+    }
+
+    /// Nobody has this any more.
+    fn end_object(&mut self, object: &Object) {
+        match *object {
+            Object::Stream(end) => {
+                let passed = self.ends.get_mut(&end).map(|end| std::mem::take(&mut end.passed));
+                self.close_end(end);
+                for (_, objects) in passed.into_iter().flatten() {
+                    objects.into_iter().for_each(|object| self.end_unless_held(&object));
+                }
+            }
+            Object::Listener(listening) => self.close_listening(listening),
+            Object::Poller(_)
+            | Object::Counter(_)
+            | Object::Signals
+            | Object::Null
+            | Object::Dead => {}
+        }
+    }
+
+    /// Whether a descriptor stands for this, of any process or on its way to one.
+    fn is_held(&self, wanted: &Object) -> bool {
+        let is_it = |object: &Object| match (object, wanted) {
+            (Object::Stream(one), Object::Stream(other)) => one == other,
+            (Object::Listener(one), Object::Listener(other)) => one == other,
+            _ => false,
+        };
+        let on_their_way = || self.ends.values().flat_map(|end| &end.passed).flat_map(|(_, on)| on);
+        self.has_duplicates
+            && (self.table.iter().flatten().any(|place| is_it(&place.object))
+                || on_their_way().any(is_it))
     }
 }

@@ -13,6 +13,9 @@
 //! - **[`Faults`]** say what goes wrong how often; what did is counted by [`FaultKind`].
 //! - **Threads** started with [`spawn`](crate::spawn) are real ones of which one runs at a time; who
 //!   is next after a call, the seed decides.
+//! - **Processes** begin with [`World::start_process`]. Each has its own descriptors, which it may pass to
+//!   another over a Unix socket, and a [`Fate`]: it is killed or stands still after one of its calls.
+//!   A world ends where one process uses a socket that it has left to another.
 //! - **[`Remote`]** is a peer far away, played by the test itself: it needs no descriptor, and no
 //!   fault befalls its calls.
 //!
@@ -25,11 +28,13 @@ use std::time::Duration;
 
 use super::descriptor::BorrowedFd;
 use super::kernel::{Happening, Kernel};
+use super::system::start_process;
 use super::threads::{Shared, call, set_here};
-use crate::{Interest, Signal, SocketAddr, Time};
+use crate::{Interest, JoinHandle, Signal, SocketAddr, Time};
 
 pub use super::closing::Closing;
 pub use super::faults::{FaultKind, Faults, Injected};
+pub use super::process::Fate;
 pub use super::remote::{Remote, RemoteListener};
 pub use super::rng::{Rng, Trace, mix};
 pub use super::wire::{Carried, Packet};
@@ -54,6 +59,12 @@ impl Calls {
     pub(super) fn count(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+/// Whether the process of this thread was killed, so that all that it still does is to end.
+#[must_use]
+pub fn is_killed() -> bool {
+    call(|kernel| kernel.is_dead(kernel.running))
 }
 
 /// A simulated system. The thread that [enters](Self::enter) it makes all its calls there.
@@ -193,6 +204,51 @@ impl World {
         std::mem::take(&mut self.shared.lock().closings)
     }
 
+    /// Starts another process, which is its first thread. Returns its number too; `None` where the real
+    /// system has no room for another thread.
+    pub fn start_process<T: Send + 'static>(
+        &self,
+        name: &str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<(usize, JoinHandle<T>)> {
+        let number = self.shared.lock().processes.len();
+        start_process(name, run).map(|handle| (number, handle))
+    }
+
+    /// Decides what becomes of a process after so many more of its calls.
+    pub fn doom(&self, process: usize, calls: u64, fate: Fate) {
+        self.shared.lock().doom(process, calls, fate);
+    }
+
+    /// Nothing becomes of a process any more that was decided.
+    pub fn reprieve(&self, process: usize) {
+        self.shared.lock().reprieve(process);
+    }
+
+    /// Whether a process was killed.
+    #[must_use]
+    pub fn was_killed(&self, process: usize) -> bool {
+        self.shared.lock().processes.get(process).is_some_and(|process| process.is_dead)
+    }
+
+    /// How many descriptors a process holds.
+    #[must_use]
+    pub fn open_descriptors_of(&self, process: usize) -> usize {
+        self.shared.lock().open_count_of(process)
+    }
+
+    /// How many threads there are besides the first.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let kernel = self.shared.lock();
+        kernel.threads.iter().skip(1).filter(|thread| !thread.has_ended()).count()
+    }
+
+    /// The buffers of all streams have their ordinary size from now on.
+    pub fn make_room(&self) {
+        self.shared.lock().make_room();
+    }
+
     /// Raises a signal.
     pub fn raise(&self, signal: Signal) {
         self.shared.lock().signals.push_back(signal);
@@ -206,6 +262,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Those that wait for something would wait for ever.
+        self.shared.lock().end("the world is over");
         set_here(None);
     }
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::panic, reason = "a call from outside a world has nothing to return")]
 
+mod channel;
 mod closing;
 mod descriptor;
 mod end;
@@ -16,6 +17,7 @@ pub mod maker;
 mod net;
 mod passing;
 mod poller;
+mod process;
 mod remote;
 mod rng;
 mod socket;
@@ -24,12 +26,14 @@ mod threads;
 mod waker;
 mod wire;
 
+pub use channel::{Receiver, Sender, channel};
 pub use descriptor::{AsFd, BorrowedFd, Descriptor};
 pub use file::{read_at, send_file};
 pub use listener::{Listener, REUSE_PORT_BALANCES, SocketFile, accept};
-pub use passing::{MAX_PASSED, peer_user, pid, recv_descriptors, send_descriptors, user};
+pub use passing::{MAX_PASSED, peer_user, recv_descriptors, send_descriptors, user};
 pub(crate) use poller::HAS_PORTABLE;
 pub use poller::Poller;
+pub use process::pid;
 pub use socket::{
     Connecting, Socket, local_address, peer_address, recv, recv_append, send, send_vectored,
     shutdown, take_error,

@@ -49,6 +49,9 @@ impl Kernel {
     /// Begins to connect an end to its peer's address.
     pub(super) fn begin_connect(&mut self, end: EndId) {
         let Some(target) = self.ends.get(&end).map(|end| end.peer.clone()) else { return };
+        if target.is_unix() {
+            return self.connect_arrives(end, 0);
+        }
         let mut after = self.latency();
         if self.fault(FaultKind::LateConnect, self.faults.late_connect) {
             after += self.rng.between(1, 5_000_000) * MICROSECOND;
@@ -116,6 +119,9 @@ impl Kernel {
         if let Some(from) = self.ends.get_mut(&end) {
             from.moving = true;
         }
+        if self.ends.get(&end).is_some_and(|end| end.is_near) {
+            return self.deliver(end);
+        }
         let after = self.latency();
         self.schedule_in(after, Happening::Deliver(end));
     }
@@ -145,7 +151,9 @@ impl Kernel {
         }
         let room = to.inbox_cap.saturating_sub(to.inbox.len());
         let mut count = ready.min(room);
-        if count > 1 && self.fault(FaultKind::Dribble, self.faults.dribble) {
+        if self.ends.get(&end).is_some_and(|end| end.is_near) {
+            // All that there is room for.
+        } else if count > 1 && self.fault(FaultKind::Dribble, self.faults.dribble) {
             count = 1;
         } else if count > 1 && self.rng.chance(300) {
             count = self.rng.len(1, count);

@@ -36,9 +36,10 @@ struct Watch {
 }
 
 impl Watches {
-    pub(super) fn forget(&mut self, number: i32) {
-        self.list.remove(&number);
+    /// Returns whether it was watched.
+    pub(super) fn forget(&mut self, number: i32) -> bool {
         self.left_out.retain(|left| *left != number);
+        self.list.remove(&number).is_some()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -173,8 +174,17 @@ impl Poller {
         result.map_err(|errno| failed("poller delete", errno, fd))
     }
 
-    /// Nothing has a duplicate here, so the close that follows is enough.
-    pub fn forget(&mut self, _: BorrowedFd<'_>) {}
+    /// Stops watching `fd`, which is about to be closed, where it has a duplicate; else that is enough.
+    pub fn forget(&mut self, fd: BorrowedFd<'_>) {
+        let number = self.descriptor.as_fd().number();
+        call(|kernel| {
+            if kernel.has_duplicates
+                && let Ok(Object::Poller(watches)) = kernel.object(number)
+            {
+                watches.forget(fd.number());
+            }
+        });
+    }
 
     /// Waits as the contract says.
     ///

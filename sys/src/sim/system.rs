@@ -66,11 +66,21 @@ pub fn spawn<T: Send + 'static>(
         kernel.enter(call_number::SPAWN);
         kernel.fault(FaultKind::Threadless, kernel.faults.threadless)
     });
-    let started = (!refused).then(|| threads::spawn(name, run).ok()).flatten();
+    let started = (!refused).then(|| threads::spawn(name, false, run).ok()).flatten();
     match started {
         Some((handle, thread)) => Ok(JoinHandle { handle, thread }),
         None => Err(SystemError::call("pthread_create", Errno::EAGAIN, name)),
     }
+}
+
+/// Starts another process, whose first thread this is.
+pub(super) fn start_process<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Option<JoinHandle<T>> {
+    call(|kernel| kernel.enter(call_number::SPAWN));
+    let (handle, thread) = threads::spawn(name, true, run).ok()?;
+    Some(JoinHandle { handle, thread })
 }
 
 /// Time passes in waits alone, so this takes none.

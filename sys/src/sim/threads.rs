@@ -5,12 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::faults::FaultKind;
 use super::kernel::Kernel;
+use super::process::{Process, ProcessId};
 use crate::Interest;
 
 /// A thread of a simulated world.
 #[derive(Debug)]
 pub(super) struct Thread {
     standing: Standing,
+    process: ProcessId,
     /// Told when it is its turn.
     turn: Arc<Condvar>,
 }
@@ -35,11 +37,13 @@ pub(super) enum Awaited {
     Descriptor(i32, Interest),
     /// The end of another thread.
     Thread(usize),
+    /// That something has come on a channel.
+    Channel(u64),
 }
 
 impl Thread {
-    pub(super) fn ready() -> Self {
-        Self { standing: Standing::Ready, turn: Arc::new(Condvar::new()) }
+    pub(super) fn ready(process: ProcessId) -> Self {
+        Self { standing: Standing::Ready, process, turn: Arc::new(Condvar::new()) }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -100,8 +104,9 @@ pub(super) fn call<R>(run: impl FnOnce(&mut Kernel) -> R) -> R {
     let Here { shared, id } = here();
     let mut kernel = shared.lock();
     let result = run(&mut kernel);
+    let stands_still = kernel.count_call(id);
     let rate = kernel.faults.preempted;
-    if kernel.threads.len() > 1 && kernel.rng.chance(rate) {
+    if kernel.threads.len() > 1 && kernel.rng.chance(rate) || stands_still {
         kernel.set(id, Standing::Ready);
         kernel.next_thread();
         if kernel.running != id {
@@ -109,14 +114,18 @@ pub(super) fn call<R>(run: impl FnOnce(&mut Kernel) -> R) -> R {
             kernel = wait_turn(kernel, id);
         }
     }
-    end_if_dead(kernel);
+    end_if_dead(kernel, id);
     result
 }
 
-/// Where the world has ended, its threads end too; one that is doing so already is let go.
-fn end_if_dead(kernel: MutexGuard<'_, Kernel>) {
-    let Some(why) = kernel.dead else { return };
-    kernel.tell_whose_turn();
+/// Where the world has ended, or the process, its threads end too; one that is doing so already is let
+/// go.
+fn end_if_dead(kernel: MutexGuard<'_, Kernel>, id: usize) {
+    let killed = || kernel.is_dead(id).then_some("the process was killed");
+    let Some(why) = kernel.dead.or_else(killed) else { return };
+    if kernel.dead.is_some() {
+        kernel.tell_whose_turn();
+    }
     drop(kernel);
     if !std::thread::panicking() {
         panic!("{why}");
@@ -151,12 +160,15 @@ pub(super) fn block<R>(
         kernel.next_thread();
         kernel = wait_turn(kernel, id);
         kernel.set(id, Standing::Ready);
-        if kernel.dead.is_some() {
-            if std::thread::panicking() {
+        if kernel.dead.is_some() || kernel.is_dead(id) {
+            if !std::thread::panicking() {
+                end_if_dead(kernel, id);
                 return None;
             }
-            end_if_dead(kernel);
-            return None;
+            // Also one that ends waits for threads that it has started.
+            if kernel.dead.is_some() || !matches!(on, Awaited::Thread(_)) {
+                return None;
+            }
         }
     }
 }
@@ -164,12 +176,19 @@ pub(super) fn block<R>(
 /// Starts a thread that runs `run` when it is its turn.
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
+    is_process: bool,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<(std::thread::JoinHandle<T>, usize)> {
     let Here { shared, .. } = here();
     let id = {
         let mut kernel = shared.lock();
-        kernel.threads.push(Thread::ready());
+        let process = if is_process {
+            kernel.processes.push(Process::default());
+            kernel.processes.len() - 1
+        } else {
+            kernel.process()
+        };
+        kernel.threads.push(Thread::ready(process));
         kernel.threads.len() - 1
     };
     let in_thread = Arc::clone(&shared);
@@ -209,6 +228,21 @@ impl Drop for EndOfThread {
 }
 
 impl Kernel {
+    /// The process of a thread.
+    pub(super) fn process_of(&self, thread: usize) -> ProcessId {
+        self.threads.get(thread).map_or(0, |thread| thread.process)
+    }
+
+    /// Ends the world for all threads that are left. Returns how many there are.
+    pub(super) fn end(&mut self, why: &'static str) -> usize {
+        let left = self.threads.iter().skip(1).filter(|thread| !thread.has_ended()).count();
+        if left > 0 {
+            self.dead = Some(why);
+            self.tell_whose_turn();
+        }
+        left
+    }
+
     fn set(&mut self, id: usize, standing: Standing) {
         if let Some(thread) = self.threads.get_mut(id) {
             thread.standing = standing;
@@ -229,29 +263,38 @@ impl Kernel {
             Awaited::Poller(number) => self.has_ready(number),
             Awaited::Descriptor(number, interest) => self.is_ready(number, interest),
             Awaited::Thread(id) => self.threads.get(id).is_none_or(Thread::has_ended),
+            Awaited::Channel(number) => self.channels.get(&number).copied().unwrap_or(false),
         }
     }
 
     /// Gives the baton to a thread that can go on, letting time pass until there is one.
     fn next_thread(&mut self) {
         loop {
-            let can_go_on = |thread: &Thread| match thread.standing {
-                Standing::Ready => true,
-                Standing::Blocked { on, until } => {
-                    until.is_some_and(|until| until <= self.now) || self.has_come(on)
-                }
+            let can_go_on = |(id, thread): &(usize, &Thread)| match thread.standing {
                 Standing::Ended => false,
+                _ if self.stopped_until(*id).is_some() => false,
+                Standing::Ready => true,
+                // One that was killed ends, but not before those that it waits for.
+                Standing::Blocked { on: Awaited::Thread(on), .. } if self.is_dead(*id) => {
+                    self.has_come(Awaited::Thread(on))
+                }
+                Standing::Blocked { on, until } => {
+                    self.is_dead(*id)
+                        || until.is_some_and(|until| until <= self.now)
+                        || self.has_come(on)
+                }
             };
             let threads = self.threads.iter().enumerate();
-            let ready: Vec<usize> =
-                threads.filter(|(_, thread)| can_go_on(thread)).map(|(id, _)| id).collect();
+            let ready: Vec<usize> = threads.filter(can_go_on).map(|(id, _)| id).collect();
             if let Some(id) = self.rng.pick(&ready) {
                 self.running = *id;
                 return;
             }
-            let deadlines = self.threads.iter().filter_map(|thread| match thread.standing {
-                Standing::Blocked { until, .. } => until,
-                Standing::Ready | Standing::Ended => None,
+            let threads = self.threads.iter().enumerate();
+            let deadlines = threads.filter_map(|(id, thread)| match thread.standing {
+                Standing::Ended => None,
+                Standing::Blocked { until, .. } => self.stopped_until(id).or(until),
+                Standing::Ready => self.stopped_until(id),
             });
             let Some(next) = deadlines.chain(self.next_happening()).min() else {
                 self.dead = Some("all threads wait, and nothing can happen any more");

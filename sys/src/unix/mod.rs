@@ -40,6 +40,8 @@ mod timeout;
 mod waker;
 
 pub use std::os::fd::{AsFd, BorrowedFd};
+// As it is: threads that wait need nothing of us here.
+pub use std::sync::mpsc::{Receiver, Sender, channel};
 
 pub use clock::now;
 pub use descriptor::Descriptor;
