@@ -178,7 +178,7 @@ mod tests {
 
     impl Talk {
         fn new(service: Service, content: usize, asked: u64) -> Self {
-            let messages = Messages::new(service, &Content::Bytes(content)).unwrap();
+            let messages = Messages::new(service, None, &Content::Bytes(content)).unwrap();
             let mut queue = Queue::default();
             for number in 0..asked {
                 queue.ask(number, number, true);

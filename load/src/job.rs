@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) slow: u32,
     pub(crate) in_flight: u32,
     pub(crate) service: Service,
+    /// The text that names it; `None` for the service's own.
+    pub(crate) framing: Option<String>,
     pub(crate) content: Content,
     /// Messages of the run; `None` for as many as fit into its time.
     pub(crate) messages: Option<u64>,
@@ -198,6 +200,7 @@ mod tests {
             slow: 5,
             in_flight: 1,
             service: Service::Echo,
+            framing: Some("length:4be".to_owned()),
             content: Content::Bytes(1),
             messages: Some(1_000_003),
             rate: Some(9.0),

@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use myriapod::protocol::{
-    DecodeLimits, Decoded, Frame, Framing, Head, Input, JsonHeader, Message, Padded, encode,
+    AnyFraming, AnyStream, DecodeLimits, Decoded, Frame, Framing, FramingSpec, Head, Input,
+    JsonHeader, Message, Padded, encode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,11 +37,13 @@ pub enum Service {
     Raw,
     /// The tutorial's first program: texts behind a length of 64 characters.
     Padded,
+    /// Whatever the server answers: any whole reply is right.
+    Any,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Search, Self::Echo, Self::Raw, Self::Padded];
+    pub const ALL: [Self; 5] = [Self::Search, Self::Echo, Self::Raw, Self::Padded, Self::Any];
 
     /// Its name, as it is typed.
     #[must_use]
@@ -48,6 +51,17 @@ impl Service {
         match self {
             Self::Search => "search",
             Self::Echo => "echo",
+            Self::Raw => "raw",
+            Self::Padded => "padded",
+            Self::Any => "any",
+        }
+    }
+
+    /// The framing of its messages, where none is asked for.
+    #[must_use]
+    pub const fn framing(self) -> &'static str {
+        match self {
+            Self::Search | Self::Echo | Self::Any => "json-header",
             Self::Raw => "raw",
             Self::Padded => "padded",
         }
@@ -74,22 +88,51 @@ enum Reply {
     Same(Vec<u8>),
     /// The same for every request, as the first reply has shown; none yet.
     Learned(Option<Vec<u8>>),
+    /// Anything.
+    Any,
 }
+
+/// Nothing is too long for a client that knows what it has asked.
+const LIMITS: DecodeLimits =
+    DecodeLimits { max_header_len: 65_535, max_content_len: DecodeLimits::MAX_CONTENT_LEN };
 
 /// How replies are told apart.
 #[derive(Clone, Debug)]
 enum Cut {
     Json(Box<JsonHeader>),
+    /// As this framing says.
+    Framed(Box<AnyFraming>),
     /// So many bytes each.
     Fixed(usize),
 }
 
+impl Reply {
+    /// To a request with this content, whose tag is there.
+    fn to(service: Service, content: &[u8], tag: &Range<usize>) -> Self {
+        match service {
+            Service::Any => Self::Any,
+            Service::Padded => Self::Same(Padded::RECEIVED.as_bytes().to_vec()),
+            Service::Search if tag.is_empty() => Self::Learned(None),
+            Service::Search => {
+                let value = content.get(SEARCH_START.len()..tag.start).unwrap_or_default();
+                Self::Tagged([NO_MATCH_START, value].concat(), NO_MATCH_END.to_vec())
+            }
+            Service::Echo | Service::Raw if tag.is_empty() => Self::Same(content.to_vec()),
+            Service::Echo | Service::Raw => {
+                let start = content.get(..tag.start).unwrap_or_default();
+                let end = content.get(tag.end..).unwrap_or_default();
+                Self::Tagged(start.to_vec(), end.to_vec())
+            }
+        }
+    }
+}
+
 impl Cut {
     fn new(service: Service, reply_len: usize) -> Self {
-        let limits =
-            DecodeLimits { max_header_len: 65_535, max_content_len: DecodeLimits::MAX_CONTENT_LEN };
         match service {
-            Service::Search | Service::Echo => Self::Json(Box::new(JsonHeader::new(limits))),
+            Service::Search | Service::Echo | Service::Any => {
+                Self::Json(Box::new(JsonHeader::new(LIMITS)))
+            }
             Service::Raw => Self::Fixed(reply_len),
             Service::Padded => Self::Fixed(Padded::RECEIVED.len()),
         }
@@ -137,7 +180,14 @@ impl Messages {
     /// # Errors
     ///
     /// A content that this service cannot have, in words.
-    pub(crate) fn new(service: Service, content: &Content) -> Result<Self, String> {
+    pub(crate) fn new(
+        service: Service,
+        framing: Option<&FramingSpec>,
+        content: &Content,
+    ) -> Result<Self, String> {
+        if let Some(framing) = framing.filter(|framing| framing.to_string() != service.framing()) {
+            return Self::framed(service, framing, content);
+        }
         let (content, tag) = match content {
             Content::Bytes(len) => made_up(service, *len)?,
             Content::Given(bytes) => (bytes.clone(), 0..0),
@@ -155,7 +205,7 @@ impl Messages {
             Head::binary("application/octet-stream")
         };
         match service {
-            Service::Search | Service::Echo => {
+            Service::Search | Service::Echo | Service::Any => {
                 encode(&mut request, &head, &content).map_err(|error| error.to_string())?;
             }
             Service::Raw => request.extend_from_slice(&content),
@@ -168,20 +218,62 @@ impl Messages {
             }
         }
         let before = request.len() - content.len();
-        let reply = match service {
-            Service::Padded => Reply::Same(Padded::RECEIVED.as_bytes().to_vec()),
-            Service::Search => match tag.is_empty() {
-                true => Reply::Learned(None),
-                false => {
-                    let value = content.get(SEARCH_START.len()..tag.start).unwrap_or_default();
-                    Reply::Tagged([NO_MATCH_START, value].concat(), NO_MATCH_END.to_vec())
-                }
-            },
-            Service::Echo | Service::Raw if tag.is_empty() => Reply::Same(content.clone()),
-            Service::Echo | Service::Raw => {
-                let start = content.get(..tag.start).unwrap_or_default();
-                let end = content.get(tag.end..).unwrap_or_default();
-                Reply::Tagged(start.to_vec(), end.to_vec())
+        let reply = Reply::to(service, &content, &tag);
+        Ok(Self {
+            tag: before + tag.start..before + tag.end,
+            content_len: content.len(),
+            request,
+            reply,
+            cut: Cut::new(service, content.len()),
+            frame: Frame::new(),
+            first_wrong: None,
+            service,
+        })
+    }
+
+    /// In a framing that is not the service's own.
+    fn framed(service: Service, spec: &FramingSpec, content: &Content) -> Result<Self, String> {
+        let name = service.name();
+        let (content, tag) = match content {
+            Content::Bytes(len) => made_up(service, *len)?,
+            Content::Given(bytes) => (bytes.clone(), 0..0),
+            Content::Exchange(..) => return Err("an exchange has a framing of its own".to_owned()),
+        };
+        if matches!(service, Service::Raw | Service::Padded) {
+            return Err(format!("--service {name} has a framing of its own, and not {spec}"));
+        }
+        let least = SEARCH_START.len() + SEARCH_END.len() + 1;
+        if *spec == FramingSpec::JsonStream && !tag.is_empty() && content.len() < least {
+            return Err(format!("a request of JSON has at least {least} bytes of content"));
+        }
+        let mut writer = AnyFraming::new(spec, LIMITS).for_client();
+        let mut request = Vec::new();
+        writer
+            .encode(&mut request, &Head::json(), &content)
+            .map_err(|error| format!("--framing {spec} cannot carry it: {error}"))?;
+        let mut server = AnyFraming::new(spec, LIMITS);
+        let found = server.find(&request).ok().flatten();
+        let comes_back = |frame: &Frame| {
+            frame.len() == request.len() && Message::new(&request, frame).content() == content
+        };
+        if content.is_empty() || !found.as_ref().is_some_and(comes_back) {
+            return Err(format!("--framing {spec} cannot carry it: it is not one whole message"));
+        }
+        // Behind a header, or in front of what ends it.
+        let frame = found.unwrap_or_default();
+        let before =
+            Message::new(&request, &frame).content().as_ptr().addr() - request.as_ptr().addr();
+        let reply = Reply::to(service, &content, &tag);
+        let is_bare =
+            matches!(spec, FramingSpec::Raw | FramingSpec::Padded { padded_replies: false, .. });
+        let cut = match (!is_bare, &reply) {
+            (true, _) => Cut::Framed(Box::new(writer)),
+            (false, Reply::Tagged(start, end)) => Cut::Fixed(start.len() + tag.len() + end.len()),
+            (false, Reply::Same(reply)) => Cut::Fixed(reply.len()),
+            (false, Reply::Learned(_) | Reply::Any) => {
+                return Err(format!(
+                    "with --framing {spec} nothing says where the reply to that ends"
+                ));
             }
         };
         Ok(Self {
@@ -189,7 +281,7 @@ impl Messages {
             content_len: content.len(),
             request,
             reply,
-            cut: Cut::new(service, content.len()),
+            cut,
             frame: Frame::new(),
             first_wrong: None,
             service,
@@ -259,6 +351,30 @@ impl Messages {
                 Some(bytes) => (*len, judge(&mut self.reply, self.tag.len(), bytes)),
                 None => return Found::Incomplete(*len),
             },
+            Cut::Framed(framing) => {
+                let mut start = 0;
+                loop {
+                    let rest = input.get_mut(start..).unwrap_or_default();
+                    let missing = Found::Incomplete(start + rest.len() + 1);
+                    if rest.is_empty() {
+                        return missing;
+                    }
+                    let (mut stream, mut answer) = (AnyStream::default(), Vec::new());
+                    let bytes = Input::new(rest, &mut answer);
+                    match framing.decode(&mut stream, bytes, &mut self.frame) {
+                        Ok(Decoded::Message) => break,
+                        Ok(Decoded::Skip(len)) => start += len,
+                        Ok(_) => return missing,
+                        Err(error) => {
+                            self.keep_wrong(input);
+                            return Found::Broken(format!("{} ({error})", error.name()));
+                        }
+                    }
+                }
+                let message = Message::new(input.get(start..).unwrap_or_default(), &self.frame);
+                let verdict = judge(&mut self.reply, self.tag.len(), message.content());
+                (start + self.frame.len(), verdict)
+            }
             Cut::Json(framing) => {
                 if !framing.predict(&(), input, &mut self.frame) {
                     let mut answer = Vec::new();
@@ -294,10 +410,11 @@ impl Messages {
         let same = |whole: &[u8]| whole.iter().zip(partial).all(|(one, other)| one == other);
         let may = match (&self.cut, &self.reply) {
             (Cut::Json(_), _) => may_be_message(partial),
+            (Cut::Framed(_), _) => true,
             (_, Reply::Tagged(start, _) | Reply::Same(start) | Reply::Learned(Some(start))) => {
                 same(start)
             }
-            (_, Reply::Learned(None)) => true,
+            (_, Reply::Learned(None) | Reply::Any) => true,
         };
         if !may {
             self.keep_wrong(partial);
@@ -345,6 +462,11 @@ impl Messages {
                  which request it answers cannot be told (--content BYTES can)"
                     .to_owned()
             }
+            (Reply::Any, _) => {
+                "every whole reply is right, in the order in which they come; what is in them is not \
+                 checked"
+                    .to_owned()
+            }
             (Reply::Learned(_), _) => {
                 "every reply must be as the first one was; whether that is right, and which \
                  request a reply answers, cannot be told (--content BYTES can)"
@@ -371,6 +493,7 @@ fn judge(reply: &mut Reply, digits: usize, content: &[u8]) -> Verdict {
         Reply::Same(expected) | Reply::Learned(Some(expected)) => {
             if content == expected.as_slice() { Verdict::Right } else { Verdict::Wrong }
         }
+        Reply::Any => Verdict::Right,
         Reply::Learned(learned) => {
             *learned = Some(content.to_vec());
             Verdict::Right
@@ -404,7 +527,7 @@ fn made_up(service: Service, len: usize) -> Result<(Vec<u8>, Range<usize>), Stri
     if service == Service::Search && len <= around {
         return Err(format!("a search has at least {} bytes of content", around + 1));
     }
-    let json = matches!(service, Service::Search | Service::Echo) && len > around;
+    let json = !matches!(service, Service::Raw | Service::Padded) && len > around;
     let (start, end): (&[u8], &[u8]) = if json { (SEARCH_START, SEARCH_END) } else { (b"", b"") };
     let room = len - start.len() - end.len();
     let digits = room.min(TAG_LEN);
@@ -422,7 +545,7 @@ mod tests {
     use super::*;
 
     fn messages(service: Service, content: &Content) -> Messages {
-        Messages::new(service, content).unwrap()
+        Messages::new(service, None, content).unwrap()
     }
 
     /// Cuts a reply off its header and puts another content into it.
@@ -465,7 +588,7 @@ mod tests {
             let mut other = json(&[NO_MATCH_START, b"another", NO_MATCH_END].concat());
             assert_eq!(messages.find(&mut other), Found::Reply(other.len(), Verdict::Wrong));
         }
-        assert!(Messages::new(Service::Search, &Content::Bytes(33)).is_err());
+        assert!(Messages::new(Service::Search, None, &Content::Bytes(33)).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
+use myriapod::protocol::FramingSpec;
 use myriapod::sys::{self, SocketAddr};
 
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub struct Options {
     pub messages: Option<u64>,
     /// What is asked of the server.
     pub service: Service,
+    /// How messages are framed; `None` for the service's own way.
+    pub framing: Option<FramingSpec>,
     /// The requests' content; at most 64 MiB.
     pub content: Content,
     /// An open loop of so many messages a second; `None` for a closed one.
@@ -103,6 +106,7 @@ impl Default for Options {
             duration: Duration::from_secs(10),
             messages: None,
             service: Service::Search,
+            framing: None,
             content: Content::Bytes(64),
             rate: None,
             poisson: false,
@@ -187,7 +191,7 @@ impl Options {
         if let Some(secure) = &self.secure {
             secure.config()?;
         }
-        let messages = Messages::new(self.service, &self.content)
+        let messages = Messages::new(self.service, self.framing.as_ref(), &self.content)
             .map_err(|why| Error::usage(format_args!("`content`: {why}")))?;
         let connections = u32::try_from(self.connections)
             .ok()
@@ -251,6 +255,7 @@ impl Options {
                 slow: self.slow,
                 in_flight: self.in_flight,
                 service: self.service,
+                framing: self.framing.as_ref().map(ToString::to_string),
                 content: self.content.clone(),
                 messages: self.messages,
                 rate: self.rate,

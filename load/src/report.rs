@@ -81,8 +81,11 @@ pub struct Settings {
     pub ports: Vec<u16>,
     /// Whether bench started the server itself.
     pub embedded: bool,
-    /// `search`, `echo`, `raw` or `padded`.
+    /// `search`, `echo`, `raw`, `padded` or `any`.
     pub service: String,
+    /// How messages are framed, as `--framing` names it; empty in a report of before there was that.
+    #[serde(default)]
+    pub framing: String,
     /// Connections at work.
     pub connections: u64,
     /// Connections that are kept open and silent besides.
@@ -498,6 +501,7 @@ pub(crate) mod tests {
                 ports: vec![65432],
                 embedded: true,
                 service: "search".to_owned(),
+                framing: "json-header".to_owned(),
                 connections: 50,
                 idle: 0,
                 slow: 0,

@@ -78,7 +78,7 @@ impl<'a> Bench<'a> {
         if plan.embedded > 0 {
             let servers = Embedded::start(
                 plan.embedded,
-                plan.options.service,
+                (plan.options.service, plan.job.framing.as_deref()),
                 plan.options.pin,
                 plan.options.proxy_from.is_some(),
                 plan.options.secure.is_some(),

@@ -19,6 +19,9 @@ const LEAST_CONNECTIONS: u64 = 1000;
 /// Fewer points make no line.
 const LEAST_POINTS: usize = 4;
 
+/// What its service is to be, and in which framing if not in its own.
+type Asked<'a> = (Service, Option<&'a str>);
+
 /// `myriapod serve` in processes of its own, so that processor time and memory are its own too.
 /// They end when this goes.
 #[derive(Debug)]
@@ -35,31 +38,43 @@ impl Embedded {
     /// A process that cannot be started, or does not listen.
     pub(crate) fn start(
         count: u64,
-        service: Service,
+        (service, framing): Asked<'_>,
         pin: bool,
         behind_proxy: bool,
         secure: bool,
     ) -> Result<Self> {
         let mut embedded = Self { children: Vec::new(), ports: Vec::new() };
         if !pin || count == 1 {
-            (0..count).try_for_each(|_| embedded.add(service, pin, behind_proxy, secure))?;
+            (0..count)
+                .try_for_each(|_| embedded.add((service, framing), pin, behind_proxy, secure))?;
             return Ok(embedded);
         }
         // A server takes the first processor that it may run on, so each is left another one.
         let cpus = sys::thread_cpus()?;
         for cpu in cpus.iter().cycle().take(usize::try_from(count).unwrap_or(usize::MAX)) {
             sys::set_thread_cpus(&[*cpu])?;
-            let added = embedded.add(service, pin, behind_proxy, secure);
+            let added = embedded.add((service, framing), pin, behind_proxy, secure);
             sys::set_thread_cpus(&cpus)?;
             added?;
         }
         Ok(embedded)
     }
 
-    fn add(&mut self, service: Service, pin: bool, behind_proxy: bool, secure: bool) -> Result<()> {
+    fn add(
+        &mut self,
+        (service, framing): Asked<'_>,
+        pin: bool,
+        behind_proxy: bool,
+        secure: bool,
+    ) -> Result<()> {
         let failed = |error: std::io::Error| Error::io("start", "the embedded server", &error);
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        // Any reply will do.
+        let service = if service == Service::Any { Service::Echo } else { service };
         command.args(["serve", "127.0.0.1", "0", "--service", service.name()]);
+        if let Some(framing) = framing {
+            command.args(["--framing", framing]);
+        }
         // What is kept silent on purpose is not to be closed for it.
         command.args(["--idle-timeout", "0", "--max-content-len", "64MiB"]);
         if cfg!(target_os = "linux") {

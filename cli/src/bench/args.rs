@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use myriapod::protocol::FramingSpec;
 use myriapod_load::{Content, Options, RoomOptions, Service};
 
 use super::units::{Latency, PerSecond, Ports, Sources};
@@ -21,6 +22,8 @@ Examples:
   myriapod bench -c 19000 --hold 5s             what a connection costs in memory
   myriapod bench --short                        a connection for each request
   myriapod bench --tls --short                  the same over TLS 1.3: handshakes
+  myriapod bench --service echo --framing lines       in another framing
+  myriapod bench HOST PORT --service any --framing length:4be --content FILE
   myriapod bench 127.0.0.1 --ports 7000-7010 -c 200000
   myriapod bench --json a.json; myriapod bench -i 16 --json b.json
   myriapod bench --compare a.json b.json        two results side by side
@@ -65,10 +68,15 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N", conflicts_with = "duration", help_heading = LOAD)]
     pub(crate) messages: Option<Count>,
     /// What is asked: search or echo (JSON messages), raw (bytes that come back),
-    /// padded (the tutorial's first program) or rooms (every delivery is checked)
+    /// padded (the tutorial's first program), any (whatever whole reply comes is
+    /// right) or rooms (every delivery is checked)
     #[arg(short, long, value_name = "NAME", default_value = "search", hide_possible_values = true,
         value_parser = services(), help_heading = LOAD)]
     pub(crate) service: Asked,
+    /// How messages are framed, with --service search, echo or any: json-header,
+    /// length:4be, lines, json, padded:replies=padded … [default: json-header]
+    #[arg(long, value_name = "SPEC", help_heading = LOAD)]
+    pub(crate) framing: Option<FramingSpec>,
     /// With --service rooms: so many rooms
     #[arg(long, value_name = "N", default_value_t = Count(10), help_heading = LOAD)]
     pub(crate) rooms: Count,
@@ -251,6 +259,7 @@ impl Args {
                 Asked::Replies(service) => service,
                 Asked::Rooms => Service::Search,
             },
+            framing: self.framing.clone(),
             content: self.content()?,
             rate: self.rate.map(|rate| rate.0),
             poisson: self.poisson,

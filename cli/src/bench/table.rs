@@ -176,7 +176,11 @@ fn target(report: &Report) -> String {
         [] => settings.host.clone(),
     };
     let whose = if settings.embedded { " (started by bench)" } else { "" };
-    format!("{place}, {}{whose}", settings.service)
+    let framing = match settings.framing.as_str() {
+        "" | "json-header" | "raw" | "padded" => String::new(),
+        framing => format!(" in {framing}"),
+    };
+    format!("{place}, {}{framing}{whose}", settings.service)
 }
 
 fn load(report: &Report) -> String {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod faults;
+mod framings;
 mod kept;
 mod loads;
 mod options;

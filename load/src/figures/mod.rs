@@ -185,6 +185,7 @@ fn settings(plan: &Plan) -> Settings {
         ports: job.targets.iter().map(|(_, port)| *port).collect(),
         embedded: plan.embedded > 0,
         service: job.service.name().to_owned(),
+        framing: job.framing.clone().unwrap_or_else(|| job.service.framing().to_owned()),
         connections: job.connections.into(),
         idle: job.idle.into(),
         slow: job.slow.into(),

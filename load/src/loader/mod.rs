@@ -105,12 +105,14 @@ impl Loader {
         told: Sender<Snapshot>,
     ) -> Result<Self> {
         let net = Net::new(&job, poller)?;
-        let messages = Messages::new(job.service, &job.content).map_err(|why| {
-            sys::SystemError::InvalidAddress {
-                given: why.into(),
-                reason: "no content for this service",
-            }
-        })?;
+        let framing = job.framing.as_deref().and_then(|framing| framing.parse().ok());
+        let messages =
+            Messages::new(job.service, framing.as_ref(), &job.content).map_err(|why| {
+                sys::SystemError::InvalidAddress {
+                    given: why.into(),
+                    reason: "no content for this service",
+                }
+            })?;
         let buffer = messages.request_len().saturating_mul(2).clamp(64 << 10, 4 << 20);
         let budget = job.messages.unwrap_or(u64::MAX);
         let seal = match &job.secure {
@@ -362,6 +364,7 @@ mod tests {
             let options = Options {
                 host: Some(format!("unix:{}", path.display())),
                 service: Service::Raw,
+                framing: None,
                 rate: Some(1000.0),
                 connections: 1000,
                 short,

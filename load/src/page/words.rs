@@ -249,6 +249,7 @@ pub(super) fn settings(report: &Report) -> Rows {
         ("host", Some(settings.host.clone())),
         ("server", Some(server.to_owned())),
         ("service", Some(settings.service.clone())),
+        ("framing", Some(settings.framing.clone()).filter(|framing| !framing.is_empty())),
         ("connections", Some(grouped(settings.connections))),
         ("idle ones besides", (settings.idle > 0).then(|| grouped(settings.idle))),
         ("in flight on each", Some(settings.in_flight.to_string())),
