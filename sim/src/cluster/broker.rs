@@ -33,6 +33,9 @@ struct Client {
     channels: BTreeMap<String, String>,
 }
 
+/// A channel, and what is for those who have subscribed to it.
+type Carried = (String, Vec<u8>);
+
 pub(super) struct Broker {
     kind: Kind,
     address: SocketAddr,
@@ -40,7 +43,7 @@ pub(super) struct Broker {
     clients: Vec<Client>,
     next: u64,
     /// What is on its way, by publishing node and subscribed client: each pair has an order.
-    pending: BTreeMap<(Vec<u8>, u64), VecDeque<(String, Vec<u8>)>>,
+    pending: BTreeMap<(Vec<u8>, u64), VecDeque<Carried>>,
     /// Payloads that it has taken, and the newest of each node.
     taken: BTreeSet<Vec<u8>>,
     newest: BTreeMap<Vec<u8>, u64>,
@@ -207,7 +210,7 @@ impl Broker {
                 confirmation(kind, "unsubscribe", &channel.unwrap_or_default(), count)
             }
             Asked::Publish(channel, payload) => {
-                self.publish(at, &channel, payload);
+                self.publish(at, &channel, &payload);
                 let reply = if is_redis { ":1\r\n" } else { "+OK\r\n" };
                 reply.to_owned()
             }
@@ -217,26 +220,26 @@ impl Broker {
         }
     }
 
-    fn publish(&mut self, at: usize, channel: &str, payload: Vec<u8>) {
+    fn publish(&mut self, at: usize, channel: &str, payload: &[u8]) {
         let node = payload.get(..ID_LEN).unwrap_or_default().to_vec();
         let newest = self.newest.entry(node.clone()).or_default();
-        let number = number_of(&payload);
-        if self.taken.contains(&payload) {
-            self.wrong = Some(format!("sent twice: {}", String::from_utf8_lossy(&payload)));
+        let number = number_of(payload);
+        if self.taken.contains(payload) {
+            self.wrong = Some(format!("sent twice: {}", String::from_utf8_lossy(payload)));
         }
         if number <= *newest {
             // It comes late, on a connection that its node has given up: as if it had never come.
             return;
         }
         *newest = number;
-        self.taken.insert(payload.clone());
+        self.taken.insert(payload.to_vec());
         let publisher = self.clients.get(at).map(|client| client.number);
         for client in &self.clients {
             // NATS is asked for no echo.
             let is_own = self.kind == Kind::Nats && Some(client.number) == publisher;
             if !is_own && client.channels.values().any(|known| known == channel) {
                 let queue = self.pending.entry((node.clone(), client.number)).or_default();
-                queue.push_back((channel.to_owned(), payload.clone()));
+                queue.push_back((channel.to_owned(), payload.to_vec()));
             }
         }
     }

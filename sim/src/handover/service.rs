@@ -19,7 +19,7 @@ pub(super) const GROUP: &str = "group";
 
 /// Whether a guest is to be in the group.
 pub(super) fn is_member(guest: u32) -> bool {
-    guest % 3 != 0
+    !guest.is_multiple_of(3)
 }
 
 /// What is known of a guest's connection.
