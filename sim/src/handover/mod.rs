@@ -314,7 +314,8 @@ impl Scene<'_> {
             self.life.step += 1;
             self.end_those_that_are_over()?;
             self.pause(Duration::from_millis(20));
-            if round == 300 {
+            // More than once: a server may begin to end late.
+            if round % 300 == 299 {
                 self.cut_off_the_unfaithful();
             }
             let last = self.processes.last();
@@ -340,7 +341,8 @@ impl Scene<'_> {
         Err(format!("no server is alone in the end: {}", left.join("; ")))
     }
 
-    /// Servers that wait for nobody but guests who never read are stopped.
+    /// Servers that wait for nobody but guests who never read, or have sent half a message and send no
+    /// more, are stopped: deadlines are off.
     fn cut_off_the_unfaithful(&mut self) {
         let handles = {
             let mut book = self.plan.book.open();
@@ -348,7 +350,8 @@ impl Scene<'_> {
                 book.seats.iter().any(|(guest, seat)| {
                     let guest = self.guests.get(*guest as usize);
                     let is_open = seat.process == pid && seat.cause.is_none();
-                    is_open && guest.is_some_and(Peer::is_faithful)
+                    let will_end = |guest: &Peer| guest.unfinished(guest.sent()).is_none();
+                    is_open && guest.is_some_and(|guest| guest.is_faithful() && will_end(guest))
                 })
             };
             let over: Vec<u32> = book.ending.keys().copied().filter(|pid| !waits(*pid)).collect();
