@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Content, Service};
+use crate::replay::Replay;
 use crate::secure::Secure;
 
 /// The load of one process, or of one thread.
@@ -34,6 +35,8 @@ pub(crate) struct Job {
     /// Messages per second; `None` for a closed loop.
     pub(crate) rate: Option<f64>,
     pub(crate) poisson: bool,
+    /// Send what was recorded, at its own times.
+    pub(crate) replay: Option<Replay>,
     /// Connections opened per second.
     pub(crate) ramp: Option<f64>,
     pub(crate) timeout: Duration,
@@ -205,6 +208,7 @@ mod tests {
             messages: Some(1_000_003),
             rate: Some(9.0),
             poisson: false,
+            replay: None,
             ramp: None,
             timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),

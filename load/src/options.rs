@@ -9,6 +9,7 @@ use myriapod::sys::{self, SocketAddr};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::message::{Content, Messages, Service};
+use crate::replay::{Recording, Replay};
 use crate::secure::Secure;
 
 /// Descriptors that a process needs besides its connections.
@@ -56,6 +57,9 @@ pub struct Options {
     pub rate: Option<f64>,
     /// With `rate`: as independent users arrive, not evenly.
     pub poisson: bool,
+    /// Send what was recorded, each request at its own time on its own connection. Connections, rate
+    /// and messages are those of the recording then; [`Service::Any`] is what it is checked as.
+    pub replay: Option<Replay>,
     /// A connection for each request.
     pub short: bool,
     /// The client that a PROXY header in front of each connection names; port 0 for each connection's
@@ -110,6 +114,7 @@ impl Default for Options {
             content: Content::Bytes(64),
             rate: None,
             poisson: false,
+            replay: None,
             short: false,
             proxy_from: None,
             secure: None,
@@ -142,6 +147,8 @@ pub struct Plan {
     pub(crate) content_len: usize,
     pub(crate) request_len: usize,
     pub(crate) verification: String,
+    /// What of a recording is not replayed, a sentence each.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Plan {
@@ -185,6 +192,59 @@ impl Options {
     ///
     /// Options that cannot work together or here, and a name that has no address.
     pub fn plan(&self) -> Result<Plan> {
+        let Some(replay) = &self.replay else { return self.plan_load() };
+        self.check_replay(replay)?;
+        let framing = match &self.framing {
+            Some(framing) => framing.clone(),
+            None => self.service.framing().parse().map_err(Error::usage)?,
+        };
+        let recording = Recording::read(replay, &framing)?;
+        let messages = recording.requests.len() as u64;
+        #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+        let seconds = (recording.span() as f64 / 1e9 / replay.speed).max(1e-3);
+        #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+        let rate = messages as f64 / seconds;
+        let recorded = Self {
+            connections: recording.connections.into(),
+            messages: Some(messages),
+            rate: Some(rate),
+            ..self.clone()
+        };
+        let mut plan = recorded.plan_load()?;
+        plan.content_len = recording.mean_len();
+        plan.request_len = recording.mean_len();
+        plan.left_out = recording.left_out;
+        Ok(plan)
+    }
+
+    /// What cannot be asked for with a recording, which says itself who sends what, and when.
+    fn check_replay(&self, replay: &Replay) -> Result<()> {
+        if !(replay.speed > 0.0 && replay.speed.is_finite()) {
+            return Err(Error::usage("`speed` must be above 0"));
+        }
+        if self.service != Service::Any {
+            return Err(Error::usage("a replay is checked as service any"));
+        }
+        for (asked, what) in [
+            (self.rate.is_some() || self.poisson, "rate"),
+            (self.messages.is_some(), "messages"),
+            (self.find_rate, "find_rate"),
+            (self.short, "short"),
+            (self.reconnect > 0, "reconnect"),
+            (self.idle > 0, "idle"),
+            (self.slow > 0, "slow"),
+            (!self.warmup.is_zero(), "warmup"),
+        ] {
+            if asked {
+                return Err(Error::usage(format_args!(
+                    "`{what}` cannot be asked for with `replay`, which says itself who sends, and when"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_load(&self) -> Result<Plan> {
         if matches!(self.content, Content::Bytes(bytes) if bytes > MOST_CONTENT) {
             return Err(Error::usage("`content` must be at most 64MiB"));
         }
@@ -260,6 +320,7 @@ impl Options {
                 messages: self.messages,
                 rate: self.rate,
                 poisson: self.poisson,
+                replay: self.replay.clone(),
                 ramp: self.ramp,
                 timeout: self.timeout,
                 connect_timeout: self.connect_timeout,
@@ -275,6 +336,7 @@ impl Options {
             content_len: messages.content_len(),
             request_len: messages.request_len(),
             verification: messages.verification(),
+            left_out: Vec::new(),
             options: self.clone(),
         })
     }

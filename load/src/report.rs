@@ -109,6 +109,12 @@ pub struct Settings {
     pub rate: Option<f64>,
     /// `constant` or `poisson`; `null` in a closed loop.
     pub arrivals: Option<String>,
+    /// The file whose requests were sent; `null` where they were made up.
+    #[serde(default)]
+    pub replay: Option<String>,
+    /// With `replay`: how much faster than recorded.
+    #[serde(default)]
+    pub speed: Option<f64>,
     /// Messages after which the run ends; `null` where time ends it.
     pub messages: Option<u64>,
     /// How long the run lasts; `null` where messages end it.
@@ -512,6 +518,8 @@ pub(crate) mod tests {
                 loop_kind: "open".to_owned(),
                 rate: Some(1000.0),
                 arrivals: Some("poisson".to_owned()),
+                replay: None,
+                speed: None,
                 messages: None,
                 duration_s: Some(10.0),
                 warmup_s: 0.0,

@@ -1,28 +1,43 @@
 //! [`Schedule`]: when messages are due in an open loop.
 
+use std::sync::Arc;
+
 /// Moments, one after the other, that do not depend on how the server does. Only the next one is
 /// kept: what is behind it can be worked out, so a server that stalls costs no memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
-    /// Nanoseconds from one to the next, in the mean.
-    interval: f64,
-    poisson: bool,
-    random: Random,
     start: u64,
-    /// Nanoseconds from `start` to the next.
-    offset: f64,
+    arrivals: Arrivals,
+}
+
+/// How one moment follows another.
+#[derive(Clone, Debug)]
+enum Arrivals {
+    Made {
+        /// Nanoseconds from one to the next, in the mean.
+        interval: f64,
+        poisson: bool,
+        random: Random,
+        /// Nanoseconds from the start to the next.
+        offset: f64,
+    },
+    /// As they were recorded: nanoseconds from the start, and which of them is next.
+    Recorded(Arc<[u64]>, usize),
 }
 
 impl Schedule {
     /// So many a second from `start` on (in nanoseconds of the clock): evenly, or as independent
     /// arrivals come (a Poisson process). The same seed makes the same moments.
     pub(crate) fn new(start: u64, per_second: f64, poisson: bool, seed: u64) -> Self {
-        let interval = 1e9 / per_second;
-        let mut schedule =
-            Self { interval, poisson, random: Random::new(seed), start, offset: 0.0 };
+        let (interval, mut random) = (1e9 / per_second, Random::new(seed));
         // Several threads do not all begin at once.
-        schedule.offset = interval * schedule.random.unit();
-        schedule
+        let offset = interval * random.unit();
+        Self { start, arrivals: Arrivals::Made { interval, poisson, random, offset } }
+    }
+
+    /// These, in nanoseconds after `start`, ascending; behind the last of them none.
+    pub(crate) const fn recorded(start: u64, moments: Arc<[u64]>) -> Self {
+        Self { start, arrivals: Arrivals::Recorded(moments, 0) }
     }
 
     /// When the next is due, in nanoseconds of the clock.
@@ -32,17 +47,23 @@ impl Schedule {
         reason = "positive, and saturating"
     )]
     pub(crate) fn next(&self) -> u64 {
-        self.start.saturating_add(self.offset as u64)
+        let offset = match &self.arrivals {
+            Arrivals::Made { offset, .. } => *offset as u64,
+            Arrivals::Recorded(moments, next) => moments.get(*next).copied().unwrap_or(u64::MAX),
+        };
+        self.start.saturating_add(offset)
     }
 
     /// Goes on to the one behind it.
     pub(crate) fn advance(&mut self) {
-        self.offset += if self.poisson {
-            // 1 - unit() is never 0.
-            -self.interval * (1.0 - self.random.unit()).ln()
-        } else {
-            self.interval
-        };
+        match &mut self.arrivals {
+            Arrivals::Made { interval, poisson: true, random, offset } => {
+                // 1 - unit() is never 0.
+                *offset -= *interval * (1.0 - random.unit()).ln();
+            }
+            Arrivals::Made { interval, offset, .. } => *offset += *interval,
+            Arrivals::Recorded(_, next) => *next += 1,
+        }
     }
 }
 

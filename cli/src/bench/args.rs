@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use myriapod::protocol::FramingSpec;
-use myriapod_load::{Content, Options, RoomOptions, Service};
+use myriapod_load::{Content, Options, Replay, RoomOptions, Service};
 
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::failure::Failure;
@@ -24,6 +24,7 @@ Examples:
   myriapod bench --tls --short                  the same over TLS 1.3: handshakes
   myriapod bench --service echo --framing lines       in another framing
   myriapod bench HOST PORT --service any --framing length:4be --content FILE
+  myriapod bench HOST PORT --replay monday.pcap       what clients sent, again
   myriapod bench 127.0.0.1 --ports 7000-7010 -c 200000
   myriapod bench --json a.json; myriapod bench -i 16 --json b.json
   myriapod bench --compare a.json b.json        two results side by side
@@ -92,6 +93,18 @@ pub(crate) struct Args {
     /// With --rate: as independent users arrive, not evenly
     #[arg(long, help_heading = LOAD)]
     pub(crate) poisson: bool,
+    /// Send what was recorded, at its own times: a capture (pcap, pcapng) or lines of
+    /// JSON; any whole reply is right
+    #[arg(long, value_name = "FILE", help_heading = LOAD, conflicts_with_all = ["connections",
+        "in_flight", "duration", "messages", "content", "rate", "poisson", "short", "slow", "warmup",
+        "reconnect", "idle", "find_rate"])]
+    pub(crate) replay: Option<PathBuf>,
+    /// With --replay: so many times as fast, such as 2 or 0.5
+    #[arg(long, value_name = "TIMES", default_value_t = 1.0, requires = "replay", help_heading = LOAD)]
+    pub(crate) speed: f64,
+    /// With --replay: the server's port in a capture that has several
+    #[arg(long, value_name = "PORT", requires = "replay", help_heading = LOAD)]
+    pub(crate) replay_port: Option<u16>,
     /// A connection for each request
     #[arg(long, conflicts_with_all = ["in_flight", "idle", "hold", "ramp"], help_heading = LOAD)]
     pub(crate) short: bool,
@@ -256,6 +269,7 @@ impl Args {
             duration: self.duration.0,
             messages: self.messages.map(|count| count.0 as u64),
             service: match self.service {
+                Asked::Replies(Service::Search) if self.replay.is_some() => Service::Any,
                 Asked::Replies(service) => service,
                 Asked::Rooms => Service::Search,
             },
@@ -263,6 +277,11 @@ impl Args {
             content: self.content()?,
             rate: self.rate.map(|rate| rate.0),
             poisson: self.poisson,
+            replay: self.replay.as_ref().map(|path| Replay {
+                path: path.clone(),
+                speed: self.speed,
+                port: self.replay_port,
+            }),
             short: self.short,
             proxy_from: self.proxy_from.map(|client| client.0),
             secure: self.tls.load(self.host.as_deref(), self.tls_resume)?,

@@ -194,6 +194,8 @@ fn load(report: &Report) -> String {
     }
     if settings.short {
         text.push_str(" at once, a new one for each request");
+    } else if let Some(file) = &settings.replay {
+        let _ = write!(text, ", {} requests of {file}", count(settings.messages.unwrap_or(0)));
     } else {
         let _ = write!(text, ", {} in flight on each", settings.in_flight);
     }
@@ -201,6 +203,10 @@ fn load(report: &Report) -> String {
     match (settings.rate, &settings.arrivals) {
         (Some(rate), Some(arrivals)) => {
             let _ = write!(text, "; open loop, {rate:.0} per second, {arrivals}");
+            if let Some(speed) = settings.speed.filter(|speed| speed.to_bits() != 1.0_f64.to_bits())
+            {
+                let _ = write!(text, " and {speed} times as fast");
+            }
         }
         _ => text.push_str("; closed loop"),
     }

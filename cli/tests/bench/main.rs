@@ -7,6 +7,7 @@ mod framings;
 mod kept;
 mod loads;
 mod options;
+mod replay;
 mod results;
 mod support;
 mod tls;

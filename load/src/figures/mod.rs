@@ -14,6 +14,7 @@ use self::ending::{exit_reason, exit_status};
 use self::warnings::warnings;
 use crate::advice::next_step;
 use crate::history::History;
+use crate::job::Job;
 use crate::options::Plan;
 use crate::ran::Ran;
 use crate::report::{
@@ -195,7 +196,9 @@ fn settings(plan: &Plan) -> Settings {
         request_bytes: plan.request_len as u64,
         loop_kind: if job.rate.is_some() { "open" } else { "closed" }.to_owned(),
         rate: job.rate,
-        arrivals: job.rate.map(|_| if job.poisson { "poisson" } else { "constant" }.to_owned()),
+        arrivals: job.rate.map(|_| arrivals(job).to_owned()),
+        replay: job.replay.as_ref().map(|replay| replay.path.display().to_string()),
+        speed: job.replay.as_ref().map(|replay| replay.speed),
         messages: job.messages,
         duration_s: job.messages.is_none().then_some(options.duration.as_secs_f64()),
         warmup_s: options.warmup.as_secs_f64(),
@@ -209,6 +212,14 @@ fn settings(plan: &Plan) -> Settings {
         pin: options.pin,
         cpus: job.cpus.clone(),
         verification: plan.verification.clone(),
+    }
+}
+
+const fn arrivals(job: &Job) -> &'static str {
+    match (&job.replay, job.poisson) {
+        (Some(_), _) => "recorded",
+        (None, true) => "poisson",
+        (None, false) => "constant",
     }
 }
 

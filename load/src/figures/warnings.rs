@@ -21,7 +21,7 @@ const LEAST_STALL_NS: u64 = 1_000_000;
 const COARSE_NS: u64 = 1000;
 
 pub(super) fn warnings(plan: &Plan, report: &Report, ran: &Ran) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = plan.left_out.clone();
     let noise = &report.noise;
     if noise.busiest_thread > FULL {
         let threads =

@@ -1,6 +1,7 @@
 //! [`Due`]: when the next message is due, and which place is free for it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::opening::CATCH_UP;
 use crate::schedule::Schedule;
@@ -13,6 +14,9 @@ pub(super) struct Due {
     pub(super) rate: Option<f64>,
     poisson: bool,
     seed: u64,
+    /// Moments that were recorded, in place of a rate. Then a recording says who sends, and no place
+    /// has to be free for it.
+    recorded: Option<Arc<[u64]>>,
     /// Moments that came, and whose short connection could not be made.
     retries: VecDeque<u64>,
     /// None of them is tried again before this time.
@@ -24,12 +28,13 @@ pub(super) struct Due {
 }
 
 impl Due {
-    pub(super) const fn new(rate: Option<f64>, poisson: bool, seed: u64, budget: u64) -> Self {
+    pub(super) fn new(rate: Option<f64>, poisson: bool, seed: u64, budget: u64) -> Self {
         Self {
             schedule: None,
             rate,
             poisson,
             seed,
+            recorded: None,
             retries: VecDeque::new(),
             retry_after: 0,
             budget,
@@ -37,8 +42,18 @@ impl Due {
         }
     }
 
+    /// Messages are due as they were recorded.
+    pub(super) fn replay(&mut self, moments: Arc<[u64]>) {
+        self.budget = moments.len() as u64;
+        self.recorded = Some(moments);
+    }
+
     /// From then on messages are due.
     pub(super) fn begin(&mut self, began: u64) {
+        if let Some(moments) = &self.recorded {
+            self.schedule = Some(Schedule::recorded(began, Arc::clone(moments)));
+            return;
+        }
         self.schedule = self.rate.map(|rate| Schedule::new(began, rate, self.poisson, self.seed));
     }
 
@@ -94,7 +109,7 @@ impl Due {
 
     /// When something has to be sent; `None` where no place is free for it.
     pub(super) fn wakes_at(&self) -> Option<u64> {
-        if self.free.is_empty() {
+        if self.free.is_empty() && self.recorded.is_none() {
             return None;
         }
         let due = self.schedule.as_ref().map_or(0, Schedule::next);
@@ -105,6 +120,9 @@ impl Due {
     /// A slot has so many places more.
     #[inline]
     pub(super) fn add_places(&mut self, slot: usize, count: usize) {
+        if self.recorded.is_some() {
+            return;
+        }
         for _ in 0..count {
             self.free.extend(u32::try_from(slot));
         }

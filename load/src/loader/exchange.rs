@@ -63,20 +63,35 @@ impl Loader {
                     return;
                 }
             }
-            let Some(slot) = self.next_free() else { return };
+            let Some(slot) = self.next_slot() else { return };
             self.due.take(scheduled, now, self.opening.is_failing());
+            if self.tape.is_some() && !self.places.is(slot, State::Open) {
+                self.leave_out(due, now);
+                continue;
+            }
             if self.job.short {
                 self.open_short(slot, due);
                 continue;
             }
             now = clock();
             // A place that was free before the moment came cannot be why it was missed.
-            let free_before = self.places.get(slot).is_some_and(|slot| slot.since <= due);
+            let free_before =
+                self.tape.is_some() || self.places.get(slot).is_some_and(|slot| slot.since <= due);
             if self.due.is_open_loop() && free_before {
                 self.tally.latencies.delay.saturating_record(now - due);
             }
             self.send(slot, 1, due, now);
         }
+    }
+
+    /// The connection of a recorded request is not there: nobody else can send it.
+    #[cold]
+    fn leave_out(&mut self, due: u64, now: u64) {
+        if let Some(tape) = &mut self.tape {
+            tape.skip();
+        }
+        self.due.budget -= 1;
+        self.tally.unsent(due, now);
     }
 
     /// Opens a connection for the request that became due at `due`.
@@ -87,6 +102,14 @@ impl Loader {
             slot.due = due;
         }
         self.connect(slot);
+    }
+
+    /// The slot that sends what is due: the one that a recording names, or one with a free place.
+    fn next_slot(&mut self) -> Option<usize> {
+        match &self.tape {
+            Some(tape) => tape.slot(),
+            None => self.next_free(),
+        }
     }
 
     /// A slot with a free place.
@@ -116,7 +139,10 @@ impl Loader {
         scratch.clear();
         for _ in 0..count {
             let number = place.queue.ask(due, now, measured);
-            self.messages.write(scratch, self.messages.tag_of(id, number));
+            match &mut self.tape {
+                Some(tape) => tape.take(scratch),
+                None => self.messages.write(scratch, self.messages.tag_of(id, number)),
+            }
         }
         let len = scratch.len();
         if let (Some(seal), Some(wire)) = (&mut self.seal, &mut place.wire)

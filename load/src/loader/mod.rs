@@ -31,9 +31,10 @@ use self::places::{Places, State};
 use self::tally::Tally;
 use self::wire::Seal;
 use crate::connection::Asked;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Command, Job, Phase};
 use crate::message::Messages;
+use crate::replay::{Recording, Tape};
 use crate::schedule::Schedule;
 use crate::snapshot::Snapshot;
 
@@ -73,6 +74,8 @@ pub(crate) struct Loader {
     opening: Opening,
     due: Due,
     messages: Messages,
+    /// What is sent in place of made-up requests.
+    tape: Option<Tape>,
     /// TLS, where that was asked for.
     seal: Option<Seal>,
     tally: Tally,
@@ -115,6 +118,18 @@ impl Loader {
             })?;
         let buffer = messages.request_len().saturating_mul(2).clamp(64 << 10, 4 << 20);
         let budget = job.messages.unwrap_or(u64::MAX);
+        let mut due = Due::new(job.rate, job.poisson, job.first.into(), budget);
+        let tape = match &job.replay {
+            Some(replay) => {
+                let framing = job.framing.as_deref().unwrap_or(job.service.framing());
+                let framing = framing.parse().map_err(Error::new)?;
+                let recording = Recording::read(replay, &framing)?;
+                let tape = Tape::new(&recording, job.first, job.connections);
+                due.replay(tape.moments(replay.speed));
+                Some(tape)
+            }
+            None => None,
+        };
         let seal = match &job.secure {
             Some(secure) => Some(Seal::new(secure, job.connections)?),
             None => None,
@@ -125,7 +140,8 @@ impl Loader {
             seal,
             places: Places::new(job.slots()),
             opening: Opening::new(job.secure.is_some()),
-            due: Due::new(job.rate, job.poisson, job.first.into(), budget),
+            due,
+            tape,
             tally: Tally::default(),
             phase: Phase::Still,
             line: Line { commands, told, ended: false },

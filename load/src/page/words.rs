@@ -266,6 +266,8 @@ pub(super) fn settings(report: &Report) -> Rows {
                 )
             }),
         ),
+        ("recording", settings.replay.clone()),
+        ("times as fast", settings.speed.map(|speed| speed.to_string())),
         ("messages asked for", settings.messages.map(grouped)),
         ("duration", settings.duration_s.map(seconds)),
         ("warm-up, left out", Some(seconds(settings.warmup_s))),
