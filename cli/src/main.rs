@@ -1,12 +1,10 @@
 //! The `myriapod` command.
 
 mod bench;
-mod chat;
 mod columns;
 mod config_file;
 mod decode;
 mod decode_limits;
-mod doctor;
 mod errors;
 mod http;
 mod identify;
@@ -19,7 +17,6 @@ mod ping;
 mod reload;
 mod replacement;
 mod resolve;
-mod rooms;
 mod send;
 mod serve;
 mod service_manager;
@@ -32,6 +29,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use myriapod_check as check;
 use myriapod_command::{failure, interrupt, json, json_log, log_writer, terminal, units};
+use myriapod_doctor as doctor;
+use myriapod_rooms::chat;
 
 use self::log_writer::LOG;
 use self::terminal::tell_failure;

@@ -14,8 +14,8 @@ use crate::failure::{FAILED, Failure};
 use crate::identify;
 use crate::interrupt::Interrupt;
 use crate::terminal::print_line;
-use crate::tls::{self, ClientTls};
 use crate::units::{Count, Timeout};
+use myriapod_command::tls::{self, ClientTls};
 
 const EXAMPLES: &str = "\
 Examples:

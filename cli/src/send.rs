@@ -15,8 +15,8 @@ use crate::identify;
 use crate::json::Json;
 use crate::message_line::{write_bare, write_message};
 use crate::terminal::standard_output;
-use crate::tls::{self, ClientTls};
 use crate::units::{ProxyFrom, Timeout};
+use myriapod_command::tls::{self, ClientTls};
 
 /// The action that has a JSON request.
 const SEARCH: &str = "search";

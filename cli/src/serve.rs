@@ -18,7 +18,6 @@ use myriapod::{
 };
 
 use crate::config_file::{self, Settings};
-use crate::doctor::{self, Plan};
 use crate::failure::Failure;
 use crate::json_log;
 use crate::limits::LimitArgs;
@@ -27,12 +26,13 @@ use crate::log_writer::LOG;
 use crate::metrics;
 use crate::reload::Reload;
 use crate::replacement::{Besides, HandoverArgs};
-use crate::rooms::{RoomArgs, RoomService, Summary};
 use crate::service_manager::ServiceManager;
 use crate::services::Service;
 use crate::terminal::{self, ONE_PIECE, OneLine, PythonStr, has_room, print_text, tell, tell_line};
 use crate::tls::{self, ServeTls};
 use crate::units::{Count, Mode, Place, Rate, Size, Threads};
+use myriapod_doctor::{self as doctor, Plan};
+use myriapod_rooms::{RoomArgs, RoomService, Summary};
 
 /// Where the tutorial's server listens.
 pub(crate) const DEFAULT_HOST: &str = "127.0.0.1";

@@ -24,7 +24,7 @@ pub(crate) enum Service {
     Raw,
     /// The tutorial's first program: texts behind a length of 64 bytes, each of them received.
     Padded,
-    /// Rooms whose members hear what is said; [`Rooms`](crate::rooms::Rooms) answers.
+    /// Rooms whose members hear what is said; [`Rooms`](myriapod_rooms::Rooms) answers.
     Rooms,
 }
 

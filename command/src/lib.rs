@@ -13,4 +13,5 @@ pub mod numbers;
 mod patient;
 pub mod sockets;
 pub mod terminal;
+pub mod tls;
 pub mod units;

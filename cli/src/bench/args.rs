@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use myriapod::protocol::FramingSpec;
+use myriapod_command::tls::ClientTls;
 use myriapod_load::{Content, Options, Replay, RoomOptions, Service};
 
 use super::units::{Latency, PerSecond, Ports, Sources};
 use crate::failure::Failure;
 use crate::live::LivePlace;
-use crate::tls::ClientTls;
+use crate::tls;
 use crate::units::{Count, Place, ProxyFrom, Size, Threads, Timeout};
 
 const EXAMPLES: &str = "\
@@ -284,7 +285,7 @@ impl Args {
             }),
             short: self.short,
             proxy_from: self.proxy_from.map(|client| client.0),
-            secure: self.tls.load(self.host.as_deref(), self.tls_resume)?,
+            secure: tls::of_load(&self.tls, self.host.as_deref(), self.tls_resume)?,
             timeout: self.timeout.0,
             connect_timeout: self.connect_timeout.0,
             ramp: self.ramp.map(|ramp| ramp.0),

@@ -7,12 +7,12 @@ use myriapod_machine::Machine;
 use serde_json::json;
 
 use super::verdict::{Limit, Remedy, Scope, Side, Verdict};
-use crate::terminal::print_text;
 use myriapod_command::numbers::grouped;
+use myriapod_command::terminal::print_text;
 
 impl Verdict {
     /// Whether what is asked for can be reached, as far as can be told in advance.
-    pub(crate) fn suffices(&self) -> bool {
+    pub fn suffices(&self) -> bool {
         match (self.asked, self.ceiling) {
             (Some(asked), Some(ceiling)) => asked <= ceiling,
             _ => true,
@@ -25,13 +25,13 @@ impl Verdict {
     }
 
     /// What one process' own limits allow.
-    pub(crate) fn process_ceiling(&self) -> Option<u64> {
+    pub fn process_ceiling(&self) -> Option<u64> {
         let own = self.limits.iter().find(|limit| limit.scope == Scope::Process)?;
         own.allows
     }
 
     /// What stands in the way of more, and what would help first.
-    pub(crate) fn reason(&self) -> Option<String> {
+    pub fn reason(&self) -> Option<String> {
         let first = self.first()?;
         Some(match first.remedies.first() {
             Some(Remedy::Run(command)) => format!("{}; try `{command}`", first.because),
@@ -41,7 +41,7 @@ impl Verdict {
     }
 
     /// One line that says in advance what will not be reached, and why; `None` where all will be.
-    pub(crate) fn warning(&self) -> Option<String> {
+    pub fn warning(&self) -> Option<String> {
         let (asked, first, reason) = (self.asked?, self.first()?, self.reason()?);
         let reached = self.reached(first);
         (!self.suffices()).then(|| {
@@ -173,5 +173,5 @@ pub(super) fn json(verdict: &Verdict, machine: &Machine) -> io::Result<()> {
             "memory_bytes": machine.memory.map(|memory| memory.total),
         },
     });
-    crate::terminal::print_line(object)
+    myriapod_command::terminal::print_line(object)
 }

@@ -4,16 +4,14 @@ use std::str::FromStr;
 
 use myriapod_cluster::{BrokerError, Prefix, Remote};
 
-use crate::failure::Failure;
-use crate::tls::BrokerTls;
-use crate::units::{Count, Size};
+use myriapod_command::failure::Failure;
+use myriapod_command::units::{Count, Size};
 
-/// The heading of these flags in the help.
-pub(crate) const ROOMS: &str = "Rooms (with --service rooms)";
+use crate::broker_tls::{BrokerTls, ROOMS};
 
 /// The bounds on what clients can make the rooms hold or do. Without a flag, each is its default.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct RoomArgs {
+pub struct RoomArgs {
     /// Rooms that have members [default: 10000]
     #[arg(long, value_name = "N", help_heading = ROOMS)]
     max_rooms: Option<Count>,
@@ -83,7 +81,8 @@ impl std::fmt::Debug for Brokers {
 
 impl RoomArgs {
     /// The first flag that was given.
-    pub(crate) fn given(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn given(&self) -> Option<&'static str> {
         let given = [
             ("--max-rooms", self.max_rooms.is_some()),
             ("--max-rooms-per-connection", self.max_rooms_per_connection.is_some()),

@@ -2,11 +2,12 @@
 //! lifts it. Nothing here asks the system anything.
 
 use myriapod::sys::Backend;
-use myriapod::{EventLoop, ServerBuilder};
+use myriapod::{
+    EventLoop, Handler, HandlerResult, Message, Reply, ServerBuilder, SocketAddr, View,
+};
 use myriapod_machine::{CgroupMemory, Machine};
 use serde::Serialize;
 
-use crate::services::Service;
 use myriapod_command::numbers::{bytes, grouped};
 
 /// What a connection that is at rest costs one end in kernel memory, in bytes: its socket, inode,
@@ -19,7 +20,20 @@ pub(crate) const KERNEL_BYTES: u64 = 4_000;
 pub(crate) const KERNEL_BYTES_ACCEPTED_V1: u64 = 1_700;
 
 /// What it costs in user memory, by our own account.
-const USER_BYTES: u64 = EventLoop::<Service>::BYTES_PER_CONNECTION as u64;
+const USER_BYTES: u64 = EventLoop::<Nothing>::BYTES_PER_CONNECTION as u64;
+
+/// A handler that keeps nothing of a connection, as the services of `serve`.
+struct Nothing;
+
+impl Handler for Nothing {
+    type State = ();
+
+    fn on_open(&mut self, _: &mut View<'_>, _: &SocketAddr) {}
+
+    fn on_message(&mut self, (): &mut (), _: Message<'_>, _: &mut Reply<'_>) -> HandlerResult {
+        Ok(())
+    }
+}
 
 /// Descriptors of `bench` that are no connections.
 const CLIENT_DESCRIPTORS: u64 = 64;
@@ -30,7 +44,7 @@ const GOAL: u64 = 1_000_000;
 /// Which ends of the connections are on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Side {
+pub enum Side {
     /// Those that accept.
     Server,
     /// Those that connect.
@@ -55,19 +69,21 @@ impl Side {
 
 /// What somebody is about to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    pub(crate) side: Side,
+pub struct Plan {
+    /// Which ends of the connections are here.
+    pub side: Side,
     /// Connections at once, where a number is asked for.
-    pub(crate) connections: Option<u64>,
+    pub connections: Option<u64>,
     /// How many processes each end here is divided among; at least 1.
-    pub(crate) processes: u64,
+    pub processes: u64,
     /// Event loops of a server process; at least 1.
-    pub(crate) threads: usize,
-    pub(crate) backend: Backend,
+    pub threads: usize,
+    /// What the event loops wait with.
+    pub backend: Backend,
     /// Source addresses that clients connect from; at least 1.
-    pub(crate) sources: u64,
+    pub sources: u64,
     /// Ports that they connect to; at least 1.
-    pub(crate) ports: u64,
+    pub ports: u64,
 }
 
 impl Default for Plan {
@@ -95,7 +111,7 @@ pub(crate) struct Readings {
 /// What a limit is the limit of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Scope {
+pub enum Scope {
     Process,
     Machine,
     User,
@@ -107,7 +123,7 @@ pub(crate) enum Scope {
 /// What can be done about a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Remedy {
+pub enum Remedy {
     /// A command for a shell.
     Run(String),
     /// Something else.
@@ -116,45 +132,48 @@ pub(crate) enum Remedy {
 
 /// One of the things that bound how many connections there can be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Limit {
+pub struct Limit {
     /// By the system's own name.
-    pub(crate) name: String,
+    pub name: String,
     /// How many connections it allows; `None` where it sets no bound.
-    pub(crate) allows: Option<u64>,
+    pub allows: Option<u64>,
     /// Whether that is an estimate.
-    pub(crate) estimated: bool,
-    pub(crate) scope: Scope,
+    pub estimated: bool,
+    pub scope: Scope,
     /// What was read.
-    pub(crate) reading: String,
+    pub reading: String,
     /// Why it allows no more, as it stands in a sentence.
-    pub(crate) because: String,
+    pub because: String,
     /// What lifts it, where it has to be lifted.
-    pub(crate) remedies: Vec<Remedy>,
+    pub remedies: Vec<Remedy>,
 }
 
 /// Something that bounds no number of connections, and is worth knowing all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Note {
-    pub(crate) name: String,
-    pub(crate) reading: String,
-    pub(crate) says: String,
-    pub(crate) remedy: Option<Remedy>,
+pub struct Note {
+    pub name: String,
+    pub reading: String,
+    pub says: String,
+    pub remedy: Option<Remedy>,
 }
 
 /// What will be reached, and what stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Verdict {
-    pub(crate) side: Side,
-    pub(crate) processes: u64,
+pub struct Verdict {
+    /// Which ends of the connections are here.
+    pub side: Side,
+    /// How many processes each end here is divided among.
+    pub processes: u64,
     /// Connections that are asked for.
-    pub(crate) asked: Option<u64>,
+    pub asked: Option<u64>,
     /// Connections that can be had; `None` where no limit is known.
-    pub(crate) ceiling: Option<u64>,
+    pub ceiling: Option<u64>,
     /// All limits, in the order in which they bite.
-    pub(crate) limits: Vec<Limit>,
-    pub(crate) notes: Vec<Note>,
+    pub limits: Vec<Limit>,
+    /// What is no limit and should be known.
+    pub notes: Vec<Note>,
     /// Readings that this system does not give.
-    pub(crate) unknown: Vec<&'static str>,
+    pub unknown: Vec<&'static str>,
 }
 
 /// Judges.

@@ -10,28 +10,34 @@ use super::afar::Shared;
 use super::args::RoomArgs;
 use super::hall::{Hall, RoomStats};
 use super::service::Rooms;
-use crate::failure::Failure;
+use myriapod_command::failure::Failure;
 
 /// The rooms of a server, and the way to other servers.
 #[derive(Debug)]
-pub(crate) struct RoomService {
+pub struct RoomService {
     hall: Arc<Hall<ConnectionId>>,
     shared: OnceLock<Shared>,
 }
 
 impl RoomService {
     /// Rooms within these bounds.
-    pub(crate) fn new(args: &RoomArgs) -> Self {
+    #[must_use]
+    pub fn new(args: &RoomArgs) -> Self {
         Self { hall: Arc::new(Hall::new(args)), shared: OnceLock::new() }
     }
 
     /// The handler of one event loop.
-    pub(crate) fn handler(&self) -> Rooms {
+    #[must_use]
+    pub fn handler(&self) -> Rooms {
         Rooms::new(Arc::clone(&self.hall))
     }
 
     /// Shares the rooms with other servers, if a broker is named.
-    pub(crate) fn begin(&self, args: &RoomArgs, handle: Handle) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// Flags that cannot work, and a thread that the system refuses.
+    pub fn begin(&self, args: &RoomArgs, handle: Handle) -> Result<(), Failure> {
         if let Some(shared) = Shared::begin(args, &self.hall, handle)? {
             let _ = self.shared.set(shared);
         }
@@ -39,14 +45,15 @@ impl RoomService {
     }
 
     /// Sends to the other servers what is on its way, and leaves them.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         if let Some(shared) = self.shared.get() {
             shared.close();
         }
     }
 
     /// The counts as metrics.
-    pub(crate) fn exposition(&self) -> String {
+    #[must_use]
+    pub fn exposition(&self) -> String {
         let families = self.named().into_iter().map(|(name, kind, help, value)| {
             let total = if kind == "counter" { "_total" } else { "" };
             let name = format!("myriapod_{name}{total}");
@@ -92,9 +99,11 @@ fn of_node(node: &NodeStats) -> [Named; 8] {
 
 /// The line of a server's counts, with those of its rooms behind them.
 #[derive(Debug)]
-pub(crate) struct Summary<'a> {
-    pub(crate) stats: &'a ServersStats,
-    pub(crate) rooms: Option<&'a RoomService>,
+pub struct Summary<'a> {
+    /// Those of its event loops.
+    pub stats: &'a ServersStats,
+    /// Its rooms, if it has any.
+    pub rooms: Option<&'a RoomService>,
 }
 
 impl fmt::Display for Summary<'_> {

@@ -14,13 +14,13 @@ use super::request::{Keys, Request};
 
 /// The handler of one event loop; all share the hall.
 #[derive(Debug)]
-pub(crate) struct Rooms {
+pub struct Rooms {
     hall: Arc<Hall<ConnectionId>>,
 }
 
 /// What is kept beside a connection.
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub struct Guest {
     seats: Vec<Seat>,
     bucket: Bucket,
 }

@@ -1,4 +1,5 @@
-//! `myriapod doctor`: how many connections this machine will hold, why no more, and what to do.
+//! How many connections this machine will hold, why no more, and what to do: `myriapod doctor`.
+#![forbid(unsafe_code)]
 
 mod notes;
 mod print;
@@ -11,10 +12,10 @@ use std::process::ExitCode;
 use myriapod::sys::{self, Backend};
 use myriapod_machine::Machine;
 
-use crate::failure::{FAILED, Failure};
-use crate::units::{Count, Threads};
+use myriapod_command::failure::{FAILED, Failure};
+use myriapod_command::units::{Count, Threads};
 
-pub(crate) use self::verdict::{Plan, Side, Verdict};
+pub use self::verdict::{Plan, Side, Verdict};
 use self::verdict::{Readings, judge};
 
 const EXAMPLES: &str = "\
@@ -31,7 +32,7 @@ Exit status: 0; 1 where --connections cannot be reached; 2 wrong usage.";
 /// Say how many connections this machine will hold, and why no more
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// Say whether so many connections at once can be reached
     #[arg(long, value_name = "N")]
     connections: Option<Count>,
@@ -64,7 +65,7 @@ pub(crate) struct Args {
 /// # Errors
 ///
 /// Standard output that cannot be written.
-pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let count = |count: Count| count.0 as u64;
     let plan = Plan {
         side: args.side,
@@ -85,7 +86,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// Foretells what a plan will reach on this machine. Raises the descriptor limit of this process as
 /// far as it may, as servers and `bench` do anyway: that is the one way to know how far.
-pub(crate) fn foretell(plan: &Plan) -> Verdict {
+#[must_use]
+pub fn foretell(plan: &Plan) -> Verdict {
     judge(plan, &read())
 }
 

@@ -17,8 +17,8 @@ use myriapod_tls::Tls;
 use self::client::{Client, LINE, Place};
 use self::screen::{Screen, is_for_people, take_back};
 use self::talk::Talk;
-use crate::failure::Failure;
-use crate::tls::ClientTls;
+use myriapod_command::failure::Failure;
+use myriapod_command::tls::ClientTls;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +37,7 @@ Exit status: 0 success, 1 failure, such as a name that is taken, 2 wrong usage."
 /// Talk in a room: lines in, lines out
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// A name, an IPv4 or IPv6 address, or unix:PATH
     host: String,
     /// The server's port; not used with unix:PATH
@@ -63,7 +63,12 @@ const MAX_LINE: u64 = 64 << 10;
 /// Why it ended, once it has.
 type Ending = Arc<Mutex<Option<Result<(), Failure>>>>;
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+/// Talks until the input ends, a signal comes, or the server refuses.
+///
+/// # Errors
+///
+/// A place that cannot be reached at all, a name that is taken, and what the system refuses.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let tunnel = args.tls.to(&args.host)?;
     let addresses = sys::resolve(&args.host, args.port)?;
     // One waits, one is being said: input comes no faster than the room takes it.

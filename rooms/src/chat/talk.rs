@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::screen::Heard;
-use crate::failure::Failure;
+use myriapod_command::failure::Failure;
 
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]

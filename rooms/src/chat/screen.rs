@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use serde::Deserialize;
 
-use crate::terminal::{self, OneLine, print_text};
+use myriapod_command::terminal::{self, OneLine, print_text};
 
 /// What a server sends, as far as it is shown.
 #[derive(Debug, Default, Deserialize)]

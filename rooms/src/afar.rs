@@ -7,8 +7,8 @@ use myriapod_cluster::{Arrival, Node, NodeStats};
 
 use super::args::RoomArgs;
 use super::hall::{Afar, Hall};
-use crate::failure::Failure;
-use crate::terminal::tell;
+use myriapod_command::failure::Failure;
+use myriapod_command::terminal::tell;
 
 /// The way to the other servers, until it is closed.
 #[derive(Clone, Debug, Default)]

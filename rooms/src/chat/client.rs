@@ -18,9 +18,9 @@ use super::backoff::Backoff;
 use super::screen::{Heard, Screen};
 use super::talk::{Step, Talk};
 use super::{Ending, Lines};
-use crate::failure::Failure;
-use crate::terminal::tell;
-use crate::tls;
+use myriapod_command::failure::Failure;
+use myriapod_command::terminal::tell;
+use myriapod_command::tls;
 
 /// Timers of the loop: a line of input is there; connect; send again; ask whether it is alive; end.
 pub(super) const LINE: u64 = 0;
