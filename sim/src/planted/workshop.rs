@@ -78,12 +78,22 @@ impl Workshop {
                 build.args(["--config", &format!("profile.sim.package.{package}.{setting}")]);
             }
         }
-        let built = build
+        build
             .current_dir(&self.tree)
             // Flags of the environment would take the place of those here.
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("CARGO_INCREMENTAL", "1")
+            .env("CARGO_INCREMENTAL", "1");
+        // `cargo run` told this program about its package. Build scripts that ask for such variables
+        // would take them for a change, and a minute of dependencies would be built again.
+        for (name, _) in env::vars_os() {
+            let is_of_package = name.to_string_lossy().starts_with("CARGO_PKG_")
+                || name.to_string_lossy().starts_with("CARGO_MANIFEST_");
+            if is_of_package {
+                build.env_remove(name);
+            }
+        }
+        let built = build
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("cargo build for {name}: {error}"))?;
