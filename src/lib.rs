@@ -133,6 +133,6 @@ pub use selector::{Ready, Selector};
 pub use server::{Server, ServerBuilder};
 pub use servers::{Servers, ServersStats};
 pub use slab::Key;
-pub use stats::{Cause, NamedCounts, Stats};
+pub use stats::{Cause, Count, CountKind, NamedCounts, Stats};
 pub use sys::{Backend, Descriptor, Interest, SocketAddr};
 pub use view::{PushError, View};

@@ -6,6 +6,7 @@
 mod session;
 mod tunnel;
 
+pub use crate::stats::LinkCounts;
 use std::fmt;
 use std::io::IoSlice;
 use std::time::Duration;
@@ -282,35 +283,6 @@ impl fmt::Display for LinkFault {
 }
 
 impl std::error::Error for LinkFault {}
-
-/// What happened between sockets and messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkCounts {
-    /// Records that were taken in.
-    pub records_in: u64,
-    /// Records that were sent.
-    pub records_out: u64,
-    /// Ciphers that were woken: each direction counts.
-    pub wakes: u64,
-    /// Uses of ciphers that were awake.
-    pub hits: u64,
-    /// Keys that the peer has renewed.
-    pub updates_in: u64,
-    /// Keys that we have renewed.
-    pub updates_out: u64,
-}
-
-impl LinkCounts {
-    pub(crate) fn add(&mut self, other: &Self) {
-        let Self { records_in, records_out, wakes, hits, updates_in, updates_out } = other;
-        self.records_in += records_in;
-        self.records_out += records_out;
-        self.wakes += wakes;
-        self.hits += hits;
-        self.updates_in += updates_in;
-        self.updates_out += updates_out;
-    }
-}
 
 /// Nothing between a socket and its messages: the default. It keeps no byte of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

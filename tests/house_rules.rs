@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use myriapod::{Cause, CountKind, Stats};
+
 /// All Rust sources below a folder of the workspace.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
@@ -486,4 +488,25 @@ fn are_words_that_are_read_twice_left_out() {
             assert_eq!(found, None, "{}:{}", path.display(), at + 1);
         }
     }
+}
+
+/// The tables of docs/counts.md, as the code has them.
+fn tables_of_counts() -> String {
+    let mut out = String::from("| count | metric | what it counts |\n|---|---|---|\n");
+    for count in Stats::COUNTS {
+        let ending = if count.kind == CountKind::Counter { "_total" } else { "" };
+        let (name, metric, help) = (count.name, count.metric, count.help());
+        out += &format!("| `{name}` | `myriapod_{metric}{ending}` | {help} |\n");
+    }
+    out += "\n| `closed_…` | `myriapod_closed_total` with `cause=…` |\n|---|---|\n";
+    for cause in Cause::ALL {
+        out += &format!("| `closed_{cause}` | `{cause}` |\n");
+    }
+    out
+}
+
+#[test]
+fn is_every_count_on_the_page_about_counts() {
+    let (page, tables) = (page("docs/counts.md"), tables_of_counts());
+    assert!(page.contains(&tables), "docs/counts.md should have these tables:\n\n{tables}");
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use myriapod::protocol::Fault;
 use myriapod::proxy_protocol::Refusal;
 use myriapod::sys::Listener;
-use myriapod::{Cause, Handle, ServersStats, Stats};
+use myriapod::{Cause, CountKind, Handle, NamedCounts, ServersStats, Stats};
 
 use crate::failure::Failure;
 use crate::http::{Answer, Site};
@@ -46,64 +46,12 @@ pub(crate) fn not_found(text: &str) -> Answer {
     Answer::Whole("404 Not Found", "text/plain", text.to_owned())
 }
 
-/// A count of one loop under its name.
-type Series = (&'static str, &'static str, fn(&Stats) -> u64);
+/// Counts whose names are those of faults.
+type Named = (&'static str, &'static str, fn(&Stats) -> &NamedCounts);
 
-const COUNTERS: [Series; 30] = [
-    ("accepted", "Connections accepted and served.", |stats| stats.accepted),
-    ("connected", "Connections made from here.", |stats| stats.connected),
-    ("taken_over", "Connections taken over from another process.", |stats| stats.taken_over),
-    ("messages", "Whole messages received.", |stats| stats.messages),
-    ("replies", "Replies encoded, error replies included.", |stats| stats.replies),
-    ("received_bytes", "Bytes received.", |stats| stats.bytes_in),
-    ("sent_bytes", "Bytes handed to the system for sending.", |stats| stats.bytes_out),
-    ("handler_errors", "Messages that the handler could not answer.", |stats| stats.handler_errors),
-    ("truncated", "Messages cut short by the end of their connection.", |stats| stats.truncated),
-    ("discarded_received_bytes", "Bytes received and dropped.", |stats| stats.discarded_in),
-    ("discarded_sent_bytes", "Bytes of replies not delivered.", |stats| stats.discarded_out),
-    ("short_writes", "Sends of which the system took a part.", |stats| stats.short_writes),
-    ("paused_reads", "Times that reading paused at the high-water mark.", |stats| {
-        stats.paused_reads
-    }),
-    ("stale_events", "Events for connections that were gone.", |stats| stats.stale_events),
-    ("wakeups", "Waits that returned.", |stats| stats.wakeups),
-    ("events", "Events that waits returned.", |stats| stats.events),
-    ("accept_errors", "Passing errors of accept.", |stats| stats.accept_errors),
-    (
-        "accept_pauses",
-        "Times that accepting paused because descriptors or memory ran out.",
-        |stats| stats.accept_pauses,
-    ),
-    ("turned_away", "Peers closed at once because no descriptor was free.", |stats| {
-        stats.turned_away
-    }),
-    ("refused_messages", "Messages refused, since all buffers were full.", |stats| {
-        stats.refused_messages
-    }),
-    ("streams_in", "Contents received in pieces.", |stats| stats.streams_in),
-    ("streams_out", "Contents read when there was room.", |stats| stats.streams_out),
-    ("refused_streams", "Contents not streamed: too long, or too many.", |stats| {
-        stats.refused_streams
-    }),
-    ("broken_streams", "Streamed contents that ended before their length.", |stats| {
-        stats.broken_streams
-    }),
-    ("gave_way", "Connections whose buffers were taken away for others.", |stats| stats.gave_way),
-    ("refused_by_address", "Peers refused by the limit of their address.", |stats| {
-        stats.refused_by_address
-    }),
-    ("handed_over", "Peers accepted here and served by another loop.", |stats| stats.handed_over),
-    ("pushes", "Messages pushed to connections.", |stats| stats.pushes),
-    ("dropped_pushes", "Pushed messages that were dropped.", |stats| stats.dropped_pushes),
-    ("missed", "Requests about connections that were gone.", |stats| stats.missed),
-];
-
-const GAUGES: [Series; 5] = [
-    ("open_connections", "Connections open now.", |stats| stats.open),
-    ("groups", "Groups that have members now.", |stats| stats.groups),
-    ("pool_bytes", "Capacity of the buffers that connections hold now.", |stats| stats.pool_bytes),
-    ("pool_buffers", "Buffers that connections hold now.", |stats| stats.pool_buffers),
-    ("timers", "Timers that are running now.", |stats| stats.timers),
+const NAMED: [Named; 2] = [
+    ("handshake_faults", "Handshakes that failed, by fault.", |stats| &stats.handshake_faults),
+    ("link_faults", "Faults of secure connections, by name.", |stats| &stats.link_faults),
 ];
 
 /// The counts of all loops as text.
@@ -116,17 +64,16 @@ fn exposition(all: &ServersStats) -> String {
             let _ = writeln!(text, "{name}{labels} {value}");
         }
     };
-    let each = |count: fn(&Stats) -> u64| -> Vec<(String, String)> {
+    for count in Stats::COUNTS {
         let loops = all.loops().iter().enumerate();
-        loops
-            .map(|(nth, stats)| (format!("{{loop=\"{nth}\"}}"), count(stats).to_string()))
-            .collect()
-    };
-    for (name, help, count) in COUNTERS {
-        family(&format!("myriapod_{name}_total"), "counter", help, &each(count));
-    }
-    for (name, help, gauge) in GAUGES {
-        family(&format!("myriapod_{name}"), "gauge", help, &each(gauge));
+        let samples =
+            loops.map(|(nth, stats)| (format!("{{loop=\"{nth}\"}}"), count.of(stats).to_string()));
+        let (kind, ending) = match count.kind {
+            CountKind::Counter => ("counter", "_total"),
+            _ => ("gauge", ""),
+        };
+        let name = format!("myriapod_{}{ending}", count.metric);
+        family(&name, kind, count.help(), &samples.collect::<Vec<_>>());
     }
     let labelled = |label: &str, names: &[&str], count: &dyn Fn(&Stats, usize) -> u64| {
         let mut samples = Vec::new();
@@ -152,6 +99,18 @@ fn exposition(all: &ServersStats) -> String {
     let faults =
         labelled("fault", &faults, &|stats, at| stats.faults.get(at).copied().unwrap_or(0));
     family("myriapod_faults_total", "counter", "Faults in what peers sent, by kind.", &faults);
+    for (name, help, of) in NAMED {
+        let mut samples = Vec::new();
+        for (nth, stats) in all.loops().iter().enumerate() {
+            let sample = |(fault, count): (&str, u64)| {
+                (format!("{{loop=\"{nth}\",fault=\"{fault}\"}}"), count.to_string())
+            };
+            samples.extend(of(stats).iter().map(sample));
+        }
+        if !samples.is_empty() {
+            family(&format!("myriapod_{name}_total"), "counter", help, &samples);
+        }
+    }
     let imbalance = [(String::new(), all.imbalance().to_string())];
     let help = "Most messages of one loop by their mean over all loops.";
     family("myriapod_imbalance_ratio", "gauge", help, &imbalance);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use myriapod::{CountKind, Stats};
+
 use crate::support::{Serving, myriapod, search};
 
 /// A server, and where its metrics are.
@@ -92,6 +94,11 @@ fn do_metrics_say_what_has_happened() {
         loops.iter().sum()
     };
     assert_eq!(sum("myriapod_messages_total"), 128.0);
+    for count in Stats::COUNTS {
+        let ending = if count.kind == CountKind::Counter { "_total" } else { "" };
+        // Also what few servers count, such as handshakes.
+        sum(&format!("myriapod_{}{ending}", count.metric));
+    }
     assert_eq!(sum("myriapod_open_connections"), 64.0);
     assert!((1.0..=2.0).contains(&samples["myriapod_imbalance_ratio"]));
     assert_eq!(samples["myriapod_closed_total{loop=\"0\",cause=\"idle\"}"], 0.0);
