@@ -110,7 +110,7 @@ struct ReadmeExamples;
 
 #[cfg(feature = "json")]
 pub use client::{Client, ClientOptions, Reconnect, ReplyStream, Ticket};
-pub use config::{Config, ConfigError, Limits, Overflow};
+pub use config::{Config, ConfigError, Limit, LimitKind, LimitValue, Limits, Overflow};
 pub use connection_id::ConnectionId;
 pub use deferred::{Deferred, DeferredError};
 pub use error::Error;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use myriapod::{Cause, CountKind, Stats};
+use myriapod::{Cause, CountKind, LimitKind, LimitValue, Limits, Stats};
 
 /// All Rust sources below a folder of the workspace.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
@@ -509,4 +509,34 @@ fn tables_of_counts() -> String {
 fn is_every_count_on_the_page_about_counts() {
     let (page, tables) = (page("docs/counts.md"), tables_of_counts());
     assert!(page.contains(&tables), "docs/counts.md should have these tables:\n\n{tables}");
+}
+
+/// The table of docs/limits.md, as the code has it.
+fn table_of_limits() -> String {
+    let bytes = |bytes: u64| match bytes.trailing_zeros() {
+        30.. => format!("{} GiB", bytes >> 30),
+        20.. => format!("{} MiB", bytes >> 20),
+        10.. => format!("{} KiB", bytes >> 10),
+        _ => bytes.to_string(),
+    };
+    let mut out = String::from("| limit | default | what it bounds |\n|---|---|---|\n");
+    for limit in Limits::TABLE {
+        // Where it follows from others, the help says how.
+        let (help, other) = limit.help.split_once(" [default: ").unwrap_or((limit.help, ""));
+        let default = match limit.get(&Limits::default()) {
+            Some(LimitValue::Number(number)) if limit.kind == LimitKind::Bytes => bytes(number),
+            Some(LimitValue::Number(number)) => number.to_string(),
+            Some(LimitValue::Time(time)) => format!("{} s", time.as_secs()),
+            Some(LimitValue::Overflow(_)) => "the new message is dropped".to_owned(),
+            _ => other.trim_end_matches(']').to_owned(),
+        };
+        out += &format!("| `{}` | {default} | {help} |\n", limit.name);
+    }
+    out
+}
+
+#[test]
+fn is_every_limit_on_the_page_about_limits() {
+    let (page, table) = (page("docs/limits.md"), table_of_limits());
+    assert!(page.contains(&table), "docs/limits.md should have this table:\n\n{table}");
 }

@@ -1,173 +1,140 @@
 //! [`LimitArgs`]: every bound of the engine as a flag, with the engine's own defaults.
 
-use myriapod::Limits;
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use myriapod::{Limit, LimitKind, LimitValue, Limits};
 
-use crate::failure::Failure;
 use crate::units::{Count, OverflowPolicy, Rate, Size, Timeout};
 
 const LIMITS: &str = "Limits (sizes in bytes, also as 64KiB or 1MiB)";
 const TIMEOUTS: &str = "Timeouts (such as 250ms, 30s or 5m; 0 for none)";
 
-/// The field of [`Limits`] that the macro's caller names, as it is by default.
-macro_rules! default {
-    ($field:ident) => {
-        Limits::default().$field
-    };
+/// No service of the command streams contents.
+const WITHOUT_A_FLAG: [&str; 2] = ["max_stream_len", "max_streams"];
+
+/// The bounds on what peers can make the server hold, wait for or do: a flag for each row of
+/// [`Limits::TABLE`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LimitArgs {
+    limits: Limits,
 }
 
-/// The bounds on what peers can make the server hold, wait for or do.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct LimitArgs {
-    /// Connections open at once [default: what descriptors allow, less 64]
-    #[arg(long, value_name = "N", help_heading = LIMITS)]
-    max_connections: Option<Count>,
-    /// At that number, close one that has been idle this long to let a new one
-    /// in [default: new ones wait]
-    #[arg(long, value_name = "TIME", help_heading = LIMITS)]
-    shed_idle: Option<Timeout>,
-    /// Connections from one IPv4 address or IPv6 /64 [default: 1024 but for
-    /// loopback and Unix]
-    #[arg(long, value_name = "N", help_heading = LIMITS)]
-    max_connections_per_address: Option<Count>,
-    /// Bytes of a JSON header
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Size(default!(max_header_len)))]
-    max_header_len: Size,
-    /// Bytes of a content
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Size(default!(max_content_len)))]
-    max_content_len: Size,
-    /// Bytes of all buffers together
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Size(default!(max_buffer_bytes)))]
-    max_buffer_bytes: Size,
-    /// Bytes of the buffers of one IPv4 address or IPv6 /64 [default: an eighth
-    /// of all but for loopback and Unix]
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
-    max_buffer_bytes_per_address: Option<Size>,
-    /// Unsent bytes above which a connection is not read
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Size(default!(high_water)))]
-    high_water: Size,
-    /// Unsent bytes below which it is read again
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Size(default!(low_water)))]
-    low_water: Size,
-    /// What happens to a message pushed above it: drop-newest, drop-oldest or
-    /// close-after=TIME
-    #[arg(long, value_name = "POLICY", help_heading = LIMITS,
-        default_value_t = OverflowPolicy(default!(overflow)))]
-    overflow: OverflowPolicy,
-    /// Bytes read and dropped after our close
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Size(default!(linger_bytes) as usize))]
-    linger_bytes: Size,
-    /// Messages of one connection before others' turn
-    #[arg(long, value_name = "N", help_heading = LIMITS,
-        default_value_t = Count(default!(messages_per_event)))]
-    messages_per_event: Count,
-    /// Most connections accepted before others' turn
-    #[arg(long, value_name = "N", help_heading = LIMITS,
-        default_value_t = Count(default!(accept_batch)))]
-    accept_batch: Count,
-    /// Handshakes of TLS under way at once, in each event loop
-    #[arg(long, value_name = "N", help_heading = LIMITS,
-        default_value_t = Count(default!(max_handshakes)))]
-    max_handshakes: Count,
-    /// From accepting a client to its whole PROXY header, and the end of its handshake
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(arrival_timeout)))]
-    arrival_timeout: Timeout,
-    /// From a message's first byte to its whole header
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(header_timeout)))]
-    header_timeout: Timeout,
-    /// From the header to the last byte of the content
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(content_timeout)))]
-    content_timeout: Timeout,
-    /// Bytes a second at which content has to come; 0 for none
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Rate(default!(min_content_rate)))]
-    min_content_rate: Rate,
-    /// Bytes a second that have to be read while some wait; 0 for none
-    #[arg(long, value_name = "SIZE", help_heading = LIMITS,
-        default_value_t = Rate(default!(min_read_rate)))]
-    min_read_rate: Rate,
-    /// Over which both are measured
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(rate_window)))]
-    rate_window: Timeout,
-    /// Without any message
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(idle_timeout)))]
-    idle_timeout: Timeout,
-    /// Without progress in sending
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(write_timeout)))]
-    write_timeout: Timeout,
-    /// Reading on after our close
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(linger_timeout)))]
-    linger_timeout: Timeout,
-    /// Finishing what is in flight when told to stop
-    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS,
-        default_value_t = Timeout(default!(drain_timeout)))]
-    drain_timeout: Timeout,
+fn limits_with_flags() -> impl Iterator<Item = &'static Limit> {
+    Limits::TABLE.iter().filter(|limit| !WITHOUT_A_FLAG.contains(&limit.name))
+}
+
+/// `max_header_len` is --max-header-len.
+fn flag(limit: &Limit) -> String {
+    limit.name.replace('_', "-")
+}
+
+fn arg(limit: &'static Limit) -> Arg {
+    let (value_name, heading, parser): (_, _, ValueParser) = match limit.kind {
+        LimitKind::Bytes => ("SIZE", LIMITS, ValueParser::new(move |text: &str| size(limit, text))),
+        LimitKind::Rate => ("SIZE", LIMITS, value_parser!(Rate).into()),
+        LimitKind::Time => ("TIME", TIMEOUTS, value_parser!(Timeout).into()),
+        LimitKind::Policy => ("POLICY", LIMITS, value_parser!(OverflowPolicy).into()),
+        _ => ("N", LIMITS, value_parser!(Count).into()),
+    };
+    let arg = Arg::new(limit.name)
+        .long(flag(limit))
+        .value_name(value_name)
+        .help(limit.help)
+        .help_heading(heading)
+        .value_parser(parser);
+    match limit.get(&Limits::default()) {
+        Some(default) => arg.default_value(typed(limit.kind, default)),
+        None => arg,
+    }
+}
+
+/// A size that the limit can be.
+fn size(limit: &Limit, text: &str) -> Result<Size, String> {
+    let size: Size = text.parse()?;
+    match limit.set(&mut Limits::default(), LimitValue::Number(size.0 as u64)) {
+        true => Ok(size),
+        false => Err("that is too large".to_owned()),
+    }
+}
+
+/// A value as it is typed.
+fn typed(kind: LimitKind, value: LimitValue) -> String {
+    match value {
+        LimitValue::Number(number) => {
+            let number = usize::try_from(number).unwrap_or(usize::MAX);
+            match kind {
+                LimitKind::Bytes => Size(number).to_string(),
+                LimitKind::Rate => Rate(number).to_string(),
+                _ => Count(number).to_string(),
+            }
+        }
+        LimitValue::Time(time) => Timeout(time).to_string(),
+        LimitValue::Overflow(overflow) => OverflowPolicy(overflow).to_string(),
+        _ => String::new(),
+    }
+}
+
+/// What was typed, if anything was.
+fn given(limit: &Limit, matches: &ArgMatches) -> Option<LimitValue> {
+    let number = |number: usize| LimitValue::Number(number as u64);
+    match limit.kind {
+        LimitKind::Bytes => matches.get_one::<Size>(limit.name).map(|size| number(size.0)),
+        LimitKind::Rate => matches.get_one::<Rate>(limit.name).map(|rate| number(rate.0)),
+        LimitKind::Time => {
+            let time = matches.get_one::<Timeout>(limit.name);
+            // No time at all is none, where that is not a value of its own.
+            let is_none =
+                |time: &&Timeout| time.0.is_zero() && limit.get(&Limits::default()).is_none();
+            time.filter(|time| !is_none(time)).map(|time| LimitValue::Time(time.0))
+        }
+        LimitKind::Policy => matches
+            .get_one::<OverflowPolicy>(limit.name)
+            .map(|policy| LimitValue::Overflow(policy.0)),
+        _ => matches.get_one::<Count>(limit.name).map(|count| number(count.0)),
+    }
+}
+
+impl clap::Args for LimitArgs {
+    fn augment_args(command: Command) -> Command {
+        command.args(limits_with_flags().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for LimitArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut args = Self::default();
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for limit in limits_with_flags() {
+            // What does not fit was refused as it was read.
+            let _fits =
+                given(limit, matches).is_none_or(|value| limit.set(&mut self.limits, value));
+        }
+        Ok(())
+    }
 }
 
 impl LimitArgs {
     /// Whether a flag is one of these.
     pub(crate) fn is_one(name: &str) -> bool {
-        let command = <Self as clap::Args>::augment_args(clap::Command::new("limits"));
-        command.get_arguments().any(|arg| arg.get_long() == Some(name))
+        limits_with_flags().any(|limit| flag(limit) == name)
     }
 
     /// Connections asked for, if any.
     pub(crate) fn max_connections(&self) -> Option<u64> {
-        self.max_connections.map(|count| count.0 as u64)
+        self.limits.max_connections.map(|count| count as u64)
     }
 
     /// The limits, not yet checked against each other.
-    pub(crate) fn to_limits(&self) -> Result<Limits, Failure> {
-        let linger_bytes = u32::try_from(self.linger_bytes.0).map_err(|_| {
-            Failure::usage(format_args!(
-                "--linger-bytes ({}) must be at most {}",
-                self.linger_bytes,
-                u32::MAX
-            ))
-        })?;
-        // No service of the command streams contents.
-        let Limits { max_stream_len, max_streams, .. } = Limits::default();
-        // No `..`: a new limit has to become a flag.
-        Ok(Limits {
-            max_stream_len,
-            max_streams,
-            max_header_len: self.max_header_len.0,
-            max_content_len: self.max_content_len.0,
-            max_connections: self.max_connections.map(|count| count.0),
-            shed_idle: self.shed_idle.map(|idle| idle.0).filter(|idle| !idle.is_zero()),
-            max_connections_per_address: self.max_connections_per_address.map(|count| count.0),
-            messages_per_event: self.messages_per_event.0,
-            high_water: self.high_water.0,
-            low_water: self.low_water.0,
-            overflow: self.overflow.0,
-            max_buffer_bytes: self.max_buffer_bytes.0,
-            arrival_timeout: self.arrival_timeout.0,
-            max_buffer_bytes_per_address: self.max_buffer_bytes_per_address.map(|size| size.0),
-            header_timeout: self.header_timeout.0,
-            content_timeout: self.content_timeout.0,
-            min_content_rate: self.min_content_rate.0,
-            min_read_rate: self.min_read_rate.0,
-            rate_window: self.rate_window.0,
-            idle_timeout: self.idle_timeout.0,
-            write_timeout: self.write_timeout.0,
-            linger_timeout: self.linger_timeout.0,
-            linger_bytes,
-            drain_timeout: self.drain_timeout.0,
-            accept_batch: self.accept_batch.0,
-            max_handshakes: self.max_handshakes.0,
-        })
+    pub(crate) fn to_limits(&self) -> Limits {
+        self.limits.clone()
     }
 }
 
@@ -178,14 +145,14 @@ mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
-    struct Command {
+    struct Typed {
         #[command(flatten)]
         limits: LimitArgs,
     }
 
     fn limits(args: &[&str]) -> Limits {
-        let command = Command::try_parse_from([&["test"], args].concat()).unwrap();
-        command.limits.to_limits().unwrap()
+        let command = Typed::try_parse_from([&["test"], args].concat()).unwrap();
+        command.limits.to_limits()
     }
 
     #[test]

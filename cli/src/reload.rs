@@ -68,7 +68,7 @@ impl Reload {
                 value.clone_from(before);
             }
         }
-        handle.set_limits(&read.args.limits.to_limits()?)?;
+        handle.set_limits(&read.args.limits.to_limits())?;
         handle.set_log_messages(read.args.verbose).map_err(myriapod::Error::from)?;
         self.verbose.store(read.args.verbose, Relaxed);
         *settings = next;

@@ -188,7 +188,7 @@ pub(crate) fn run(config: Option<&Path>) -> Result<ExitCode, Failure> {
     if args.log == LogForm::Json {
         terminal::begin_json();
     }
-    let limits = args.limits.to_limits()?.decode();
+    let limits = args.limits.to_limits().decode();
     let reload = Arc::new(Reload {
         given,
         path: config.map(Path::to_owned),
@@ -291,7 +291,7 @@ where
         .threads(args.threads.number())
         .pin(args.pin)
         .spin(Duration::from_micros(args.spin))
-        .limits(args.limits.to_limits()?)
+        .limits(args.limits.to_limits())
         .one_shot(args.one_shot)
         .backend(args.backend)
         .signals(&[Signal::Interrupt, Signal::Terminate, Signal::User1, Signal::Hangup])
