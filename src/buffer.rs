@@ -64,6 +64,23 @@ impl Lent {
 pub(crate) struct PoolFull;
 
 /// The receive and send buffers of all connections of one loop.
+///
+/// A connection keeps a [`Lent`] for each direction, and returns it as soon as nothing is unfinished:
+///
+/// - **Receive.** [`lend_recv`](Self::lend_recv) copies what is unfinished into a buffer;
+///   [`make_room`](Self::make_room) before each further receive; [`return_recv`](Self::return_recv)
+///   at the end.
+/// - **Send.** [`lend_send`](Self::lend_send) makes a queue; [`queue`](Self::queue) and
+///   [`queue_shared`](Self::queue_shared) append; [`advance`](Self::advance) takes off what was sent;
+///   [`return_send`](Self::return_send) at the end.
+/// - **Full.** Where the limit is reached, whoever holds most gives way. The loop asks
+///   [`next_that_gave_way`](Self::next_that_gave_way) after each call that may lend, and closes it.
+/// - **At rest.** [`give_back`](Self::give_back) returns memory to the system, from time to time,
+///   while [`holds_spare_memory`](Self::holds_spare_memory).
+///
+/// Invariants: `lent` is the capacity of all buffers that are lent out; it stays within `limit`, but
+/// for a floor for each buffer up to a second limit. Each buffer is a loan in `shares`, in the list of
+/// its connection's address.
 #[derive(Debug)]
 pub(crate) struct Pool {
     recv: Slab<RecvBuffer>,

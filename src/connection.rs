@@ -32,7 +32,20 @@ use crate::groups;
 use crate::stats::Cause;
 use crate::timer::{Tick, TimerLinks};
 
-/// What a loop keeps for one open connection, beside its socket.
+/// What a loop keeps for one open connection, beside its socket. With a plain link and a handler
+/// without state, it fits into the 56 bytes of an entry (docs/figures.md has the table).
+///
+/// Three kinds of methods, called in this order:
+///
+/// 1. [`step`](Self::step) notes a [`Fact`]. It is the only one that changes the state. [`touch`](Self::touch)
+///    notes that bytes went in either direction.
+/// 2. Questions, which change nothing: [`wants_to_read`](Self::wants_to_read),
+///    [`takes_replies`](Self::takes_replies), [`is_closing`](Self::is_closing) and others.
+/// 3. [`decide`](Self::decide), once no more facts are to come: what the loop has to do now. It checks
+///    the invariants above.
+///
+/// [`list_unsent`](Self::list_unsent) and [`unlist_unsent`](Self::unlist_unsent) keep the mark that
+/// says whether it is on the list of those to send for; the list itself is the loop's.
 #[derive(Debug)]
 pub(crate) struct Connection<S, K = ()> {
     pub(crate) timer: TimerLinks,

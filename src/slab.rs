@@ -66,6 +66,17 @@ enum Slot<T> {
 
 /// A store of entries in segments: growing allocates one more segment and touches no other.
 ///
+/// - **Change.** [`insert`](Self::insert) gives a key, and [`remove`](Self::remove) takes the entry
+///   that it names. Only these two change who is where.
+/// - **Look up by key**, which finds nothing where the key is stale: [`get`](Self::get),
+///   [`get_mut`](Self::get_mut), [`get_two_mut`](Self::get_two_mut).
+/// - **Look up by place**, for lists that run through the entries (as the timing wheel's) and for
+///   going round all of them: [`at`](Self::at), [`at_mut`](Self::at_mut), [`iter`](Self::iter), up to
+///   [`end`](Self::end).
+///
+/// Invariants: an entry does not move while it is there; no two entries ever have the same key,
+/// but for the wrap of its generation; each vacant place is in the free list once.
+///
 /// Inserting, removing and looking up take constant time. Vacated places are reused, the last one
 /// first, so that what is touched stays small. At most 2^31 entries.
 ///

@@ -78,6 +78,18 @@ pub trait TimerEntries {
 }
 
 /// The wheel: five levels of 64 slots. It owns no memory but its own 1.3 KB.
+///
+/// - **Change.** [`arm`](Self::arm) sets or moves the timer of an entry, and [`cancel`](Self::cancel)
+///   takes it away. An entry must be cancelled before it goes.
+/// - **Fire.** [`expire`](Self::expire) goes on to a moment and hands out those that are due, a
+///   one in each call and a bounded number in all: `budget`.
+/// - **Ask.** [`next`](Self::next) says when `expire` is to be called again: never after the first
+///   timer is due, and sometimes before, when timers of a higher level are to be moved down.
+///   [`first`](Self::first) is one of the entries whose slot comes first.
+///
+/// Invariants: an entry is in the list of one slot, or in none, and then its `previous` is `NONE`; a
+/// bit of `occupied` is set where its slot's list is not empty; no list is in a slot that the wheel
+/// has passed.
 #[derive(Debug)]
 pub struct Wheel {
     now: Tick,

@@ -77,11 +77,25 @@ const PUBLISH_TICKS: u32 = 100;
 
 /// One thread's server: its sockets, its timers, its buffers and its handler.
 ///
-/// [`run`](Self::run) serves until it is stopped. [`run_once`](Self::run_once) does one turn, so
-/// that it can live in another program's loop; [`as_fd`](Self::as_fd) is readable when a turn
-/// has something to do, and [`timeout`](Self::timeout) says when one is due in any case.
+/// Made by [`ServerBuilder`](crate::ServerBuilder). Its methods are of four kinds:
 ///
-/// Made by [`ServerBuilder`](crate::ServerBuilder).
+/// - **Run it.** [`run`](Self::run) serves until it is stopped: turn after turn.
+///   [`run_once`](Self::run_once) does one turn: wait, handle what is ready, accept, fire timers, then
+///   do what other threads have asked for.
+/// - **Put it into another loop.** There, call `run_once` with a timeout of zero when
+///   [`as_fd`](Self::as_fd) (or its duplicate, [`descriptor`](Self::descriptor)) is readable, or when
+///   [`timeout`](Self::timeout) has passed. Ask for the timeout again after each turn.
+/// - **Look at it and ask it for something.** [`stats`](Self::stats), [`audit`](Self::audit),
+///   [`handler_mut`](Self::handler_mut), and [`handle`](Self::handle), which other threads may use
+///   while it runs.
+/// - **End it.** [`begin_drain`](Self::begin_drain) starts a graceful stop and
+///   [`cut_off`](Self::cut_off) ends it at once; after either, go on with turns until
+///   [`is_finished`](Self::is_finished).
+///
+/// Between two turns, this holds: a connection with nothing unfinished has no buffer; it has at most
+/// one timer in the wheel, which is never set behind its next deadline; where something is left to do
+/// that no descriptor tells of (messages that wait in our own buffers), `timeout` is zero. The
+/// simulation checks these after each turn.
 pub struct EventLoop<H: Handler, F: Framing = DefaultFraming, L: Link = Plain> {
     // Before the selector: the files of Unix sockets go before their listeners.
     acceptor: Acceptor,

@@ -16,6 +16,19 @@ use crate::{Backend, Descriptor, Errno, Events, Interest, Mode, Result, SystemEr
 /// A poller over any backend that the system has. See the
 /// [contract](crate#the-backend-contract).
 ///
+/// - **Say what to watch.** [`add`](Self::add) a descriptor with a token of yours, then
+///   [`modify`](Self::modify) what it is watched for, then [`delete`](Self::delete) it.
+///   [`forget`](Self::forget) is `delete` for one that is about to be closed, and cannot fail.
+/// - **Wait.** [`wait`](Self::wait) fills a list of events, each with its token.
+/// - **Live inside another loop.** [`as_fd`](Self::as_fd) and [`descriptor`](Self::descriptor), where
+///   the backend has a descriptor.
+///
+/// The invariant that the caller keeps: a descriptor stays open from `add` until `delete` or
+/// `forget`, since the kernel knows the open file and not the number. [`Selector`] in the crate
+/// `myriapod` keeps it, by owning what it watches.
+///
+/// [`Selector`]: https://docs.rs/myriapod/latest/myriapod/struct.Selector.html
+///
 /// ```
 /// use std::io::Write;
 /// use std::os::fd::AsFd;
