@@ -2,18 +2,7 @@
 
 use std::time::Duration;
 
-/// `1234567` as `1,234,567`.
-pub(super) fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+pub(super) use myriapod_machine::figures::grouped as number;
 
 /// `1 byte`, `1,024 bytes`.
 pub(super) fn bytes(count: u64) -> String {
@@ -53,8 +42,6 @@ mod tests {
 
     #[test]
     fn are_figures_shown_for_people() {
-        assert_eq!([number(0), number(999), number(1000)], ["0", "999", "1,000"]);
-        assert_eq!(number(99_999_999_999), "99,999,999,999");
         assert_eq!([bytes(1), size(1024), size(6_059_008)], ["1 byte", "1,024 bytes", "5,917 KiB"]);
         let shown = |micros| time(Duration::from_micros(micros));
         assert_eq!([shown(120), shown(44_000), shown(999_999)], ["0.12 ms", "44 ms", "1 s"]);

@@ -9,7 +9,6 @@ pub mod interrupt;
 pub mod json;
 pub mod json_log;
 pub mod log_writer;
-pub mod numbers;
 mod patient;
 pub mod sockets;
 pub mod terminal;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use myriapod_machine::Machine;
 
 use super::verdict::{Note, Plan, Remedy, Side};
-use myriapod_command::numbers::{bytes, grouped};
+use myriapod_machine::figures::{bytes, grouped};
 
 /// Backlogs below this make a rush of peers wait for retransmissions.
 const BACKLOG: u64 = 4_096;

@@ -7,8 +7,8 @@ use myriapod_machine::Machine;
 use serde_json::json;
 
 use super::verdict::{Limit, Remedy, Scope, Side, Verdict};
-use myriapod_command::numbers::grouped;
 use myriapod_command::terminal::print_text;
+use myriapod_machine::figures::grouped;
 
 impl Verdict {
     /// Whether what is asked for can be reached, as far as can be told in advance.

@@ -184,7 +184,7 @@ fn does_one_sentence_say_where_it_stops_and_why() {
     };
     assert_eq!(
         of(None, little),
-        "about 10,000 connections on this machine: 38.6 MiB of memory are available, and a \
+        "about 10,000 connections on this machine: 38.7 MiB of memory are available, and a \
          connection at rest takes about 4,056 bytes of it."
     );
     let nothing = judge(&Plan { connections: Some(9), ..plan() }, &Readings::default());

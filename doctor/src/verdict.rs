@@ -8,7 +8,7 @@ use myriapod::{
 use myriapod_machine::{CgroupMemory, Machine};
 use serde::Serialize;
 
-use myriapod_command::numbers::{bytes, grouped};
+use myriapod_machine::figures::{bytes, grouped};
 
 /// What a connection that is at rest costs one end in kernel memory, in bytes: its socket, inode,
 /// file, directory entry and epoll item. Measured on Linux 6.18; see "What doctor counts with" in

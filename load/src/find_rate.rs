@@ -215,7 +215,7 @@ impl Search {
 }
 
 fn seconds(duration: Duration) -> String {
-    crate::text::duration(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    myriapod_machine::figures::duration(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -54,7 +54,6 @@ mod secure;
 mod server;
 mod snapshot;
 mod summaries;
-pub mod text;
 
 pub use self::clients::{Clients, Exchanged};
 pub use self::crew::{WORKER, work};

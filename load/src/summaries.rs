@@ -2,15 +2,15 @@
 
 use crate::report::{MemoryPoint, Storm};
 use crate::snapshot::Snapshot;
-use crate::text::{bytes, count, duration};
+use myriapod_machine::figures::{bytes, duration, grouped};
 
 pub(crate) fn ramp(ramped: &Snapshot, requested: u64, seconds: f64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     let rate = if seconds > 0.0 { ramped.established as f64 / seconds } else { 0.0 };
     format!(
         "{} of {} connections, {rate:.0} per second",
-        count(ramped.established),
-        count(requested)
+        grouped(ramped.established),
+        grouped(requested)
     )
 }
 
@@ -19,7 +19,7 @@ pub(crate) fn hold(
     held: Option<&MemoryPoint>,
     before: Option<&MemoryPoint>,
 ) -> String {
-    let open = format!("{} connections", count(connections));
+    let open = format!("{} connections", grouped(connections));
     match (held, before) {
         (Some(held), Some(before)) => format!(
             "{open}; the server holds {}, {} more than without",
@@ -35,14 +35,14 @@ pub(crate) fn run(after: &Snapshot, answered: u64, seconds: f64) -> String {
     let rate = if seconds > 0.0 { answered as f64 / seconds } else { 0.0 };
     let faults = match after.faults() {
         0 => "no error".to_owned(),
-        faults => format!("{} errors", count(faults)),
+        faults => format!("{} errors", grouped(faults)),
     };
-    format!("{} answers, {rate:.0} per second, {faults}", count(answered))
+    format!("{} answers, {rate:.0} per second, {faults}", grouped(answered))
 }
 
 pub(crate) fn storm(nth: u32, storm: &Storm) -> String {
-    let served = count(storm.served);
-    let all = count(storm.connections);
+    let served = grouped(storm.served);
+    let all = grouped(storm.connections);
     let time = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), duration);
     let half = time(storm.p50_ns);
     match storm.all_ns {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+pub mod figures;
 mod limits;
 mod usage;
 

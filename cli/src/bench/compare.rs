@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use myriapod_load::report::Report;
-use myriapod_load::text::{bytes, count, duration};
+use myriapod_machine::figures::{bytes, duration, grouped};
 
 /// A figure of a result, and how it is shown.
 type Figure = (&'static str, fn(&Report) -> Option<f64>, fn(f64) -> String);
@@ -18,7 +18,7 @@ fn micros(value: f64) -> String {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
 fn whole(value: f64) -> String {
-    count(value as u64)
+    grouped(value as u64)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "nanoseconds")]

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use myriapod_load::text::duration;
 use myriapod_load::{RoomReport, measure_rooms};
+use myriapod_machine::figures::duration;
 
 use super::output::Output;
 use super::stop::Stop;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use myriapod_load::report::{Latency, Report};
-use myriapod_load::text::{bytes, count, duration, duration_of};
+use myriapod_machine::figures::{bytes, duration, duration_of, grouped};
 
 use crate::terminal::OneLine;
 
@@ -21,11 +21,11 @@ pub(crate) fn table(report: &Report) -> String {
     line("target", target(report));
     line("load", load(report));
     let connections = &report.connections;
-    let requested = count(connections.requested);
+    let requested = grouped(connections.requested);
     let mut text = if settings.short {
-        format!("{} opened, at most {requested} at once", count(connections.opened))
+        format!("{} opened, at most {requested} at once", grouped(connections.opened))
     } else {
-        format!("{} of {requested} established", count(connections.established))
+        format!("{} of {requested} established", grouped(connections.established))
     };
     let ended = [
         (connections.failed, "failed"),
@@ -34,7 +34,7 @@ pub(crate) fn table(report: &Report) -> String {
     ];
     for (number, what) in ended {
         if number > 0 {
-            let _ = write!(text, ", {} {what}", count(number));
+            let _ = write!(text, ", {} {what}", grouped(number));
         }
     }
     line("connections", text);
@@ -43,8 +43,8 @@ pub(crate) fn table(report: &Report) -> String {
         "messages",
         format!(
             "{} sent, {} ok; lost {}, wrong {}, late {}, duplicate {}",
-            count(messages.sent),
-            count(messages.ok),
+            grouped(messages.sent),
+            grouped(messages.ok),
             messages.lost,
             messages.wrong,
             messages.late,
@@ -66,22 +66,22 @@ pub(crate) fn table(report: &Report) -> String {
     };
     if let Some(short) = &report.short {
         let waiting = short.time_wait.map_or_else(String::new, |waiting| {
-            format!("; {} ports of this machine in TIME_WAIT", count(waiting))
+            format!("; {} ports of this machine in TIME_WAIT", grouped(waiting))
         });
         line(
             "closed first",
             format!(
                 "by the server {}, by bench {}, reset {}{waiting}",
-                count(short.closed_first_by_server),
-                count(short.closed_first_by_client),
-                count(short.reset)
+                grouped(short.closed_first_by_server),
+                grouped(short.closed_first_by_client),
+                grouped(short.reset)
             ),
         );
     }
     if let Some(tls) = &report.tls {
         let Latency { p50, p99, .. } = tls.handshake_ns;
         let each = format!("half within {}, 99 % within {}", duration(p50), duration(p99));
-        let counted = format!("{} full, {} resumed", count(tls.full), count(tls.resumed));
+        let counted = format!("{} full, {} resumed", grouped(tls.full), grouped(tls.resumed));
         line("handshakes", format!("{counted}; {each}; {} {}", tls.protocol, tls.suite));
     }
     for (nth, storm) in report.storms.iter().enumerate() {
@@ -91,8 +91,8 @@ pub(crate) fn table(report: &Report) -> String {
             format!(
                 "{}: {} of {} served again; half after {}, 99 % after {}, all after {}",
                 nth + 1,
-                count(storm.served),
-                count(storm.connections),
+                grouped(storm.served),
+                grouped(storm.connections),
                 time(storm.p50_ns),
                 time(storm.p99_ns),
                 time(storm.all_ns)
@@ -103,7 +103,13 @@ pub(crate) fn table(report: &Report) -> String {
         let next = error.next_step.as_ref().map_or_else(String::new, |step| format!("; {step}"));
         line(
             "error",
-            format!("{} {} {}: {}{next}", error.phase, error.call, error.errno, count(error.count)),
+            format!(
+                "{} {} {}: {}{next}",
+                error.phase,
+                error.call,
+                error.errno,
+                grouped(error.count)
+            ),
         );
     }
     line("noise", noise(report));
@@ -185,17 +191,17 @@ fn target(report: &Report) -> String {
 
 fn load(report: &Report) -> String {
     let settings = &report.settings;
-    let mut text = format!("{} connections", count(settings.connections));
+    let mut text = format!("{} connections", grouped(settings.connections));
     if settings.idle > 0 {
-        let _ = write!(text, " and {} idle", count(settings.idle));
+        let _ = write!(text, " and {} idle", grouped(settings.idle));
     }
     if settings.slow > 0 {
-        let _ = write!(text, " and {} slow", count(settings.slow));
+        let _ = write!(text, " and {} slow", grouped(settings.slow));
     }
     if settings.short {
         text.push_str(" at once, a new one for each request");
     } else if let Some(file) = &settings.replay {
-        let _ = write!(text, ", {} requests of {file}", count(settings.messages.unwrap_or(0)));
+        let _ = write!(text, ", {} requests of {file}", grouped(settings.messages.unwrap_or(0)));
     } else {
         let _ = write!(text, ", {} in flight on each", settings.in_flight);
     }

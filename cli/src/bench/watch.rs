@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal as _};
 
 use myriapod_load::report::Phase;
-use myriapod_load::text::{count, duration};
 use myriapod_load::{Interruption, Now, Observer, Report};
+use myriapod_machine::figures::{duration, grouped};
 
 use super::args::Args;
 use super::metrics::Metrics;
@@ -104,7 +104,7 @@ fn line(now: &Now<'_>, bar: bool) -> String {
     };
     format!(
         "{begin} {} open  {:.0}/s  p50 {}  p99 {}  errors {}",
-        count(now.snapshot.open),
+        grouped(now.snapshot.open),
         point.rate,
         latency(point.p50_ns),
         latency(point.p99_ns),

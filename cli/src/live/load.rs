@@ -1,6 +1,7 @@
 //! The page of a load: `bench --live`.
 
-use myriapod_load::{Now, text};
+use myriapod_load::Now;
+use myriapod_machine::figures::grouped;
 
 use super::{Chart, Live, LivePlace, Point, Unit};
 use crate::failure::Failure;
@@ -63,6 +64,6 @@ impl Watched {
     ///
     /// A thread that has failed.
     pub(crate) fn end(self, why: &str, answered: u64) -> Result<(), Failure> {
-        self.0.end(&format!("{why}: {} answered rightly", text::count(answered)))
+        self.0.end(&format!("{why}: {} answered rightly", grouped(answered)))
     }
 }

@@ -4,7 +4,7 @@ use crate::options::Plan;
 use crate::ran::Ran;
 use crate::report::{Connections, Messages, Report};
 use crate::snapshot::Snapshot;
-use crate::text::count;
+use myriapod_machine::figures::grouped;
 
 /// The exit status where something was wrong.
 const FAILED: u8 = 1;
@@ -90,8 +90,8 @@ pub(super) fn exit_reason(plan: &Plan, report: &Report, ran: &Ran) -> String {
         return advised(cut);
     }
     if report.settings.short && failed > 0 {
-        let tried = count(failed + opened);
-        return advised(&format!("{} of {tried} attempts to connect failed", count(failed)));
+        let tried = grouped(failed + opened);
+        return advised(&format!("{} of {tried} attempts to connect failed", grouped(failed)));
     }
     if !report.settings.short && established < requested {
         let why = match &ran.ramped.stopped {
@@ -108,7 +108,7 @@ pub(super) fn exit_reason(plan: &Plan, report: &Report, ran: &Ran) -> String {
         return bad;
     }
     if unserved(report) > 0 {
-        let missing = count(unserved(report));
+        let missing = grouped(unserved(report));
         return advised(&format!("{missing} connections were not served again after a storm"));
     }
     if report.messages.ok == 0 {
@@ -130,7 +130,7 @@ fn bad_replies(report: &Report) -> Option<String> {
     let faults: Vec<String> = faults
         .iter()
         .filter(|(_, number)| *number > 0)
-        .map(|(name, number)| format!("{} {name}", count(*number)))
+        .map(|(name, number)| format!("{} {name}", grouped(*number)))
         .collect();
     (!faults.is_empty()).then(|| format!("bad replies: {}", faults.join(", ")))
 }

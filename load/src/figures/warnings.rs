@@ -6,7 +6,7 @@ use crate::options::Plan;
 use crate::processors;
 use crate::ran::Ran;
 use crate::report::{Latencies, Report};
-use crate::text::{count, duration};
+use myriapod_machine::figures::{duration, grouped};
 
 /// Bench's thread had so little rest that it may be what was measured.
 const FULL: f64 = 0.95;
@@ -73,7 +73,7 @@ pub(super) fn warnings(plan: &Plan, report: &Report, ran: &Ran) -> Vec<String> {
         warnings.push(format!(
             "{} messages were due and never sent, since no connection was free{}: {because}; how \
              long they had waited by the end is part of the response times",
-            count(report.messages.unsent),
+            grouped(report.messages.unsent),
             if report.settings.short { " or could be made" } else { "" }
         ));
     }
@@ -89,7 +89,7 @@ pub(super) fn warnings(plan: &Plan, report: &Report, ran: &Ran) -> Vec<String> {
         let above = if *percentile == "p99.99" { "" } else { " and what is above it" };
         warnings.push(format!(
             "{} answers are few for {percentile}{above}: read it as the slowest of them",
-            count(answered)
+            grouped(answered)
         ));
     }
     warnings

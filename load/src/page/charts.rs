@@ -2,7 +2,9 @@
 
 use super::Run;
 use super::chart::{Axis, Band, Chart, Line, thinned};
-use super::number::{percentile, short, size, time};
+use myriapod_machine::figures::{bytes_of as size, duration_of as time};
+
+use super::number::{percentile, short};
 use super::scale::Scale;
 use crate::report::{CurvePoint, Report, Second};
 

@@ -114,7 +114,7 @@ fn trouble(run: &Run<'_>, named: bool) -> String {
     }
     if !report.errors.is_empty() {
         let items = report.errors.iter().map(|error| {
-            let times = crate::text::count(error.count);
+            let times = myriapod_machine::figures::grouped(error.count);
             let what = escaped(&format!("{} {}", error.call, error.errno));
             let next_step = error.next_step.as_deref().unwrap_or_default();
             let next_step = if next_step.is_empty() {
@@ -149,7 +149,7 @@ fn rates_tried(run: &Run<'_>) -> String {
     let mut rows = String::new();
     for tried in &run.report.find_rate {
         #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-        let p99 = number::time(tried.p99_ns as f64);
+        let p99 = myriapod_machine::figures::duration_of(tried.p99_ns as f64);
         let (class, met) = if tried.met { ("better", "met") } else { ("worse", "missed") };
         let _ = writeln!(
             rows,

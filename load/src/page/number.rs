@@ -1,15 +1,6 @@
-//! Figures as a page shows them.
+//! Numbers of which a page shows some in a form of its own.
 
-use crate::text::count as grouped;
-
-/// A time in the unit that fits, three digits: `87.4 µs`, `1.24 ms`.
-pub(super) fn time(ns: f64) -> String {
-    let units = [(1e9, "s"), (1e6, "ms"), (1e3, "µs")];
-    match units.into_iter().find(|&(unit, _)| ns >= unit * 0.9995) {
-        Some((unit, name)) => format!("{} {name}", three_digits(ns / unit)),
-        None => format!("{ns:.0} ns"),
-    }
-}
+use myriapod_machine::figures::{grouped, three_digits};
 
 /// A count, whole and with its thousands apart.
 #[allow(
@@ -30,15 +21,6 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
-/// Bytes: `4.4 MiB`.
-pub(super) fn size(bytes: f64) -> String {
-    let units = [(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB")];
-    match units.into_iter().find(|&(unit, _)| bytes >= unit) {
-        Some((unit, name)) => format!("{} {name}", three_digits(bytes / unit)),
-        None => format!("{bytes:.0} B"),
-    }
-}
-
 /// A quantile as a percentile: `99.9`.
 pub(super) fn percentile(quantile: f64) -> String {
     let left = 1.0 - quantile;
@@ -46,14 +28,6 @@ pub(super) fn percentile(quantile: f64) -> String {
     let digits = (0..7).find(|&digits| left >= 0.999 * 0.1_f64.powi(digits)).unwrap_or(0);
     let digits = usize::try_from(digits - 1).unwrap_or(0);
     trim_zeros(&format!("{:.digits$}", quantile * 100.0))
-}
-
-pub(super) fn three_digits(number: f64) -> String {
-    match number {
-        n if n >= 99.95 => format!("{n:.0}"),
-        n if n >= 9.995 => format!("{n:.1}"),
-        n => format!("{n:.2}"),
-    }
 }
 
 fn trimmed(number: f64) -> String {
@@ -74,23 +48,10 @@ mod tests {
 
     #[test]
     fn are_figures_short_and_exact_enough() {
-        for (ns, text) in [
-            (0.0, "0 ns"),
-            (999.0, "999 ns"),
-            (87_412.0, "87.4 µs"),
-            (1.24e6, "1.24 ms"),
-            (2e9, "2.00 s"),
-        ] {
-            assert_eq!(time(ns), text);
-        }
         for (number, text) in
             [(0.0, "0"), (2.5, "2.5"), (1000.0, "1k"), (98_412.0, "98.4k"), (1.2e6, "1.2M")]
         {
             assert_eq!(short(number), text);
-        }
-        for (bytes, text) in [(12.0, "12 B"), (1024.0, "1.00 KiB"), (4.4 * 1_048_576.0, "4.40 MiB")]
-        {
-            assert_eq!(size(bytes), text);
         }
         for (quantile, text) in [
             (0.0, "0"),

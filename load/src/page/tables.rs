@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::number::{count, size, three_digits, time};
+use myriapod_machine::figures::{bytes_of as size, duration_of as time, three_digits};
+
+use super::number::count;
 use super::words::Rows;
 use super::{Run, escaped};
 use crate::report::{Latency, Report};
@@ -162,17 +164,20 @@ fn aside(name: &str, report: &Report) -> Option<String> {
         "connections" => {
             let connections = &report.connections;
             match connections.requested {
-                requested if report.settings.short => {
-                    Some(format!("at most {} at once", crate::text::count(requested)))
-                }
+                requested if report.settings.short => Some(format!(
+                    "at most {} at once",
+                    myriapod_machine::figures::grouped(requested)
+                )),
                 requested if requested == connections.established => {
                     Some("all asked for".to_owned())
                 }
-                requested => Some(format!("of {} asked for", crate::text::count(requested))),
+                requested => {
+                    Some(format!("of {} asked for", myriapod_machine::figures::grouped(requested)))
+                }
             }
         }
         "lost, wrong or late" => {
-            Some(format!("of {} sent", crate::text::count(report.messages.sent)))
+            Some(format!("of {} sent", myriapod_machine::figures::grouped(report.messages.sent)))
         }
         "server CPU per message" => {
             let server = report.server.as_ref()?;

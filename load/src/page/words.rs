@@ -1,21 +1,12 @@
 //! A report in words: headline, verdict, and what tables say.
 
-use super::number::{count, size, three_digits, time};
+use myriapod_machine::figures::{bytes, duration as ns, duration_of, grouped, three_digits};
+
+use super::number::count;
 use crate::report::{Report, Threshold};
-use crate::text::count as grouped;
 
 /// Names, and what stands beside them.
 pub(super) type Rows = Vec<(&'static str, Option<String>)>;
-
-#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn ns(ns: u64) -> String {
-    time(ns as f64)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn bytes(bytes: u64) -> String {
-    size(bytes as f64)
-}
 
 pub(super) fn headline(report: &Report) -> String {
     let response = &report.latency_ns.response;
@@ -135,7 +126,7 @@ pub(super) fn verdict(report: &Report) -> (&'static str, String) {
 
 pub(super) fn threshold(threshold: &Threshold) -> String {
     let is_time = threshold.name.ends_with("_ns");
-    let text = |value: f64| if is_time { time(value) } else { count(value) };
+    let text = |value: f64| if is_time { duration_of(value) } else { count(value) };
     let (name, word) = match threshold.name.as_str() {
         "max_p99_ns" => ("p99", "at most"),
         "min_rate" => ("messages per second", "at least"),
@@ -195,8 +186,8 @@ pub(super) fn messages(report: &Report) -> Rows {
                     "{} full, {} resumed; half within {}, 99 % within {}; {}",
                     grouped(tls.full),
                     grouped(tls.resumed),
-                    time(tls.handshake_ns.p50 as f64),
-                    time(tls.handshake_ns.p99 as f64),
+                    ns(tls.handshake_ns.p50),
+                    ns(tls.handshake_ns.p99),
                     tls.suite
                 )
             }),

@@ -13,7 +13,7 @@ use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
 use super::stream::Stream;
 use crate::error::Error;
-use crate::text::count;
+use myriapod_machine::figures::grouped;
 
 /// What a file begins with that is a capture: pcap of either byte order, with microseconds or
 /// nanoseconds, and pcapng.
@@ -51,7 +51,7 @@ impl Fault {
                 let mut list = String::new();
                 for (port, connections) in ports {
                     let comma = if list.is_empty() { "" } else { ", " };
-                    let _ = write!(list, "{comma}{port} ({})", count(*connections));
+                    let _ = write!(list, "{comma}{port} ({})", grouped(*connections));
                 }
                 Error::usage(format_args!("{path} has connections to several ports: {list}"))
                     .with_next_step("--replay-port chooses one")
@@ -125,7 +125,7 @@ pub(super) fn streams(
         (gaps as u64, "connections have a gap, and what stands behind it is left out"),
     ] {
         if number > 0 {
-            left_out.push(format!("{} {what}", count(number)));
+            left_out.push(format!("{} {what}", grouped(number)));
         }
     }
     Ok(streams)

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::tape::Tape;
 use crate::error::{Error, Result};
-use crate::text::count;
+use myriapod_machine::figures::grouped;
 
 /// Bytes of a file, since all of it is kept in memory.
 const MOST_BYTES: u64 = 1 << 30;
@@ -185,14 +185,14 @@ fn cut_all(
     if unfinished > 0 {
         left_out.push(format!(
             "on {} connections the last request is not whole, and is left out",
-            count(unfinished)
+            grouped(unfinished)
         ));
     }
     if let Some(why) = first_fault {
         left_out.push(format!(
             "on {} connections bytes are no message of {framing}, and are left out with all behind \
              them: {why}",
-            count(broken)
+            grouped(broken)
         ));
     }
     conversations
