@@ -1,6 +1,6 @@
 //! [`Columns`]: a table of text that fits a terminal.
 
-use std::fmt::Write as _;
+use myriapod_command::terminal::columns;
 
 /// What may be done with a column whose table is wider than the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,9 @@ impl Columns<'_> {
     pub(crate) fn lines(&self, width: Option<usize>) -> Vec<String> {
         let mut widths: Vec<Option<usize>> = (0..self.columns.len())
             .map(|at| {
-                let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| chars(cell));
-                Some(cells.chain([chars(self.columns[at].head)]).max().unwrap_or(0))
+                let cells =
+                    self.rows.iter().filter_map(|row| row.get(at)).map(|cell| columns(cell));
+                Some(cells.chain([columns(self.columns[at].head)]).max().unwrap_or(0))
             })
             .collect();
         if let Some(width) = width {
@@ -74,22 +75,22 @@ impl Columns<'_> {
             all.saturating_sub(1 + width)
         };
         let with = |squeeze| move |(_, column): &(usize, &Column)| column.squeeze == squeeze;
-        let columns = || self.columns.iter().enumerate();
-        for (at, _) in columns().rev().filter(with(Squeeze::Drop)) {
+        let each = || self.columns.iter().enumerate();
+        for (at, _) in each().rev().filter(with(Squeeze::Drop)) {
             if excess(widths) > 0 {
                 widths[at] = None;
             }
         }
         // The last column first: a name is missed less than an address.
-        let ends = columns().rev().filter(with(Squeeze::CutEnd));
+        let ends = each().rev().filter(with(Squeeze::CutEnd));
         for (at, column) in ends {
-            let least = LEAST.max(chars(column.head));
+            let least = LEAST.max(columns(column.head));
             let over = excess(widths);
             widths[at] = widths[at].map(|width| width.min(width.saturating_sub(over).max(least)));
         }
         // Addresses give way in turn, the wider one first.
         while excess(widths) > 0 {
-            let starts = columns().filter(with(Squeeze::CutStart)).map(|(at, _)| at);
+            let starts = each().filter(with(Squeeze::CutStart)).map(|(at, _)| at);
             let Some(at) = starts.max_by_key(|&at| widths[at]) else { return };
             match widths[at] {
                 Some(wide) if wide > LEAST => widths[at] = Some(wide - 1),
@@ -106,31 +107,34 @@ impl Columns<'_> {
                 line.push(' ');
             }
             let cell = cut(cell, width, column.squeeze);
-            let _ = if column.right {
-                write!(line, "{cell:>width$}")
-            } else {
-                write!(line, "{cell:<width$}")
-            };
+            let room = " ".repeat(width.saturating_sub(columns(&cell)));
+            let (before, behind) =
+                if column.right { (room, String::new()) } else { (String::new(), room) };
+            line.extend([before, cell, behind]);
         }
         line.truncate(line.trim_end().len());
         line
     }
 }
 
-fn chars(text: &str) -> usize {
-    text.chars().count()
-}
-
-/// At most `width` characters, with `…` where some are missing.
+/// At most `width` columns, with `…` where some are missing.
 fn cut(text: &str, width: usize, squeeze: Squeeze) -> String {
-    let len = chars(text);
-    if len <= width {
+    if columns(text) <= width {
         return text.to_owned();
     }
-    let kept = width.saturating_sub(1);
+    let mut room = width.saturating_sub(1);
+    let mut fits = |character: &char| {
+        let wide = columns(character.encode_utf8(&mut [0; 4]));
+        let fits = wide <= room;
+        room = if fits { room - wide } else { 0 };
+        fits
+    };
     match squeeze {
-        Squeeze::CutStart => format!("…{}", text.chars().skip(len - kept).collect::<String>()),
-        _ => format!("{}…", text.chars().take(kept).collect::<String>()),
+        Squeeze::CutStart => {
+            let kept: Vec<char> = text.chars().rev().take_while(&mut fits).collect();
+            format!("…{}", kept.into_iter().rev().collect::<String>())
+        }
+        _ => format!("{}…", text.chars().take_while(&mut fits).collect::<String>()),
     }
 }
 
@@ -168,5 +172,15 @@ mod tests {
         assert_eq!(lines(Some(30))[1], " 7 [2001:db8::1]:80 a-long-na…");
         assert_eq!(lines(Some(24))[1], " 7 …:db8::1]:80 a-long-…");
         assert_eq!(lines(Some(1))[1], " 7 …:1]:80 a-long-…".replace("…:1]:80", "…::1]:80"));
+    }
+
+    #[test]
+    fn do_wide_characters_take_two_columns() {
+        let both = [Column::new("", Squeeze::CutEnd), Column::new("", Squeeze::Keep)];
+        let rows =
+            [["漢字漢字漢字漢字", "1"], ["ab", "2"]].map(|row| row.map(str::to_owned).to_vec());
+        let lines = |width| Columns { columns: &both, rows: rows.to_vec() }.lines(width);
+        assert_eq!(lines(None), ["漢字漢字漢字漢字 1", "ab               2"]);
+        assert_eq!(lines(Some(13)), ["漢字漢字漢… 1", "ab          2"]);
     }
 }

@@ -22,6 +22,9 @@ use crate::units::Place;
 /// Bytes of a request; whatever is longer is refused.
 const MAX_REQUEST: usize = 8 << 10;
 
+/// Headers of a request.
+const MAX_HEADERS: usize = 64;
+
 /// The most that one receive brings.
 const ONE_RECEIVE: usize = 64 << 10;
 
@@ -247,7 +250,9 @@ fn answer(
 ) -> Result<bool, HandlerError> {
     let head = request.content();
     let plain = |status, text: &str| Answer::Whole(status, "text/plain", text.to_owned());
-    let mut said = match target(head) {
+    let target = target(head);
+    let target = target.as_ref().map(|(method, path)| (method.as_str(), path.as_str()));
+    let mut said = match target {
         _ if !head.ends_with(b"\r\n\r\n") => {
             plain("431 Request Header Fields Too Large", "too long\n")
         }
@@ -287,13 +292,14 @@ fn answer(
     Ok(false)
 }
 
-/// Method and path of a request line.
-fn target(head: &[u8]) -> Option<(&str, &str)> {
-    let line = head.split(|byte| *byte == b'\r').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
-    if words.next().is_some() || !version.starts_with("HTTP/1.") {
+/// Method and path of a request whose headers end.
+fn target(head: &[u8]) -> Option<(String, String)> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    if !request.parse(head).ok()?.is_complete() {
         return None;
     }
-    Some((method, target.split_once('?').map_or(target, |(path, _)| path)))
+    let (method, target) = (request.method?, request.path?);
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    Some((method.to_owned(), path.to_owned()))
 }

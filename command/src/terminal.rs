@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use myriapod::sys::poll::wait_one;
 use myriapod::sys::{AsFd, Interest};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::failure::Failure;
 use crate::json_log;
@@ -117,13 +118,20 @@ pub fn size() -> Option<(usize, usize)> {
     (width.0 > 0 && height.0 > 0).then(|| (width.0.into(), height.0.into()))
 }
 
-/// Breaks text at its spaces into lines of at most `width` characters; a longer word has a line of
-/// its own.
+/// How many columns of a terminal `text` takes: two for a character of Chinese, none for an accent
+/// that stands on the character before.
+#[must_use]
+pub fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// Breaks text at its spaces into lines of at most `width` columns; a longer word has a line of its
+/// own.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if columns(line) + 1 + columns(word) <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -173,6 +181,7 @@ mod tests {
         assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrap("a verylongword b", 5), ["a", "verylongword", "b"]);
         assert_eq!(wrap("", 5), Vec::<String>::new());
+        assert_eq!(wrap("漢字 漢字 e\u{301}é", 9), ["漢字 漢字", "e\u{301}é"]);
     }
 
     #[test]

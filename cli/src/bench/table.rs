@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use myriapod_command::terminal::columns;
 use myriapod_load::report::{Latency, Report};
 use myriapod_machine::figures::{bytes, duration, duration_of, grouped};
 
@@ -151,13 +152,12 @@ pub(crate) fn table(report: &Report) -> String {
 
 /// A line, broken between words where it is long; what follows stands below what it belongs to.
 fn wrapped(line: &str) -> String {
-    let chars = |text: &str| text.chars().count();
-    let Some((name, text)) = line.split_at_checked(INDENT).filter(|_| chars(line) > WIDTH) else {
+    let Some((name, text)) = line.split_at_checked(INDENT).filter(|_| columns(line) > WIDTH) else {
         return format!("{line}\n");
     };
     let (mut out, mut width) = (name.to_owned(), INDENT);
     for (nth, word) in text.split(' ').enumerate() {
-        if nth > 0 && width + 1 + chars(word) > WIDTH {
+        if nth > 0 && width + 1 + columns(word) > WIDTH {
             let _ = write!(out, "\n{:INDENT$}", "");
             width = INDENT;
         } else if nth > 0 {
@@ -165,7 +165,7 @@ fn wrapped(line: &str) -> String {
             width += 1;
         }
         out.push_str(word);
-        width += chars(word);
+        width += columns(word);
     }
     out.push('\n');
     out

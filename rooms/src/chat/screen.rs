@@ -114,7 +114,7 @@ pub(super) fn is_for_people() -> bool {
 pub(super) fn take_back(line: &str) -> io::Result<()> {
     let is_said = !line.starts_with('/') || line.starts_with("//");
     let width = terminal::size().map_or(80, |(width, _)| width);
-    if !is_said || line.is_empty() || line.chars().count() >= width {
+    if !is_said || line.is_empty() || terminal::columns(line) >= width {
         return Ok(());
     }
     print_text("\x1b[1A\r\x1b[2K")
