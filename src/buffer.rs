@@ -73,7 +73,7 @@ pub(crate) struct PoolFull;
 /// - **Send.** [`lend_send`](Self::lend_send) makes a queue; [`queue`](Self::queue) and
 ///   [`queue_shared`](Self::queue_shared) append; [`advance`](Self::advance) takes off what was sent;
 ///   [`return_send`](Self::return_send) at the end.
-/// - **Full.** Where the limit is reached, whoever holds most gives way. The loop asks
+/// - **Full.** Where the limit is reached, the address that holds most gives way, its oldest buffer first. The loop asks
 ///   [`next_that_gave_way`](Self::next_that_gave_way) after each call that may lend, and closes it.
 /// - **At rest.** [`give_back`](Self::give_back) returns memory to the system, from time to time,
 ///   while [`holds_spare_memory`](Self::holds_spare_memory).
