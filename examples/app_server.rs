@@ -12,21 +12,15 @@
 use std::process::ExitCode;
 
 use command::Stop;
-use myriapod::{Cause, Handler, HandlerResult, Message, Reply, Server, SocketAddr, View};
-use serde::Deserialize;
+use myriapod::{
+    Cause, Handler, HandlerError, HandlerResult, Message, Reply, Server, SocketAddr, View,
+};
 
 #[macro_use]
 #[path = "support/command.rs"]
 mod command;
 #[path = "support/python_repr.rs"]
 mod python_repr;
-
-/// What a client asks for.
-#[derive(Deserialize)]
-struct Request {
-    action: String,
-    value: String,
-}
 
 fn search(value: &str) -> Option<&'static str> {
     match value {
@@ -55,13 +49,20 @@ impl Handler for SearchService {
         message: Message<'_>,
         reply: &mut Reply<'_>,
     ) -> HandlerResult {
+        // One message for each connection, whether it can be answered or is an error.
+        reply.close();
         if message.is_json() {
             let shown: python_repr::Json = message.json_as()?;
             println!("received request {shown} from {peer}");
-            let request: Request = message.json_as()?;
-            let result = match (request.action.as_str(), search(&request.value)) {
+            let request = message.json()?;
+            let text = |key: &str| {
+                let missing = || HandlerError::new("NoRequest", format!("{key} is no text"));
+                request[key].as_str().ok_or_else(missing)
+            };
+            let (action, value) = (text("action")?, text("value")?);
+            let result = match (action, search(value)) {
                 ("search", Some(answer)) => answer.to_owned(),
-                ("search", None) => format!("No match for '{}'.", request.value),
+                ("search", None) => format!("No match for '{value}'."),
                 (action, _) => format!("Error: invalid action '{action}'."),
             };
             reply.json(&serde_json::json!({ "result": result }))?;
@@ -72,7 +73,6 @@ impl Handler for SearchService {
             reply.binary("binary/custom-server-binary-type", &content)?;
         }
         println!("sending {} to {peer}", python_repr::bytes(reply.encoded()));
-        reply.close();
         Ok(())
     }
 

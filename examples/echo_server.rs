@@ -10,9 +10,9 @@
 
 use std::process::ExitCode;
 
-use blocking::{listen, send_all};
+use blocking::send_all;
 use command::Stop;
-use myriapod::sys::{Socket, SystemError};
+use myriapod::sys::{ListenOptions, Listener, Socket, SystemError, resolve};
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -37,11 +37,15 @@ fn main() -> ExitCode {
 }
 
 fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
-    let listener = listen(host, port.unwrap_or(PORT))?;
+    // A name may have several addresses: the first.
+    let address = resolve(host, port.unwrap_or(PORT))?.swap_remove(0);
+    // socket, bind and listen: from now on the kernel lets clients connect.
+    let listener = Listener::bind(&address, &ListenOptions::default())?;
+    listener.set_nonblocking(false)?;
     if port.is_some() {
         println!("listening on {}", python_repr::address(&listener.local_address()?));
     }
-    // Waits here until a client comes.
+    // accept: waits here until a client comes. What it gives is a socket of its own.
     let (descriptor, peer) =
         listener.accept().map_err(|errno| SystemError::call("accept", errno, host))?;
     let conn = Socket::from(descriptor);

@@ -1,11 +1,14 @@
 //! Why the granddaddy retired: one echo server on select, poll, epoll and the others in turn, and
-//! what one wake-up costs among ever more connections that say nothing.
+//! what one call costs among ever more connections that say nothing.
 //!
 //! ```text
 //! $ cargo run --release --example granddaddy
-//! microseconds for one wake-up, median of 300
+//! microseconds for one call that finds one ready, median of 300
 //! idle             10       100     1,000    10,000
 //! ```
+//!
+//! What it finds is there already, so the call does not sleep: the cost of being put to sleep and
+//! woken, which is the same for all of them, is not in these figures.
 //!
 //! select and poll are told the whole list at each call, and the system walks it each time. epoll
 //! and kqueue keep the list, and wake up with those that are ready. And select's list is a set of
@@ -28,16 +31,16 @@ mod command;
 const IDLE: [usize; 4] = [10, 100, 1_000, 10_000];
 
 fn main() -> ExitCode {
-    command::run("[WAKE-UPS]", |arguments| match arguments {
+    command::run("[CALLS]", |arguments| match arguments {
         [] => compare(300),
-        [count] => compare(command::number::<usize>(count, "number of wake-ups")?.max(1)),
+        [count] => compare(command::number::<usize>(count, "number of calls")?.max(1)),
         _ => Err(Stop::Usage),
     })
 }
 
-fn compare(wake_ups: usize) -> Result<(), Stop> {
+fn compare(calls: usize) -> Result<(), Stop> {
     sys::raise_descriptor_limit()?;
-    println!("microseconds for one wake-up, median of {wake_ups}");
+    println!("microseconds for one call that finds one ready, median of {calls}");
     println!("{:<10}{:>10}{:>10}{:>10}{:>10}", "idle", "10", "100", "1,000", "10,000");
     let mut notes = Vec::new();
     // The oldest first.
@@ -59,7 +62,7 @@ fn compare(wake_ups: usize) -> Result<(), Stop> {
                 notes.push(format!("{} has {most} idle ones of {idle}: {error}", backend.name()));
                 continue;
             }
-            print!("{:>10.2}", server.median_wake_up(wake_ups)?.as_secs_f64() * 1e6);
+            print!("{:>10.2}", server.median_call(calls)?.as_secs_f64() * 1e6);
         }
         println!();
     }
@@ -94,8 +97,8 @@ impl EchoServer {
         Ok(())
     }
 
-    /// How long the wait takes when there is something to wake up for already.
-    fn median_wake_up(&mut self, count: usize) -> Result<Duration, SystemError> {
+    /// How long the call takes when something is ready already.
+    fn median_call(&mut self, count: usize) -> Result<Duration, SystemError> {
         let mut times = Vec::with_capacity(count);
         let mut buffer = [0; 64];
         for _ in 0..count {

@@ -9,11 +9,13 @@
 //! `padded_on_engine` and to the tutorial's own server.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use blocking::{connect, own_host, send_all};
 use command::Stop;
+use myriapod::Interest;
 use myriapod::protocol::{Padded, encode_padded};
-use myriapod::sys::{Socket, SystemError};
+use myriapod::sys::{AsFd, Socket, SystemError, poll::wait_one};
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -24,6 +26,9 @@ mod command;
 mod python_repr;
 
 const PORT: u16 = 5050;
+
+/// An answer has ended when nothing came for so long.
+const SILENCE: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     command::run("[HOST] [PORT]", |arguments| match arguments {
@@ -52,9 +57,16 @@ fn send(client: &Socket, text: &str) -> Result<(), Stop> {
     encode_padded(&mut wire, text)?;
     send_all(client, &wire).map_err(|errno| SystemError::call("send", errno, &peer))?;
 
-    // An answer has no header that says how long it is. It is known to be at least this.
+    // An answer has no header that says how long it is. The usual one is known; another may be
+    // shorter, and then only silence tells.
     let mut answer = Vec::with_capacity(2048);
     while answer.len() < Padded::RECEIVED.len() {
+        let wait = (!answer.is_empty()).then_some(SILENCE);
+        let ready = wait_one(client.as_fd(), Interest::READABLE, wait)
+            .map_err(|errno| SystemError::call("poll", errno, &peer))?;
+        if ready.is_none() {
+            break;
+        }
         match client.recv_append(&mut answer) {
             Ok(0) => return Err(Stop::Failed(format!("recv {peer}: the server closed"))),
             Ok(_) => {}

@@ -14,11 +14,13 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use blocking::{listen, own_host, place, send_all};
 use command::Stop;
+use myriapod::Interest;
 use myriapod::protocol::{Decoder, Padded};
-use myriapod::sys::{self, Errno, Socket, SocketAddr};
+use myriapod::sys::{self, AsFd, Errno, Shutdown, Socket, SocketAddr, poll::wait_one};
 
 #[path = "support/blocking.rs"]
 mod blocking;
@@ -60,6 +62,13 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
             Ok(accepted) => accepted,
             // Somebody who is gone already.
             Err(Errno::ECONNABORTED | Errno::EPROTO) => continue,
+            // No descriptors left: peers wait in the backlog until a connection ends.
+            Err(errno @ (Errno::EMFILE | Errno::ENFILE)) => {
+                eprintln!("accept: {errno}");
+                drop(place);
+                active.wait_for_an_end();
+                continue;
+            }
             Err(errno) => return Err(sys::SystemError::call("accept", errno, host).into()),
         };
         let thread = sys::spawn("client", move || {
@@ -84,14 +93,23 @@ fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Failed> {
 
     let mut decoder = Decoder::new(Padded::default());
     loop {
-        while let Some(message) = decoder.next_message()? {
+        let message = match decoder.next_message() {
+            Ok(message) => message,
+            Err(fault) => {
+                goodbye(socket)?;
+                return Err(fault.into());
+            }
+        };
+        if let Some(message) = message {
             let text = message.text()?;
             println!("[{peer}] {}", python_repr::printable(&text));
             send_all(socket, Padded::RECEIVED.as_bytes())
                 .map_err(|errno| Failed::of("send", errno))?;
             if text == Padded::DISCONNECT {
-                return Ok(());
+                return goodbye(socket);
             }
+            // There may be another already.
+            continue;
         }
         // Part of a message, or nothing: wait for more.
         let buffer = decoder.buffer_mut();
@@ -100,6 +118,21 @@ fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Failed> {
             return Ok(());
         }
     }
+}
+
+/// Ends our side, then drops what the client still sends: closing with bytes unread is a reset, and
+/// that may destroy our last reply. At most so many bytes; each is waited for two seconds.
+fn goodbye(socket: &Socket) -> Result<(), Failed> {
+    socket.shutdown(Shutdown::Write).map_err(|errno| Failed::of("shutdown", errno))?;
+    let mut buffer = [0; 4096];
+    for _ in 0..16 {
+        if wait_one(socket.as_fd(), Interest::READABLE, Some(Duration::from_secs(2)))?.is_none()
+            || socket.recv(&mut buffer).unwrap_or(0) == 0
+        {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// What ended one connection, in words; the others go on.
@@ -134,6 +167,12 @@ impl Active {
 
     fn count(&self) -> usize {
         *self.lock()
+    }
+
+    /// Until a connection ends, or for a moment: somebody else may have closed a file.
+    fn wait_for_an_end(&self) {
+        let moment = Duration::from_millis(100);
+        drop(self.ended.wait_timeout(self.lock(), moment));
     }
 
     fn wait_for_place(self: &Arc<Self>) -> Place {

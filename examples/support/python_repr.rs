@@ -48,12 +48,22 @@ pub(crate) fn text(text: &str) -> String {
             '\r' => out.push_str("\\r"),
             '\\' => out.push_str("\\\\"),
             _ if c == quote => out.extend(['\\', c]),
-            _ if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            _ => out.push(c),
+            _ if is_printable(c) => out.push(c),
+            _ => match u32::from(c) {
+                code @ ..=0xff => out.push_str(&format!("\\x{code:02x}")),
+                code @ ..=0xffff => out.push_str(&format!("\\u{code:04x}")),
+                code => out.push_str(&format!("\\U{code:08x}")),
+            },
         }
     }
     out.push(quote);
     out
+}
+
+/// Python's `str.isprintable`: no control, no invisible mark, no space but the plain one. The
+/// standard library escapes the same; behind a letter it leaves marks that combine with it.
+fn is_printable(c: char) -> bool {
+    !format!("a{c}").escape_debug().to_string().starts_with("a\\u{")
 }
 
 /// Text as it is, but for control characters: a peer cannot print lines of its own, nor colours.

@@ -19,7 +19,7 @@ const USAGES: [(&str, &str); 20] = [
     ("echo_client", "[HOST] [PORT]"),
     ("echo_server", "[HOST] [PORT]"),
     ("embedded_loop", "[TICKS]"),
-    ("granddaddy", "[WAKE-UPS]"),
+    ("granddaddy", "[CALLS]"),
     ("half_close", ""),
     ("multiconn_client", "<host> <port> <num_connections>"),
     ("multiconn_server", "<host> <port>"),

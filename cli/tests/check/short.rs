@@ -3,7 +3,7 @@
 use super::servers::{c, check, python, rungs, serve, with_result};
 
 /// The rungs that a failing server must fail, and those that it must pass.
-fn tells(run: Option<String>, options: &[&str], fails: &[&str], passes: &[&str]) {
+pub(super) fn tells(run: Option<String>, options: &[&str], fails: &[&str], passes: &[&str]) {
     let Some(run) = run else { return };
     let mut args = vec!["127.0.0.1", "0", "--json", "--run", &run];
     args.extend(options);

@@ -1,0 +1,56 @@
+//! What a peer can make our programs print.
+
+use myriapod::Client;
+use serde_json::json;
+
+use crate::programs::{Running, example};
+
+fn app_server() -> (Running, u16) {
+    let mut command = example("app_server");
+    command.args(["127.0.0.1", "0"]);
+    let mut server = Running::start(command);
+    let port = server.port();
+    (server, port)
+}
+
+/// Spaces and marks that nobody sees are escaped, as Python does; letters and emoji are not.
+#[test]
+fn is_invisible_text_shown_as_python_shows_it() {
+    let (mut server, port) = app_server();
+    let value = "a\u{a0}b\u{200b}c\u{2028}d\u{202e}e\u{e0001}né 🐶 e\u{301}";
+    let asked = json!({ "action": "search", "value": value });
+    Client::connect("127.0.0.1", port).unwrap().request_json(&asked).unwrap();
+    server.line();
+    let shown = server.line();
+    let expected = r"'value': 'a\xa0b\u200bc\u2028d\u202ee\U000e0001né 🐶 e";
+    assert!(shown.contains(&format!("{expected}\u{301}'")), "{shown}");
+}
+
+#[test]
+fn does_an_error_reply_end_the_connection_too() {
+    let (_server, port) = app_server();
+    for wrong in [json!(["search", "ring"]), json!({ "action": "search" }), json!(7)] {
+        let mut client = Client::connect("127.0.0.1", port).unwrap();
+        let reply = client.request_json(&wrong).unwrap();
+        assert_eq!(reply.error_kind().as_deref(), Some("NoRequest"), "{wrong}");
+        assert!(client.request_json(&wrong).is_err(), "it closes after one message");
+    }
+}
+
+/// Another server than ours may answer with less than "Msg received".
+#[test]
+fn does_a_short_answer_keep_nobody_waiting() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut buffer = [0; 4096];
+        while client.read(&mut buffer).is_ok_and(|count| count > 0) {
+            client.write_all(b"ok").unwrap();
+        }
+    });
+    let mut command = example("threaded_client");
+    command.args(["127.0.0.1", &port]);
+    assert_eq!(Running::start(command).succeed(), ["ok"; 4]);
+}
