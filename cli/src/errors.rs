@@ -68,7 +68,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// A number, a name in either case, or all that a call returns.
 fn find(wanted: &str) -> Result<Vec<Errno>, Failure> {
     let by_number = || wanted.parse().ok().map(Errno::from_raw).filter(|errno| errno.is_known());
-    let by_name = || Errno::from_name(&wanted.to_ascii_uppercase());
+    // The signal that comes in the place of EPIPE, where nobody ignores it.
+    let by_name = || match wanted.to_ascii_uppercase().as_str() {
+        "SIGPIPE" => Some(Errno::EPIPE),
+        name => Errno::from_name(name),
+    };
     if let Some(errno) = by_number().or_else(by_name) {
         return Ok(vec![errno]);
     }
@@ -154,6 +158,7 @@ mod tests {
         let one = |wanted: &str| find(wanted).map(|found| found[0]);
         assert_eq!(one("EADDRINUSE"), Ok(Errno::EADDRINUSE));
         assert_eq!(one("ewouldblock"), Ok(Errno::EAGAIN));
+        assert_eq!(one("SIGPIPE"), Ok(Errno::EPIPE), "its page says what to do about the signal");
         assert_eq!(one(&Errno::EPIPE.raw().to_string()), Ok(Errno::EPIPE));
         assert_eq!(one("ENOEXEC").map(Errno::explanation), Ok(None));
         let connect = find("connect()").unwrap();
