@@ -8,6 +8,7 @@ macro_rules! pages {
 }
 
 pages! {
+    ladder "ladder.md"
     one_socket "one_socket.md"
     socket_state "socket_state.md"
     threads "threads.md"
@@ -33,4 +34,17 @@ pages! {
     closing "closing.md"
     byte_order "byte_order.md"
     delay "delay.md"
+    queues "queues.md"
+    time_wait "time_wait.md"
+    half_open "half_open.md"
+    signals "signals.md"
+    timers "timers.md"
+    many_threads "many_threads.md"
+    edge "edge.md"
+    fairness "fairness.md"
+    duplicates "duplicates.md"
+    memory "memory.md"
+    measuring "measuring.md"
+    million "million.md"
+    io_uring "io_uring.md"
 }

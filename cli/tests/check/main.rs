@@ -18,6 +18,7 @@
 )]
 
 mod command;
+mod ladder;
 mod matrix;
 mod servers;
 mod short;
