@@ -33,6 +33,7 @@ pages! {
     blocking "blocking.md"
     closing "closing.md"
     byte_order "byte_order.md"
+    glossary "glossary.md"
     delay "delay.md"
     queues "queues.md"
     time_wait "time_wait.md"
