@@ -1,4 +1,15 @@
 //! [`Slab`]: entries that never move, named by keys that know when they are stale.
+//!
+//! ```text
+//! key 1v4 ──────────────┐  index 1, generation 4: the same generation, so it is found
+//! key 2v0 ──────────────│───────────┐  index 2, generation 0: the place has 1 now, so it is stale
+//!              0        ▼ 1         ▼ 2           3
+//!        ┌───────────┬───────────┬─────────────┬─────────────┐
+//!        │ gen 0     │ gen 4     │ gen 1       │ gen 7       │   one segment: 1,024 of them,
+//!        │ occupied  │ occupied  │ vacant ─────┼─▶ vacant ─▶ │   which never move
+//!        └───────────┴───────────┴─────▲───────┴─────────────┘
+//!                            free ─────┘  the place that was vacated last is used first
+//! ```
 
 use std::fmt;
 

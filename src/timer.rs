@@ -4,6 +4,25 @@
 //! one timer. To push a deadline back, leave the wheel alone: when the timer
 //! fires, compare and arm it again ("lazy re-arm"), so that activity costs one stamp.
 //!
+//! # The levels
+//!
+//! A timer goes to a level by how far ahead it is, and to a slot by when it is due.
+//!
+//! | level | a slot lasts | holds what is due in | one round |
+//! |---|---|---|---|
+//! | 0 | 1 tick, 10 ms | 0 to 63 ticks | 0.64 s |
+//! | 1 | 64 ticks, 0.64 s | 64 to 4,095 ticks | 41 s |
+//! | 2 | 4,096 ticks, 41 s | up to 262,143 ticks | 44 min |
+//! | 3 | 262,144 ticks, 44 min | up to 16,777,215 ticks | 47 h |
+//! | 4 | 16,777,216 ticks, 47 h | up to 2^30 - 1 ticks | 124 days |
+//!
+//! # An example
+//!
+//! The wheel stands at tick 10, and a timer is armed for tick 100. That is 90 ahead, so level 1; its
+//! slot is 100 / 64 = 1. [`next`](Wheel::next) says 64, for then slot 1 of level 1 begins. At tick 64
+//! the slot is emptied: the timer is 36 ahead now, so level 0, slot 100 mod 64 = 36. It fires at tick
+//! 100. It was moved once; a timer is moved four times at most.
+//!
 //! Source: G. Varghese and A. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987, scheme 7.
 
 use std::time::Duration;
@@ -48,7 +67,13 @@ const FIRST: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug)]
 pub struct TimerLinks {
     next: u32,
-    /// The entry before this one, or `FIRST` with the slot, or `NONE` while not armed.
+    /// One of three:
+    ///
+    /// - `NONE`: not armed, and in no list;
+    /// - `FIRST` and a slot: the first of that slot's list, and the slot names this entry;
+    /// - an index: the entry before this one, and its `next` names this entry.
+    ///
+    /// So an entry leaves its list without a walk, whichever list that is.
     previous: u32,
     expires: Tick,
 }

@@ -1,4 +1,21 @@
 //! Receiving, and handing what was received to the engine.
+//!
+//! ```text
+//!                        the connection has no buffer of its own
+//! event ─▶ receive_into ─▶ scratch ─▶ answer_ordinary ─▶ one whole message: reply, done
+//!    │                        │
+//!    │                        └─▶ digest_shared ─▶ process ─▶ whole messages are answered
+//!    │                                                └─▶ keep_rest: the rest to a buffer of its own
+//!    │                   it has one: a message is unfinished
+//!    └────▶ receive_own ─▶ own buffer ─▶ digest_own ─▶ process ─▶ not yet: wait for `missing` bytes
+//!                                                         ├─▶ whole, and empty: the buffer goes back
+//!                                                         └─▶ more than its share: the ready list
+//! ready list ─▶ resume_next ─▶ digest_own, without a receive
+//! ```
+//!
+//! *Scratch* is the buffer that all connections of the loop share; it is empty between two events.
+//! An *own* buffer is lent by the pool while a message is unfinished. To *digest* is to answer all whole
+//! messages that are there. The *rest* is what is left then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

@@ -50,8 +50,8 @@
 //! # Where things are
 //!
 //! Two worlds have the same functions: the real system (`unix/`: one file for each family of system
-//! calls; each wrapper opens with the C signature), and a simulated one (`sim/`), under
-//! `--cfg myriapod_sim`. What is not a call stands beside them and is shared: addresses, error
+//! calls; a function that is one system call opens with its C signature, and a method of the same name
+//! leads to it), and a simulated one (`sim/`), under `--cfg myriapod_sim`. What is not a call stands beside them and is shared: addresses, error
 //! numbers, events, times.
 //!
 //! All unsafe code of myriapod is in this crate.

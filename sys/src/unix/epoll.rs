@@ -1,5 +1,20 @@
 //! epoll: the native backend of Linux.
 //!
+//! ```text
+//! descriptor 7 ─┐                    ┌─ interest list ────────────┐
+//!               ├─▶ open socket ◀────┤ (7, socket): IN, token 12  │
+//! descriptor 9 ─┘        │           │ (8, socket): IN, token 13  │
+//!   a duplicate          │           └────────────────────────────┘
+//!                  bytes come        ┌─ ready list ───────────────┐
+//!                        └──────────▶│ (7, socket)                │─▶ epoll_wait: IN, token 12
+//!                                    └────────────────────────────┘
+//! ```
+//!
+//! Level-triggered, an entry goes back to the ready list after each wait that reports it, and leaves it
+//! when the socket has nothing more. Edge-triggered, it leaves with the report. The entry is of the
+//! open *socket*: when 7 is closed and 9 is not, it stays, and nobody can delete it any more. That is
+//! why [`Epoll::forget`] comes first.
+//!
 //! Source: epoll(7), `epoll_create1(2)`, `epoll_ctl(2)`, `epoll_pwait2(2)`.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -44,6 +59,8 @@ impl Epoll {
         Ok(Self { epoll, ready: Vec::new(), has_pwait2: true })
     }
 
+    /// `int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)` with `EPOLL_CTL_ADD`
+    ///
     /// Starts watching `fd`.
     ///
     /// # Errors
@@ -60,6 +77,8 @@ impl Epoll {
         self.control("epoll_ctl add", libc::EPOLL_CTL_ADD, fd, token, interest, mode)
     }
 
+    /// `int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)` with `EPOLL_CTL_MOD`
+    ///
     /// Replaces token, interest and mode, and arms a one-shot again.
     ///
     /// # Errors
@@ -76,6 +95,8 @@ impl Epoll {
         self.control("epoll_ctl modify", libc::EPOLL_CTL_MOD, fd, token, interest, mode)
     }
 
+    /// `int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)` with `EPOLL_CTL_DEL`
+    ///
     /// Stops watching `fd`.
     ///
     /// # Errors

@@ -89,6 +89,9 @@ impl Kqueue {
         })
     }
 
+    /// `int kevent(int kq, const struct kevent *changelist, int nchanges, struct kevent *eventlist, int
+    /// nevents, const struct timespec *timeout)`
+    ///
     /// Starts watching `fd`.
     ///
     /// # Errors
@@ -112,6 +115,9 @@ impl Kqueue {
         })
     }
 
+    /// `int kevent(int kq, const struct kevent *changelist, int nchanges, struct kevent *eventlist, int
+    /// nevents, const struct timespec *timeout)`
+    ///
     /// Replaces token, interest and mode, and arms a one-shot again.
     ///
     /// # Errors
@@ -144,6 +150,9 @@ impl Kqueue {
         self.apply(fd, gone, new, mode).map_err(|errno| failed(CALL, errno, fd))
     }
 
+    /// `int kevent(int kq, const struct kevent *changelist, int nchanges, struct kevent *eventlist, int
+    /// nevents, const struct timespec *timeout)`
+    ///
     /// Stops watching `fd`.
     ///
     /// # Errors

@@ -55,6 +55,8 @@ pub struct Keepalive {
     pub count: u32,
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `SO_KEEPALIVE`: switches keep-alive probes on with these times, or off.
 ///
 /// ```
@@ -102,6 +104,8 @@ fn set_keepalive_times(_: BorrowedFd<'_>, _: u32, _: u32, _: u32) -> Result<()> 
     unsupported("keep-alive times of one socket")
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged before the connection is given up
 /// with `ETIMEDOUT`. Milliseconds, rounded up; zero means the system's default.
 ///
@@ -125,6 +129,8 @@ pub fn set_tcp_user_timeout(fd: impl AsFd, timeout: Duration) -> Result<()> {
     }
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `TCP_NODELAY`: sends small messages at once instead of gathering them (Nagle's algorithm).
 ///
 /// # Errors
@@ -136,6 +142,8 @@ pub fn set_nodelay(fd: impl AsFd, on: bool) -> Result<()> {
     set(fd.as_fd(), sockopt::TcpNoDelay, &on, "setsockopt TCP_NODELAY")
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// Whether `TCP_NODELAY` is set.
 ///
 /// # Errors
@@ -186,6 +194,8 @@ pub(super) fn set_max_unsent(fd: impl AsFd, bytes: u32) -> Result<()> {
     }
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `SO_LINGER`: what closing does with data that is not sent yet. `None` sends it in the
 /// background; a zero duration drops it and resets the connection; any other blocks the close for
 /// so long at most. Whole seconds, rounded up.
@@ -217,6 +227,8 @@ pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
         .map_err(|errno| SystemError::call("fcntl", errno, "O_NONBLOCK"))
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `SO_RCVBUF`: the bytes that may wait to be received. Linux doubles the number for its own
 /// bookkeeping, keeps it between 2,304 and `net.core.rmem_max` doubled, and stops tuning the buffer
 /// by itself.
@@ -230,6 +242,8 @@ pub fn set_recv_buffer_size(fd: impl AsFd, bytes: usize) -> Result<()> {
     set(fd.as_fd(), sockopt::RcvBuf, &int_sized(bytes), "setsockopt SO_RCVBUF")
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// `SO_RCVBUF` as the kernel has it, in bytes; on Linux twice what was set.
 ///
 /// # Errors
@@ -239,6 +253,8 @@ pub fn recv_buffer_size(fd: impl AsFd) -> Result<usize> {
     get(fd.as_fd(), sockopt::RcvBuf, "getsockopt SO_RCVBUF")
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `SO_SNDBUF`: the bytes that may wait to be sent. Linux doubles the number for its own
 /// bookkeeping, keeps it between 4,608 and `net.core.wmem_max` doubled, and stops tuning the buffer
 /// by itself.
@@ -252,6 +268,8 @@ pub fn set_send_buffer_size(fd: impl AsFd, bytes: usize) -> Result<()> {
     set(fd.as_fd(), sockopt::SndBuf, &int_sized(bytes), "setsockopt SO_SNDBUF")
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// `SO_SNDBUF` as the kernel has it, in bytes; on Linux twice what was set.
 ///
 /// # Errors
@@ -266,6 +284,8 @@ fn int_sized(bytes: usize) -> usize {
     bytes.min(i32::MAX as usize)
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `SO_REUSEADDR`: binding succeeds although connections of an earlier socket linger.
 ///
 /// # Errors
@@ -277,6 +297,8 @@ pub fn set_reuse_address(fd: impl AsFd, on: bool) -> Result<()> {
     set(fd.as_fd(), sockopt::ReuseAddr, &on, "setsockopt SO_REUSEADDR")
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// Whether `SO_REUSEADDR` is set.
 ///
 /// # Errors
@@ -292,6 +314,8 @@ pub fn reuse_address(fd: impl AsFd) -> Result<bool> {
 /// Source: socket(7), "`SO_REUSEPORT` (since Linux 3.9)".
 pub const REUSE_PORT_BALANCES: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `SO_REUSEPORT`: several sockets, all with this option, may bind the same address. Set it before
 /// binding.
 ///
@@ -312,6 +336,8 @@ pub fn set_reuse_port(fd: impl AsFd, on: bool) -> Result<()> {
     }
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// Whether `SO_REUSEPORT` is set.
 ///
 /// # Errors
@@ -329,6 +355,8 @@ pub fn reuse_port(fd: impl AsFd) -> Result<bool> {
     }
 }
 
+/// `int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen)`
+///
 /// `IPV6_V6ONLY`: whether an IPv6 socket leaves IPv4 alone. Set it before binding.
 ///
 /// # Errors
@@ -340,6 +368,8 @@ pub fn set_v6_only(fd: impl AsFd, on: bool) -> Result<()> {
     set(fd.as_fd(), sockopt::Ipv6V6Only, &on, "setsockopt IPV6_V6ONLY")
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// Whether `IPV6_V6ONLY` is set.
 ///
 /// # Errors

@@ -187,6 +187,8 @@ fn length(payload: usize) -> usize {
     length as usize
 }
 
+/// `int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen)`
+///
 /// The user that the process at the other end of a Unix socket had when it connected or listened:
 /// `SO_PEERCRED`, or `int getpeereid(int fd, uid_t *user, gid_t *group)`.
 ///

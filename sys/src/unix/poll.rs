@@ -158,6 +158,8 @@ impl Poll {
     }
 }
 
+/// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`
+///
 /// Waits until one descriptor is ready for any of `interest`, and says for what; `None` says that
 /// the time is over.
 ///

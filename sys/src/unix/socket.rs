@@ -66,6 +66,8 @@ pub fn recv(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     unsafe { recv_raw(fd.as_fd(), buffer.as_mut_ptr(), buffer.len()) }
 }
 
+/// `ssize_t recv(int sockfd, void *buf, size_t len, int flags)`
+///
 /// As [`recv`], into the spare capacity of `buffer`, whose length then covers what was received.
 ///
 /// The vector never grows and nothing is zeroed first.

@@ -95,6 +95,8 @@ pub fn available_cpus() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// `int sched_getaffinity(pid_t pid, size_t cpusetsize, cpu_set_t *mask)`
+///
 /// `int sched_getaffinity(pid_t 0, size_t size, cpu_set_t *set)`
 ///
 /// The numbers of the processors that the calling thread may run on, in ascending order.
@@ -113,6 +115,8 @@ pub fn thread_cpus() -> Result<Vec<usize>> {
     Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).collect())
 }
 
+/// `int sched_setaffinity(pid_t pid, size_t cpusetsize, const cpu_set_t *mask)`
+///
 /// `int sched_setaffinity(pid_t 0, size_t size, const cpu_set_t *set)`
 ///
 /// Lets the calling thread run on these processors and no others; threads that it starts begin
