@@ -8,6 +8,8 @@
 //! It prints what the tutorial's `app-client.py` prints, and works with the tutorial's server as
 //! with ours. Where that program drives a selector for its one connection, a blocking client does
 //! here.
+//!
+//! Beside it: `app_server`. Watch: the two bytes, the header and the content in what it sends.
 
 use std::process::ExitCode;
 

@@ -8,6 +8,8 @@
 //! It prints what the tutorial's `app-server.py` prints, answers one message per connection and
 //! closes. Where that program keeps a `Message` object beside each socket, here the engine keeps
 //! the connection, and the handler below keeps only the peer's address, for the lines it prints.
+//!
+//! Beside it: `app_client`. Watch: that an error of one client leaves the others alone.
 
 use std::process::ExitCode;
 

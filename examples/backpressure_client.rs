@@ -14,6 +14,8 @@
 //! then `send` would block. A program that goes on making messages now has to keep them itself:
 //! that is where a limit belongs (the engine's is `high_water`). Send-Q is what the system still
 //! holds for us; whenever there is room again, this program sends more.
+//!
+//! Beside it: `backpressure_server`. Watch: Send-Q grow, until `send` says EAGAIN.
 
 use std::process::ExitCode;
 use std::time::Duration;

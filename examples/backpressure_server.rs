@@ -9,6 +9,8 @@
 //!
 //! Recv-Q is what the system has received for us and we have not. The rows change as it grows, so
 //! no second terminal with netstat is needed; run `backpressure_client` against it.
+//!
+//! Beside it: `backpressure_client`. Watch: Recv-Q grow, and then stand still.
 
 use std::process::ExitCode;
 use std::time::Duration;

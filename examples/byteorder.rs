@@ -7,6 +7,8 @@
 //!
 //! Bytes have no order, numbers of several bytes do. The lengths in this protocol are in network
 //! order, which is big-endian; content is in the sender's own, and the header says which.
+//!
+//! Beside it: nobody. Watch: the same bytes, read in both orders.
 
 use std::process::ExitCode;
 

@@ -11,6 +11,8 @@
 //! A handler that computes for a second keeps ten thousand connections waiting for a second. So it
 //! defers its reply and hands the work over; the worker that has done it answers, from another thread. (The
 //! tutorial's advice is a `ProcessPoolExecutor`: Python's threads do not compute at the same time.)
+//!
+//! Beside it: `app_client`. Watch: that a short question is answered while a long one is computed.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 

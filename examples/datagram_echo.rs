@@ -7,6 +7,9 @@
 //!
 //! Without arguments, a client, an echo server and a network between them that drops a datagram
 //! and swaps two, as networks may. With `HOST PORT`, an echo server for datagrams of your own.
+//!
+//! Beside it: nobody; with HOST PORT any sender of datagrams. Watch: that the client, not the
+//! network, notices the loss.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! Python's address tuples have two members for IPv4 and four for IPv6: flow label and scope too.
+//!
+//! Beside it: nobody. Watch: what an IPv4 client looks like to an IPv6 socket.
 
 use std::process::ExitCode;
 

@@ -7,6 +7,9 @@
 //!
 //! It prints what the tutorial's `echo-client.py` prints. That one receives once, and may well get
 //! only a part, as its text says; this one receives until all is there.
+//!
+//! Beside it: `echo_server`, or any of the ladder (`steps`). Watch: that it receives until all is
+//! there.
 
 use std::process::ExitCode;
 

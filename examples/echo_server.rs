@@ -7,6 +7,9 @@
 //!
 //! It prints what the tutorial's `echo-server.py` prints; with a port of your own, also where it
 //! listens.
+//!
+//! Beside it: `echo_client`. Watch: that it ends after one client, and what `sockets` shows
+//! meanwhile.
 
 use std::process::ExitCode;
 

@@ -9,6 +9,8 @@
 //! `EventLoop::run_once` does one turn and never blocks longer than it is told. Where the outer
 //! loop has a poller of its own, it would watch `EventLoop::as_fd` and ask `EventLoop::timeout`
 //! how long it may sleep, instead of lending the waiting to us as this one does.
+//!
+//! Beside it: nobody. Watch: that the loop waits only when it is told to.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -13,6 +13,8 @@
 //! select and poll are told the whole list at each call, and the system walks it each time. epoll
 //! and kqueue keep the list, and wake up with those that are ready. And select's list is a set of
 //! bits with an end: descriptor 1023 is the last that it can name.
+//!
+//! Beside it: nobody. Watch: which rows grow with the number of idle ones, and which has an end.
 
 use std::io::Write;
 use std::process::ExitCode;

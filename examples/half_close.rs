@@ -6,6 +6,8 @@
 //! ```
 //!
 //! The tutorial's word is "half-open", which for RFC 9293 is what lost its other end unnoticed.
+//!
+//! Beside it: nobody. Watch: which side still may send, and which call tells of the reset.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -8,6 +8,8 @@
 //! Each thread has a poller of its own. In the first three ways all watch one listener. In the last
 //! each has a listener of its own on the same port, and the kernel deals the clients out. "Woken in
 //! vain" counts the waits after which `accept` found nobody: somebody else was faster.
+//!
+//! Beside it: nobody. Watch: the last column.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -7,6 +7,8 @@
 //!
 //! It prints what the tutorial's `multiconn-client.py` prints. A connection that fails does not end
 //! the others: its error stands on stderr, and the program's status is 1.
+//!
+//! Beside it: `multiconn_server`. Watch: the order of the lines: no connection waits for another.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 

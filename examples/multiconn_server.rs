@@ -9,6 +9,9 @@
 //! for writing, which is nearly always possible, so its loop never rests; this one does only after
 //! a short write. That one keeps all that a client sends and never reads back; this one stops
 //! receiving at a limit.
+//!
+//! Beside it: `multiconn_client`. Watch: that one thread serves all, and that it rests when nobody
+//! speaks.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 

@@ -9,6 +9,8 @@
 //! The clients of `threaded_server` cannot tell the difference, and ten thousand of them may come.
 //! Which messages a stream consists of is for the [`Framing`] to say, so the same engine and the
 //! same handler also echo JSON-header messages, or bytes as they come: `... 127.0.0.1 5050 json`.
+//!
+//! Beside it: `threaded_client`. Watch: that the client cannot tell it from `threaded_server`.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 

@@ -11,6 +11,8 @@
 //! received from the other: so the other's own send buffer fills, and it learns to wait. The end of
 //! one direction is passed on when all before it is sent, and the other direction goes on. A failure
 //! is one line on stderr, and both sides see a reset, which nobody can take for an end.
+//!
+//! Beside it: any client and any server. Watch: that neither side waits for the other.
 
 use std::io::Write;
 use std::process::ExitCode;

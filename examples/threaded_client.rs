@@ -7,6 +7,8 @@
 //!
 //! It prints what the tutorial's first client prints, and talks to `threaded_server`, to
 //! `padded_on_engine` and to the tutorial's own server.
+//!
+//! Beside it: `threaded_server`, or `padded_on_engine`. Watch: each Enter sends one more.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -9,6 +9,8 @@
 //! It prints what the tutorial's first server prints. That one takes whatever `recv` returns for a
 //! whole message; this one goes on receiving until the message is whole. That one spins when a
 //! client leaves without `!DISCONNECT`; this one sees the end.
+//!
+//! Beside it: `threaded_client`. Watch: the threads (`ls /proc/PID/task`): one for each client.
 
 #![expect(clippy::print_stderr, reason = "a program for the terminal")]
 

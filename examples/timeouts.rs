@@ -8,6 +8,8 @@
 //!
 //! Python's sockets have three modes, `settimeout(None)`, `settimeout(0)` and `settimeout(0.2)`.
 //! The system has two, blocking and non-blocking; a timeout is a wait before the call.
+//!
+//! Beside it: nobody. Watch: which waits end by themselves, and after how long.
 
 use std::process::ExitCode;
 use std::time::Duration;

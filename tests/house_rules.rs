@@ -173,6 +173,24 @@ fn does_the_guide_name_every_example_and_no_other() {
     }
 }
 
+/// Something to try and to break, what one should see, why (folded), and the rung that proves it.
+#[test]
+fn does_every_page_of_the_guide_have_its_box() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let without = ["guide.md", "glossary.md", "own_protocol.md", "embedding.md"];
+    for entry in fs::read_dir(root.join("src/guide")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !name.ends_with(".md") || without.contains(&name) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for part in ["> **Try", "> **You should see.**", "> <details><summary>", "> **Proof.**"] {
+            assert!(text.contains(part), "{name} has no {part}");
+        }
+    }
+}
+
 /// Each name in backquotes in SECURITY.md that looks like `file::test`.
 #[test]
 fn is_every_test_that_the_security_page_names_there() {

@@ -78,8 +78,17 @@ fails_with! {
     myriapod::protocol::EncodeError myriapod::protocol::ProtocolError
 }
 
-/// Runs a program with its arguments. `--help` prints the usage line; wrong usage is status 2 and a
-/// failure status 1, each with one line on stderr.
+/// The text at the top of the program that this is compiled into: its purpose, how it is started, what
+/// stands beside it, and what to watch.
+const SOURCE: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/",
+    env!("CARGO_CRATE_NAME"),
+    ".rs"
+));
+
+/// Runs a program with its arguments. `--help` prints the usage line and the text at the top of the
+/// program; wrong usage is status 2 and a failure status 1, each with one line on stderr.
 pub(crate) fn run(usage: &str, main: impl FnOnce(&[&str]) -> Result<(), Stop>) -> ExitCode {
     let lossy = |argument: std::ffi::OsString| argument.to_string_lossy().into_owned();
     let arguments: Vec<String> = std::env::args_os().map(lossy).collect();
@@ -88,6 +97,11 @@ pub(crate) fn run(usage: &str, main: impl FnOnce(&[&str]) -> Result<(), Stop>) -
     let usage = format!("usage: {program} {usage}");
     if matches!(arguments[..], ["--help" | "-h"]) {
         println!("{}", usage.trim_end());
+        for line in SOURCE.lines().map_while(|line| line.strip_prefix("//!")) {
+            if !line.trim_start().starts_with("```") {
+                println!("{}", line.strip_prefix(' ').unwrap_or(line));
+            }
+        }
         return ExitCode::SUCCESS;
     }
     let (line, status) = match main(&arguments) {

@@ -51,7 +51,14 @@ fn does_every_example_of_the_tutorial_say_how_it_is_used() {
                 && !line.contains('\n')
         };
         let lines = asked.succeed();
-        assert!(lines.len() == 1 && is_usage(&lines[0]), "{lines:?}");
+        assert!(is_usage(&lines[0]), "{lines:?}");
+        // Then its purpose, an example with its arguments, who is beside it and what to watch.
+        let text = lines[1..].join("\n");
+        for part in
+            ["$ cargo run --", format!("--example {name}").as_str(), "Beside it: ", "Watch: "]
+        {
+            assert!(text.contains(part), "{name} does not say {part:?}: {text}");
+        }
 
         let mut command = example(name);
         command.args(["1", "2", "3", "4", "5", "6"]);

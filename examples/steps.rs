@@ -8,6 +8,9 @@
 //!
 //! Each step is a file of its own, to be read from top to bottom. Steps 1 to 9 use no line of this
 //! crate. The guide's page `ladder` says what each step fails at, and which step mends it.
+//!
+//! Beside it: `myriapod check`, nc, or `echo_client` for steps 1 to 10. Watch: what `check` says of a
+//! step before you read it.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -15,22 +18,36 @@ use std::process::ExitCode;
 use command::Stop;
 
 #[macro_use]
-#[path = "../support/command.rs"]
+#[path = "support/command.rs"]
 mod command;
 
+#[path = "steps/step_01_one_client.rs"]
 mod step_01_one_client;
+#[path = "steps/step_02_one_after_another.rs"]
 mod step_02_one_after_another;
+#[path = "steps/step_03_threads.rs"]
 mod step_03_threads;
+#[path = "steps/step_04_ask_everybody.rs"]
 mod step_04_ask_everybody;
+#[path = "steps/step_05_select.rs"]
 mod step_05_select;
+#[path = "steps/step_06_poll.rs"]
 mod step_06_poll;
+#[path = "steps/step_07_epoll.rs"]
 mod step_07_epoll;
+#[path = "steps/step_08_edge.rs"]
 mod step_08_edge;
+#[path = "steps/step_09_edge_drained.rs"]
 mod step_09_edge_drained;
+#[path = "steps/step_10_selector.rs"]
 mod step_10_selector;
+#[path = "steps/step_11_messages.rs"]
 mod step_11_messages;
+#[path = "steps/step_12_search.rs"]
 mod step_12_search;
+#[path = "steps/step_13_engine.rs"]
 mod step_13_engine;
+#[path = "steps/step_14_chat.rs"]
 mod step_14_chat;
 
 /// How a step is started: with the host and the port.
