@@ -191,6 +191,33 @@ fn does_every_page_of_the_guide_have_its_box() {
     }
 }
 
+/// What is hidden is the type of the error at the end, and what other systems do not have.
+#[test]
+fn is_the_code_of_the_guide_shown_whole() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut snippets = 0;
+    for entry in fs::read_dir(root.join("src/guide")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let mut language = None;
+        for line in text.lines() {
+            match (line.strip_prefix("```"), language) {
+                (Some(named), None) => language = Some(named),
+                (Some(_), Some(_)) => language = None,
+                (None, Some("")) if line.starts_with("# ") => {
+                    let without_meaning = line.starts_with("# Ok::<()")
+                        || line.starts_with("# #[cfg(")
+                        || line == "# }";
+                    assert!(without_meaning, "{}: {line}", path.display());
+                    snippets += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(snippets > 20, "{snippets} hidden lines were looked at");
+}
+
 /// Each name in backquotes in SECURITY.md that looks like `file::test`.
 #[test]
 fn is_every_test_that_the_security_page_names_there() {
