@@ -15,5 +15,5 @@ mod many_clients;
 mod misbehaviour;
 mod pairs;
 mod proxy;
-mod repr;
+mod seen;
 mod usage;
