@@ -134,12 +134,16 @@ fn wait(socket: &Socket, interest: Interest, what: &str) -> Result<()> {
     }
 }
 
-/// What the kernel says is free, in bytes.
+/// What is free, in bytes, and what only caches files. `MemAvailable` would not do: it counts the
+/// inodes and directory entries of open sockets as memory that can be had back.
 fn free_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = kib.and_then(|kib| kib.trim().strip_suffix(" kB")).ok_or("no MemAvailable")?;
-    Ok(kib.trim().parse::<u64>()? * 1024)
+    let bytes = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kib.ok_or_else(|| format!("no {name} in /proc/meminfo"))?.parse::<u64>()? * 1024)
+    };
+    Ok(bytes("MemFree")? + bytes("Buffers")? + bytes("Cached")?)
 }
 
 /// A process of clients.
