@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::config::{Config, Limits};
 use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
-use crate::desk::{Desk, Orders};
+use crate::context::{Context, Orders};
 use crate::handler::Handler;
 use crate::handler_error::HandlerError;
 use crate::log::{LogEvent, LogHook};
@@ -57,7 +57,7 @@ pub(crate) enum Next {
     More,
     /// It waits for the reply that was deferred.
     Deferred,
-    /// It begins with a content that comes in pieces, which stands on the desk.
+    /// It begins with a content that comes in pieces, which is in the context.
     Stream,
     /// It belongs to such a content, and the handler does not take it yet. Mostly there is none.
     Streaming,
@@ -102,7 +102,7 @@ pub(crate) struct Engine<H, F> {
     pub(crate) frame: Frame,
     /// The most of it that was in use since the last step of giving memory back.
     pub(crate) out_used: usize,
-    pub(crate) desk: Desk,
+    pub(crate) context: Context,
     pub(crate) config: Config,
     pub(crate) stats: Stats,
     pub(crate) log: Option<LogHook>,
@@ -112,7 +112,7 @@ pub(crate) struct Engine<H, F> {
 impl<H: Handler, F: Framing> Engine<H, F> {
     #[inline]
     pub(crate) fn id(&self, key: Key) -> ConnectionId {
-        ConnectionId { event_loop: self.desk.event_loop, key }
+        ConnectionId { event_loop: self.context.event_loop, key }
     }
 
     /// Handles the whole messages at the front of `bytes`, of which the first had this missing before.
@@ -132,7 +132,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             if rest.is_empty() {
                 return Progress { consumed, next: Next::Nothing };
             }
-            if budget == 0 || about.queued + self.desk.out.len() >= self.config.limits.high_water {
+            if budget == 0 || about.queued + self.context.out.len() >= self.config.limits.high_water
+            {
                 return Progress { consumed, next: Next::More };
             }
             let mut is_held = false;
@@ -149,14 +150,15 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 }
             }
             let scanned = if consumed == 0 { before.scanned } else { 0 };
-            let before = self.desk.orders.has(Orders::TIMER).then_some(self.desk.orders.timer);
+            let before =
+                self.context.orders.has(Orders::TIMER).then_some(self.context.orders.timer);
             let looked = self.answer(about, own, rest, scanned, is_last);
             if let Some(timer) = before
-                && !self.desk.orders.has(Orders::TIMER)
+                && !self.context.orders.has(Orders::TIMER)
             {
                 // What an earlier message asked for holds, whatever became of this one.
-                self.desk.orders.give(Orders::TIMER);
-                self.desk.orders.timer = timer;
+                self.context.orders.give(Orders::TIMER);
+                self.context.orders.timer = timer;
             }
             match looked {
                 Looked::Answered => {}
@@ -183,7 +185,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             }
             consumed += self.frame.len();
             budget -= 1;
-            if self.desk.orders.is_empty() {
+            if self.context.orders.is_empty() {
                 continue;
             }
             if let Some(next) = self.next_by_orders() {
@@ -196,7 +198,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     #[cold]
     #[inline(never)]
     fn next_by_orders(&self) -> Option<Next> {
-        let orders = &self.desk.orders;
+        let orders = &self.context.orders;
         if orders.has(Orders::CLOSE_NOW | Orders::RESET) {
             Some(Next::Close(Cause::Handler))
         } else if orders.has(Orders::DEFERRED) {
@@ -210,7 +212,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     }
 
     /// Finds the message that `bytes` start with, and lets the handler answer it. Afterwards `frame`
-    /// describes it, and `desk` has what the handler asked for besides.
+    /// describes it, and `context` has what the handler asked for besides.
     #[inline(always)]
     fn answer(
         &mut self,
@@ -220,7 +222,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         scanned: usize,
         is_last: bool,
     ) -> Looked {
-        let (start, handled) = (self.desk.out.len(), self.stats.messages);
+        let (start, handled) = (self.context.out.len(), self.stats.messages);
         // A handler that panics may leave its own state half-changed; only its connection, which
         // is closed, sees that again. The buffer is cut back below.
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -230,7 +232,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(Ok(looked)) => looked,
             Ok(Err(Refusal::Handler(error))) => {
                 self.reply_error(about, &error);
-                self.desk.forget_id();
+                self.context.forget_id();
                 Looked::Answered
             }
             Ok(Err(Refusal::Framing(error))) => {
@@ -247,7 +249,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 Looked::Panicked { is_handled }
             }
         };
-        self.desk.forget_id();
+        self.context.forget_id();
         looked
     }
 
@@ -267,7 +269,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(looked) => looked == Looked::Answered,
             Err(Refusal::Handler(error)) => {
                 self.reply_error(about, &error);
-                self.desk.forget_id();
+                self.context.forget_id();
                 true
             }
             // It is not asked to decode.
@@ -296,12 +298,12 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         let kept = if callback == "decode" || callback == "predict" {
             start
         } else {
-            self.desk.start.max(start)
+            self.context.start.max(start)
         };
-        self.desk.out.truncate(kept);
-        self.desk.drop_body();
-        self.desk.forget_id();
-        self.desk.orders.only_close(Cause::Panic);
+        self.context.out.truncate(kept);
+        self.context.drop_body();
+        self.context.forget_id();
+        self.context.orders.only_close(Cause::Panic);
         self.note_panic(Some(id), callback);
     }
 
@@ -339,13 +341,13 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             return self.answer_with_id(about, own, bytes);
         }
         let message = Message::new(bytes, &self.frame);
-        let (framing, desk) = (&mut self.framing, &mut self.desk);
-        let mut reply = Reply::new(View { framing, desk, about });
+        let (framing, context) = (&mut self.framing, &mut self.context);
+        let mut reply = Reply::new(View { framing, context, about });
         self.handler.on_message(&mut own.state, message, &mut reply).map_err(Refusal::Handler)?;
         let replied = reply.is_replied();
         self.stats.replies += u64::from(replied);
         if self.config.one_shot && replied {
-            self.desk.orders.give(Orders::CLOSE);
+            self.context.orders.give(Orders::CLOSE);
         }
         Ok(Looked::Answered)
     }
@@ -360,17 +362,17 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         bytes: &[u8],
     ) -> Result<Looked, Refusal> {
         let message = Message::new(bytes, &self.frame);
-        let (framing, desk) = (&mut self.framing, &mut self.desk);
-        let mut reply = Reply::to(View { framing, desk, about }, &message);
+        let (framing, context) = (&mut self.framing, &mut self.context);
+        let mut reply = Reply::to(View { framing, context, about }, &message);
         if let Err(error) = self.handler.on_message(&mut own.state, message, &mut reply) {
-            self.desk.note_id(self.framing.id(&message));
+            self.context.note_id(self.framing.id(&message));
             return Err(Refusal::Handler(error));
         }
         let replied = reply.is_replied();
-        self.desk.forget_id();
+        self.context.forget_id();
         self.stats.replies += u64::from(replied);
         if self.config.one_shot && replied {
-            self.desk.orders.give(Orders::CLOSE);
+            self.context.orders.give(Orders::CLOSE);
         }
         Ok(Looked::Answered)
     }
@@ -385,7 +387,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         is_last: bool,
     ) -> Result<Decoded, ProtocolError> {
         let len = bytes.len();
-        let input = Input { scanned, is_last, ..Input::new(bytes, &mut self.desk.out) };
+        let input = Input { scanned, is_last, ..Input::new(bytes, &mut self.context.out) };
         let decoded = self.framing.decode(stream, input, &mut self.frame)?;
         let decoded = decoded.checked(&self.frame, len)?;
         let is_too_long = match Missing::of(decoded, len) {
@@ -404,9 +406,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     #[cold]
     #[inline(never)]
     pub(crate) fn reply_error(&mut self, about: &About<'_>, error: &HandlerError) {
-        self.desk.out.truncate(self.desk.start);
-        self.desk.orders.withdraw(Orders::DEFERRED);
-        self.desk.drop_body();
+        self.context.out.truncate(self.context.start);
+        self.context.orders.withdraw(Orders::DEFERRED);
+        self.context.drop_body();
         let (id, text) = (self.id(about.key), error.to_string());
         match error.fault() {
             Some(fault) => {
@@ -420,7 +422,7 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         }
         if about.origin == Origin::CONNECTED {
             // It is no message for a server that we connected to.
-            return self.desk.orders.only_close(Cause::Handler);
+            return self.context.orders.only_close(Cause::Handler);
         }
         self.error_reply(error.kind(), &text);
     }
@@ -439,8 +441,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// Appends the error reply.
     pub(crate) fn error_reply(&mut self, kind: &str, text: &str) {
-        let start = self.desk.out.len();
-        let (framing, out, id) = (&mut self.framing, &mut self.desk.out, &self.desk.reply_id);
+        let start = self.context.out.len();
+        let (framing, out, id) = (&mut self.framing, &mut self.context.out, &self.context.reply_id);
         let appended = catch_unwind(AssertUnwindSafe(|| {
             let appended = if id.is_empty() {
                 framing.error_reply(out, kind, text)
@@ -452,10 +454,10 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         match appended {
             Ok(true) => self.stats.replies += 1,
             // A text that does not fit into a message: the peer learns by the close.
-            Ok(false) => self.desk.out.truncate(start),
+            Ok(false) => self.context.out.truncate(start),
             Err(_panic) => {
-                self.desk.out.truncate(start);
-                self.desk.orders.only_close(Cause::Panic);
+                self.context.out.truncate(start);
+                self.context.orders.only_close(Cause::Panic);
                 self.note_panic(None, "Framing::error_reply");
             }
         }
@@ -463,13 +465,13 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// Appends a whole message to the send buffer.
     pub(crate) fn encode(&mut self, outgoing: &Outgoing) -> Result<(), EncodeError> {
-        outgoing.encode(&mut self.framing, &mut self.desk.out)
+        outgoing.encode(&mut self.framing, &mut self.context.out)
     }
 
     /// The socket took all replies.
     #[inline]
     pub(crate) fn sent_all(&mut self) {
-        self.stats.bytes_out += self.desk.out.len() as u64;
+        self.stats.bytes_out += self.context.out.len() as u64;
         self.clear_out();
     }
 
@@ -479,35 +481,35 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         if self.holds_spare_memory() {
             self.clear_large_out();
         }
-        self.desk.out.clear();
+        self.context.out.clear();
     }
 
     #[cold]
     #[inline(never)]
     fn clear_large_out(&mut self) {
-        self.out_used = self.out_used.max(self.desk.out.len());
-        self.desk.out.clear();
-        self.desk.out.shrink_to(OUT_CAPACITY);
+        self.out_used = self.out_used.max(self.context.out.len());
+        self.context.out.clear();
+        self.context.out.shrink_to(OUT_CAPACITY);
     }
 
     /// Whether the send buffer is larger than need be kept.
     #[inline]
     pub(crate) fn holds_spare_memory(&self) -> bool {
-        self.desk.out.capacity() > OUT_KEPT
+        self.context.out.capacity() > OUT_KEPT
     }
 
     /// Gives back what the send buffer grew, where no reply since the last step has needed that.
     pub(crate) fn give_back(&mut self, release: Release) {
         if self.out_used <= OUT_KEPT {
-            release(&mut self.desk.out);
-            self.desk.out.shrink_to(OUT_KEPT);
+            release(&mut self.context.out);
+            self.context.out.shrink_to(OUT_KEPT);
         }
         self.out_used = 0;
     }
 
     /// What the handler asked for in its last call; nothing is from now on.
     pub(crate) fn take_orders(&mut self) -> Orders {
-        let orders = self.desk.take_orders();
+        let orders = self.context.take_orders();
         if orders.has(Orders::COUNTED) {
             self.stats.pushes += u64::from(orders.pushed);
             self.stats.dropped_pushes += u64::from(orders.dropped);
@@ -518,24 +520,24 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Works within other limits from now on.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         let decode = limits.decode();
-        self.desk.set_limits(&limits);
+        self.context.set_limits(&limits);
         self.config.limits = limits;
         self.guard("set_limits", |engine| engine.framing.set_limits(decode));
     }
 
     /// Calls the handler about a connection; `None` where that panicked. What it asked for stands in
-    /// `desk`, what it pushed in `out`.
+    /// `context`, what it pushed in `out`.
     pub(crate) fn call<R>(
         &mut self,
         about: &About<'_>,
         callback: &'static str,
         call: impl FnOnce(&mut H, &mut View<'_>) -> R,
     ) -> Option<R> {
-        let start = self.desk.out.len();
-        self.desk.start = start;
+        let start = self.context.out.len();
+        self.context.start = start;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let (framing, desk) = (&mut self.framing, &mut self.desk);
-            call(&mut self.handler, &mut View { framing, desk, about })
+            let (framing, context) = (&mut self.framing, &mut self.context);
+            call(&mut self.handler, &mut View { framing, context, about })
         }));
         if result.is_err() {
             self.panicked(self.id(about.key), start, callback);

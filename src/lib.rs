@@ -63,9 +63,8 @@ mod client;
 mod config;
 mod connection;
 mod connection_id;
-mod crew;
+mod context;
 mod deferred;
-mod desk;
 mod engine;
 mod error;
 mod event_loop;
@@ -81,6 +80,7 @@ mod intake;
 pub mod link;
 mod listening;
 mod log;
+mod loops;
 mod mailbox;
 #[cfg(all(test, myriapod_loom))]
 mod models;

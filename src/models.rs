@@ -15,9 +15,9 @@ use std::sync::mpsc::{TryRecvError, channel};
 use loom::thread;
 
 use crate::connection_id::ConnectionId;
-use crate::crew::{Member, members_of};
 use crate::deferred::Deferred;
 use crate::handle_error::HandleError;
+use crate::loops::{Member, members_of};
 use crate::mailbox::{Item, MAX_ITEMS, Mailbox};
 use crate::outgoing::Outgoing;
 use crate::slab::Key;
@@ -45,8 +45,8 @@ fn turn(mailbox: &Mailbox) -> Vec<Item> {
     mailbox.take()
 }
 
-/// A crew and its mailboxes.
-fn crew(count: usize, max_connections: usize) -> (Vec<Member>, Vec<Arc<Mailbox>>) {
+/// A loops and its mailboxes.
+fn loops(count: usize, max_connections: usize) -> (Vec<Member>, Vec<Arc<Mailbox>>) {
     let mailboxes: Vec<_> = (0..count).map(|_| mailbox()).collect();
     (members_of(mailboxes.clone(), max_connections), mailboxes)
 }
@@ -262,7 +262,7 @@ fn socket() -> myriapod_sys::Descriptor {
 #[test]
 fn is_a_socket_served_that_is_handed_to_a_loop_about_to_end() {
     check(2, move || {
-        let (mut members, mailboxes) = crew(2, 2);
+        let (mut members, mailboxes) = loops(2, 2);
         let (first, second) = (Arc::clone(&mailboxes[0]), Arc::clone(&mailboxes[1]));
         let mut other = members.pop().unwrap();
         let ending = thread::spawn(move || {
@@ -285,7 +285,7 @@ fn is_a_socket_served_that_is_handed_to_a_loop_about_to_end() {
 #[test]
 fn is_a_socket_served_that_is_handed_to_the_first_loop() {
     check(2, || {
-        let (mut members, mailboxes) = crew(2, 2);
+        let (mut members, mailboxes) = loops(2, 2);
         let (first, second) = (Arc::clone(&mailboxes[0]), Arc::clone(&mailboxes[1]));
         let mut other = members.pop().unwrap();
         let mut member = members.pop().unwrap();
@@ -306,10 +306,10 @@ fn is_a_socket_served_that_is_handed_to_the_first_loop() {
 
 #[test]
 fn is_the_place_of_a_socket_for_a_failed_loop_given_back() {
-    // It may have panicked, or another has and pulls the brake.
+    // It may have panicked, or another has and pulls the stop_all.
     for is_braked in [false, true] {
         check(3, move || {
-            let (mut members, mailboxes) = crew(2, 2);
+            let (mut members, mailboxes) = loops(2, 2);
             let other = members.pop().unwrap();
             let member = members.pop().unwrap();
             assert_eq!(member.reserve(false), Some(0));
@@ -321,7 +321,7 @@ fn is_the_place_of_a_socket_for_a_failed_loop_given_back() {
                 served
             });
             if is_braked {
-                member.brake().pull();
+                member.stop_all().pull();
             }
             let handed = member.hand_over(1, socket(), peer(), None);
             assert!(matches!(handed, Ok(()) | Err(HandleError::Gone)), "{handed:?}");
@@ -337,7 +337,7 @@ fn is_the_place_of_a_socket_for_a_failed_loop_given_back() {
 #[test]
 fn is_the_last_place_taken_once() {
     check(4, || {
-        let (members, _) = crew(2, 1);
+        let (members, _) = loops(2, 1);
         let reserve = |member: Member| thread::spawn(move || (member.reserve(false), member));
         let loops: Vec<_> = members.into_iter().map(reserve).collect();
         let done: Vec<_> = loops.into_iter().map(|one| one.join().unwrap()).collect();
@@ -349,7 +349,7 @@ fn is_the_last_place_taken_once() {
 #[test]
 fn is_a_loop_that_wants_a_place_told_of_one() {
     check(3, || {
-        let (mut members, mailboxes) = crew(2, 1);
+        let (mut members, mailboxes) = loops(2, 1);
         let closes = members.pop().unwrap();
         let wants = members.pop().unwrap();
         // The only place is in the first loop; somebody has it who is about to give it back.
@@ -369,7 +369,7 @@ fn is_a_loop_that_wants_a_place_told_of_one() {
 #[test]
 fn is_a_loop_with_a_full_mailbox_told_of_a_place() {
     check(3, || {
-        let (mut members, mailboxes) = crew(2, 1);
+        let (mut members, mailboxes) = loops(2, 1);
         let closes = members.pop().unwrap();
         let wants = members.pop().unwrap();
         assert_eq!(closes.reserve(false), Some(0));

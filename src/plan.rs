@@ -6,7 +6,7 @@ use std::sync::Arc;
 use myriapod_sys::{self as sys, ListenOptions, Listener, Signal, Signals, SocketAddr, SocketFile};
 
 use crate::config::Config;
-use crate::desk::Desk;
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Opening, Proxies, Seed};
@@ -250,7 +250,7 @@ fn event_loop<H: Handler, F: Framing, L: Link>(
 ) -> Result<EventLoop<H, F, L>, Error> {
     let event_loop = seed.index();
     let engine = |mailbox, handle| Engine {
-        desk: Desk::new(mailbox, handle, event_loop, &config.limits),
+        context: Context::new(mailbox, handle, event_loop, &config.limits),
         handler,
         framing,
         frame: Frame::new(),

@@ -12,8 +12,8 @@ use myriapod_sys::Descriptor;
 
 use crate::body::{Body, Place};
 use crate::connection_id::ConnectionId;
+use crate::context::Orders;
 use crate::deferred::Deferred;
-use crate::desk::Orders;
 use crate::protocol::{EncodeError, Head, Message};
 use crate::view::View;
 
@@ -40,8 +40,8 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     #[inline]
     pub(crate) fn new(view: View<'a>) -> Self {
-        view.desk.extra.clear();
-        view.desk.start = view.desk.out.len();
+        view.context.extra.clear();
+        view.context.start = view.context.out.len();
         Self { view, request: None, replied: false }
     }
 
@@ -54,9 +54,9 @@ impl<'a> Reply<'a> {
     /// Has the reply carry the `id` of its request, unless the handler has set that key.
     #[cold]
     pub(crate) fn put_id(&mut self) {
-        let desk = &mut *self.view.desk;
-        if !desk.reply_id.is_empty() && !desk.extra.has_id() {
-            desk.id_in_extra = desk.extra.put_id(&desk.reply_id);
+        let context = &mut *self.view.context;
+        if !context.reply_id.is_empty() && !context.extra.has_id() {
+            context.id_in_extra = context.extra.put_id(&context.reply_id);
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Reply<'a> {
     #[cold]
     fn find_id(&mut self) {
         if let Some(request) = self.request.take() {
-            self.view.desk.note_id(self.view.framing.id_of(request));
+            self.view.context.note_id(self.view.framing.id_of(request));
         }
     }
 
@@ -114,11 +114,14 @@ impl<'a> Reply<'a> {
     /// A second reply.
     #[inline]
     pub fn echo(&mut self, message: &Message<'_>) -> Result<(), ReplyError> {
-        let taken = self.replied | self.view.desk.orders.has(Orders::DEFERRED);
-        if taken || !self.view.desk.extra.is_empty() || !self.view.framing.is_echo_a_copy(message) {
+        let taken = self.replied | self.view.context.orders.has(Orders::DEFERRED);
+        if taken
+            || !self.view.context.extra.is_empty()
+            || !self.view.framing.is_echo_a_copy(message)
+        {
             return self.echo_anew(message);
         }
-        self.view.desk.out.extend_from_slice(message.bytes());
+        self.view.context.out.extend_from_slice(message.bytes());
         self.replied = true;
         Ok(())
     }
@@ -130,8 +133,8 @@ impl<'a> Reply<'a> {
         if self.replied {
             return Err(ReplyError::AlreadyReplied);
         }
-        self.view.desk.withdraw_id();
-        self.view.desk.extra.push_raw_from(message)?;
+        self.view.context.withdraw_id();
+        self.view.context.extra.push_raw_from(message)?;
         let head = Head {
             byteorder: message.byteorder(),
             content_encoding: message.content_encoding(),
@@ -172,17 +175,17 @@ impl<'a> Reply<'a> {
     ///
     /// A second reply.
     pub fn defer(&mut self) -> Result<Deferred, ReplyError> {
-        if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
+        if self.replied || self.view.context.orders.has(Orders::DEFERRED) {
             return Err(ReplyError::AlreadyReplied);
         }
-        let sequence = self.view.desk.next_sequence();
-        self.view.desk.orders.give(Orders::DEFERRED);
-        self.view.desk.orders.sequence = sequence;
+        let sequence = self.view.context.next_sequence();
+        self.view.context.orders.give(Orders::DEFERRED);
+        self.view.context.orders.sequence = sequence;
         if self.request.is_some() {
             self.find_id();
         }
-        let id = Box::from(&*self.view.desk.reply_id);
-        let mailbox = Arc::clone(&self.view.desk.mailbox);
+        let id = Box::from(&*self.view.context.reply_id);
+        let mailbox = Arc::clone(&self.view.context.mailbox);
         Ok(Deferred::new(mailbox, self.connection(), sequence, id))
     }
 
@@ -248,20 +251,20 @@ impl<'a> Reply<'a> {
         len: u64,
         body: impl FnOnce(Place) -> Body,
     ) -> Result<(), ReplyError> {
-        if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
+        if self.replied || self.view.context.orders.has(Orders::DEFERRED) {
             return Err(ReplyError::AlreadyReplied);
         }
         if self.request.is_some() {
             self.find_id();
             self.put_id();
         }
-        let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
-        let place = desk.places.take().ok_or(ReplyError::TooManyStreams)?;
-        let head = Head { extra: &desk.extra, ..Head::binary(content_type) };
-        framing.write_head_of(&mut desk.out, &head, len)?;
+        let (framing, context) = (&mut self.view.framing, &mut *self.view.context);
+        let place = context.places.take().ok_or(ReplyError::TooManyStreams)?;
+        let head = Head { extra: &context.extra, ..Head::binary(content_type) };
+        framing.write_head_of(&mut context.out, &head, len)?;
         if len > 0 {
-            desk.body = Some(body(place));
-            desk.orders.give(Orders::BODY);
+            context.body = Some(body(place));
+            context.orders.give(Orders::BODY);
         }
         self.replied = true;
         Ok(())
@@ -275,7 +278,7 @@ impl<'a> Reply<'a> {
     /// The reply as it will be sent, prefix and header included; empty where there is none yet.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {
-        self.view.desk.out.get(self.view.desk.start..).unwrap_or_default()
+        self.view.context.out.get(self.view.context.start..).unwrap_or_default()
     }
 
     #[inline]
@@ -288,16 +291,16 @@ impl<'a> Reply<'a> {
         head: Head<'_>,
         content: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), ReplyError> {
-        if self.replied || self.view.desk.orders.has(Orders::DEFERRED) {
+        if self.replied || self.view.context.orders.has(Orders::DEFERRED) {
             return Err(ReplyError::AlreadyReplied);
         }
         if self.request.is_some() {
             self.find_id();
             self.put_id();
         }
-        let (framing, desk) = (&mut self.view.framing, &mut *self.view.desk);
-        let out = &mut desk.out;
-        let head = Head { extra: &desk.extra, ..head };
+        let (framing, context) = (&mut self.view.framing, &mut *self.view.context);
+        let out = &mut context.out;
+        let head = Head { extra: &context.extra, ..head };
         let encoded = match framing.begin_message(out, &head) {
             Ok(mark) => content(out).and_then(|()| framing.finish_message(out, mark, &head)),
             Err(error) => Err(error),
@@ -308,7 +311,7 @@ impl<'a> Reply<'a> {
                 Ok(())
             }
             Err(error) => {
-                self.view.desk.out.truncate(self.view.desk.start);
+                self.view.context.out.truncate(self.view.context.start);
                 Err(error.into())
             }
         }

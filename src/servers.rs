@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use myriapod_sys::{self as sys, JoinHandle, SocketAddr};
 
-use crate::crew::Brake;
 use crate::error::Error;
 use crate::event_loop::{EventLoop, Seed};
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::link::{Link, Plain};
+use crate::loops::StopAll;
 use crate::plan::Plan;
 use crate::protocol::{DefaultFraming, Framing};
 use crate::stats::Stats;
@@ -85,9 +85,9 @@ impl<H: Handler + 'static, F: Framing + 'static, L: Link> Servers<H, F, L> {
     /// If the closure that makes handlers panics, or the log does; all loops have stopped then.
     pub fn run(&mut self) -> Result<bool, Error> {
         let unpinned = if self.cpus.is_empty() { Vec::new() } else { sys::thread_cpus()? };
-        let mut crew = Threads { brake: self.first.brake(), threads: Vec::new() };
+        let mut loops = Threads { stop_all: self.first.stop_all(), threads: Vec::new() };
         for (seed, nth) in std::mem::take(&mut self.others).into_iter().zip(1..) {
-            crew.threads.push(self.start(seed, nth)?);
+            loops.threads.push(self.start(seed, nth)?);
         }
         self.pin(0)?;
         let first = self.first.run();
@@ -96,11 +96,11 @@ impl<H: Handler + 'static, F: Framing + 'static, L: Link> Servers<H, F, L> {
             let _ = sys::set_thread_cpus(&unpinned);
         }
         if first.is_err() {
-            crew.brake.pull();
+            loops.stop_all.pull();
         }
         let mut graceful = true;
         let mut failed = None;
-        for (ended, thread) in self.ended.iter_mut().zip(crew.threads.drain(..)) {
+        for (ended, thread) in self.ended.iter_mut().zip(loops.threads.drain(..)) {
             match thread.join() {
                 Ok((gracefully, stats)) => {
                     graceful &= gracefully;
@@ -159,7 +159,7 @@ impl<H: Handler, F: Framing, L: Link> fmt::Debug for Servers<H, F, L> {
 /// The threads of the other loops. None outlives this: should the first loop panic, they are
 /// stopped and waited for.
 struct Threads {
-    brake: Brake,
+    stop_all: StopAll,
     threads: Vec<JoinHandle<Ended>>,
 }
 
@@ -168,7 +168,7 @@ impl Drop for Threads {
         if self.threads.is_empty() {
             return;
         }
-        self.brake.pull();
+        self.stop_all.pull();
         for thread in self.threads.drain(..) {
             // Whatever it says, the first loop's end comes before it.
             let _ = thread.wait();

@@ -7,7 +7,7 @@ use myriapod_sys::{self as sys, AsFd, BorrowedFd, SocketAddr};
 
 use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
-use crate::desk::{Desk, Orders};
+use crate::context::{Context, Orders};
 use crate::handle::Handle;
 use crate::link::{Session, TlsInfo};
 use crate::outgoing::Outgoing;
@@ -85,7 +85,7 @@ pub(crate) struct Peer<'a> {
 /// [`Reply::view`]: crate::Reply::view
 pub struct View<'a> {
     pub(crate) framing: &'a mut dyn Writing,
-    pub(crate) desk: &'a mut Desk,
+    pub(crate) context: &'a mut Context,
     pub(crate) about: &'a About<'a>,
 }
 
@@ -132,7 +132,7 @@ impl View<'_> {
     #[must_use]
     #[inline]
     pub fn id(&self) -> ConnectionId {
-        ConnectionId { event_loop: self.desk.event_loop, key: self.about.key }
+        ConnectionId { event_loop: self.context.event_loop, key: self.about.key }
     }
 
     /// A handle of the server, for what concerns other connections: groups, messages to them,
@@ -151,7 +151,7 @@ impl View<'_> {
     /// ```
     #[must_use]
     pub fn handle(&self) -> &Handle {
-        &self.desk.handle
+        &self.context.handle
     }
 
     /// The peer's address; behind a proxy whose header named one, the client's. Always known in
@@ -162,7 +162,7 @@ impl View<'_> {
     pub fn peer(&self) -> Option<SocketAddr> {
         let known = self.about.peer.map(|peer| peer.address);
         let asked = || sys::peer_address(self.about.source).ok();
-        known.or_else(|| self.desk.peers.get(&self.about.key)).cloned().or_else(asked)
+        known.or_else(|| self.context.peers.get(&self.about.key)).cloned().or_else(asked)
     }
 
     /// What the handshake of a secure connection has found out: protocol, suite, names, certificates.
@@ -231,7 +231,7 @@ impl View<'_> {
     /// Bytes that wait to be sent to it, those of this turn included.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.about.queued + self.desk.out.len()
+        self.about.queued + self.context.out.len()
     }
 
     /// Sends a message that is no reply. With a message, it goes out before the reply to that.
@@ -246,22 +246,22 @@ impl View<'_> {
         if !self.about.is_open {
             return Err(PushError::Closed);
         }
-        let before = self.desk.out.len();
-        message.encode(self.framing, &mut self.desk.out)?;
-        let len = self.desk.out.len() - before;
-        self.desk.orders.give(Orders::COUNTED);
-        if !self.desk.has_room(self.about.queued + before, len) {
-            self.desk.out.truncate(before);
-            self.desk.orders.dropped += 1;
+        let before = self.context.out.len();
+        message.encode(self.framing, &mut self.context.out)?;
+        let len = self.context.out.len() - before;
+        self.context.orders.give(Orders::COUNTED);
+        if !self.context.has_room(self.about.queued + before, len) {
+            self.context.out.truncate(before);
+            self.context.orders.dropped += 1;
             return Err(PushError::Full);
         }
         // In front of the reply, where there is one already.
-        let start = self.desk.start;
-        if let Some(from) = self.desk.out.get_mut(start..) {
+        let start = self.context.start;
+        if let Some(from) = self.context.out.get_mut(start..) {
             from.rotate_right(len);
         }
-        self.desk.start += len;
-        self.desk.orders.pushed += 1;
+        self.context.start += len;
+        self.context.orders.pushed += 1;
         Ok(())
     }
 
@@ -269,39 +269,39 @@ impl View<'_> {
     /// called once, not before `after` has passed (in steps of 10 ms, 124 days at most). There is
     /// one timer for each connection; setting it again moves it. It goes with the connection.
     pub fn set_timer(&mut self, after: Duration) {
-        self.desk.orders.give(Orders::TIMER);
-        self.desk.orders.timer = Some(after);
+        self.context.orders.give(Orders::TIMER);
+        self.context.orders.timer = Some(after);
     }
 
     /// Cancels the connection's timer, if it is set.
     pub fn cancel_timer(&mut self) {
-        self.desk.orders.give(Orders::TIMER);
-        self.desk.orders.timer = None;
+        self.context.orders.give(Orders::TIMER);
+        self.context.orders.timer = None;
     }
 
     /// Goes on with what is streamed on this connection: the next piece is taken where the last one
     /// was answered with [`Flow::Wait`](crate::Flow::Wait), and a
     /// [source](crate::Reply::stream) that had nothing is asked again. Otherwise nothing happens.
     pub fn resume(&mut self) {
-        self.desk.orders.give(Orders::RESUME);
+        self.context.orders.give(Orders::RESUME);
     }
 
     /// Closes the connection once all that is to be sent is sent: the reply to this message, and
     /// all before it.
     pub fn close(&mut self) {
-        self.desk.orders.give(Orders::CLOSE);
+        self.context.orders.give(Orders::CLOSE);
     }
 
     /// Closes the connection at once. What waits to be sent is dropped, and so is what this call
     /// pushed or replied.
     pub fn close_now(&mut self) {
-        self.desk.orders.give(Orders::CLOSE_NOW);
+        self.context.orders.give(Orders::CLOSE_NOW);
     }
 
     /// Closes the connection at once by a reset (`SO_LINGER` with 0 seconds, socket(7)): the peer
     /// loses what it has not read, and no port stays in `TIME-WAIT`.
     pub fn reset(&mut self) {
-        self.desk.orders.give(Orders::RESET);
+        self.context.orders.give(Orders::RESET);
     }
 }
 

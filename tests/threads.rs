@@ -20,13 +20,13 @@ use myriapod::{
 };
 
 /// A server with several loops.
-struct Crew {
+struct Running {
     addresses: Vec<SocketAddr>,
     handle: Handle,
     thread: Option<JoinHandle<(Result<bool, Error>, ServersStats)>>,
 }
 
-impl Crew {
+impl Running {
     fn start<H: Handler + 'static>(
         make: impl FnOnce() -> Result<Servers<H>, Error> + Send + 'static,
     ) -> Self {
@@ -66,7 +66,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Running {
     fn drop(&mut self) {
         // A test that failed must not hang.
         let _ = self.handle.shutdown();
@@ -78,18 +78,18 @@ fn four(backend: Backend) -> ServerBuilder {
 }
 
 fn do_all_loops_serve(backend: Backend) {
-    let crew = Crew::echo(move || four(backend));
+    let running = Running::echo(move || four(backend));
     // So many that a loop without any is out of the question: 4 * 0.75^256.
-    let mut peers: Vec<_> = (0..256).map(|_| crew.connect()).collect();
+    let mut peers: Vec<_> = (0..256).map(|_| running.connect()).collect();
     for (peer, number) in peers.iter_mut().zip(0..) {
         assert_eq!(number_of(&peer.ask(&numbered(number))), number);
     }
-    let loops = crew.handle.stats().unwrap();
+    let loops = running.handle.stats().unwrap();
     assert_eq!(loops.len(), 4);
     assert!(loops.iter().all(|stats| stats.open > 0 && stats.messages == stats.open));
     assert_eq!(loops.iter().map(|stats| stats.open).sum::<u64>(), 256);
     drop(peers);
-    let stats = crew.stop();
+    let stats = running.stop();
     assert_eq!((stats.sum().messages, stats.loops().len()), (256, 4));
     assert!(stats.imbalance() > 1.0 || stats.loops().iter().all(|of| of.messages == 64));
     assert!(stats.to_string().contains(" loops=4 imbalance="), "{stats}");
@@ -124,7 +124,7 @@ impl Handler for Who {
 
 fn is_every_connection_reached_by_its_name(backend: Backend) {
     let (tell, told) = mpsc::channel();
-    let crew = Crew::start(move || {
+    let running = Running::start(move || {
         four(backend).build_each(move || {
             let tell = tell.clone();
             move |_: Message<'_>, reply: &mut Reply<'_>| {
@@ -133,51 +133,51 @@ fn is_every_connection_reached_by_its_name(backend: Backend) {
             }
         })
     });
-    let mut peers: Vec<_> = (0..40).map(|_| crew.connect()).collect();
+    let mut peers: Vec<_> = (0..40).map(|_| running.connect()).collect();
     for (peer, number) in peers.iter_mut().zip(0..) {
         peer.ask(&json(&"who".into()));
         let id = told.recv().unwrap();
         let bytes = u32::to_be_bytes(number).to_vec();
-        crew.handle.send(id, Outgoing::binary("test/bytes", bytes)).unwrap();
+        running.handle.send(id, Outgoing::binary("test/bytes", bytes)).unwrap();
     }
     for (peer, number) in peers.iter_mut().zip(0..) {
         assert_eq!(number_of(&peer.reply()), number);
     }
-    crew.handle.broadcast_all(Outgoing::binary("test/bytes", vec![0, 0, 0, 9])).unwrap();
+    running.handle.broadcast_all(Outgoing::binary("test/bytes", vec![0, 0, 0, 9])).unwrap();
     for peer in &mut peers {
         assert_eq!(number_of(&peer.reply()), 9);
     }
     drop(peers);
-    crew.stop();
+    running.stop();
 }
 
 fn has_every_connection_a_name_of_its_own_and_its_answers(backend: Backend) {
-    let crew = Crew::start(move || four(backend).build_each(|| Who));
+    let running = Running::start(move || four(backend).build_each(|| Who));
     let mut names = std::collections::BTreeSet::new();
-    let mut peers: Vec<_> = (0..40).map(|_| crew.connect()).collect();
+    let mut peers: Vec<_> = (0..40).map(|_| running.connect()).collect();
     for peer in &mut peers {
         let name = peer.ask(&json(&"now".into())).as_message().json().unwrap();
         assert_eq!(peer.ask(&json(&"later".into())).as_message().json().unwrap(), name);
         assert!(names.insert(name.to_string()), "{name} twice");
     }
     drop(peers);
-    crew.stop();
+    running.stop();
 }
 
 fn does_a_listener_from_elsewhere_spread_over_all_loops(backend: Backend) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let crew = Crew::echo(move || {
+    let running = Running::echo(move || {
         let listener = Listener::adopt(OwnedFd::from(listener)).unwrap();
         Server::builder().backend(backend).threads(3).listener(listener)
     });
-    let mut peers: Vec<_> = (0..30).map(|_| crew.connect()).collect();
+    let mut peers: Vec<_> = (0..30).map(|_| running.connect()).collect();
     for (peer, number) in peers.iter_mut().zip(0..) {
         assert_eq!(number_of(&peer.ask(&numbered(number))), number);
     }
-    let open: Vec<u64> = crew.handle.stats().unwrap().iter().map(|stats| stats.open).collect();
+    let open: Vec<u64> = running.handle.stats().unwrap().iter().map(|stats| stats.open).collect();
     assert_eq!(open, [10, 10, 10]);
     drop(peers);
-    let stats = crew.stop();
+    let stats = running.stop();
     assert_eq!(stats.sum().handed_over, 20);
     assert!((stats.imbalance() - 1.0).abs() < 1e-9, "{stats}");
 }
@@ -186,42 +186,42 @@ fn does_a_listener_from_elsewhere_spread_over_all_loops(backend: Backend) {
 fn does_a_unix_socket_spread_over_all_loops_and_go_at_the_end() {
     let path = std::env::temp_dir().join(format!("myriapod-threads-{}", std::process::id()));
     let host = format!("unix:{}", path.display());
-    let crew = Crew::echo(move || Server::builder().threads(2).listen(&host, 0));
+    let running = Running::echo(move || Server::builder().threads(2).listen(&host, 0));
     let mut peers: Vec<_> =
         (0..10).map(|_| Peer::over(UnixStream::connect(&path).unwrap())).collect();
     for (peer, number) in peers.iter_mut().zip(0..) {
         assert_eq!(number_of(&peer.ask(&numbered(number))), number);
     }
     drop(peers);
-    let stats = crew.stop();
+    let stats = running.stop();
     assert_eq!(stats.loops().iter().map(|of| of.accepted).collect::<Vec<_>>(), [5, 5]);
     assert!(!path.exists());
 }
 
 fn may_all_loops_together_have_max_connections_and_no_more(backend: Backend) {
     let limits = Limits { max_connections: Some(5), ..Limits::default() };
-    let crew = Crew::echo(move || four(backend).limits(limits));
+    let running = Running::echo(move || four(backend).limits(limits));
     // The kernel sends them anywhere, and a full loop hands them over to the next.
-    let mut served: Vec<_> = (0..5).map(|_| crew.connect()).collect();
+    let mut served: Vec<_> = (0..5).map(|_| running.connect()).collect();
     for (peer, number) in served.iter_mut().zip(0..) {
         assert_eq!(number_of(&peer.ask(&numbered(number))), number);
     }
-    let mut waiting = crew.connect();
+    let mut waiting = running.connect();
     waiting.send(&numbered(77));
-    let open = || crew.handle.stats().unwrap().iter().map(|stats| stats.open).sum::<u64>();
+    let open = || running.handle.stats().unwrap().iter().map(|stats| stats.open).sum::<u64>();
     assert_eq!(open(), 5);
     for _ in 0..20 {
         // Whichever loop has it in its backlog is told of the place that this leaves.
         drop(served.remove(0));
         assert_eq!(number_of(&waiting.reply()), 77);
-        served.push(std::mem::replace(&mut waiting, crew.connect()));
+        served.push(std::mem::replace(&mut waiting, running.connect()));
         waiting.send(&numbered(77));
     }
     assert_eq!(open(), 5);
     served.clear();
     assert_eq!(number_of(&waiting.reply()), 77);
     drop(waiting);
-    crew.stop();
+    running.stop();
 }
 
 /// The third of its kind cannot start.
@@ -257,20 +257,20 @@ fn does_a_loop_that_cannot_go_on_stop_the_others(backend: Backend) {
 }
 
 fn does_a_panic_of_the_log_not_stop_a_loop(backend: Backend) {
-    let crew = Crew::start(move || {
+    let running = Running::start(move || {
         let log = |event: &LogEvent<'_>| {
             assert!(!matches!(event, LogEvent::Message { .. }), "the log is full");
         };
         four(backend).log_each(log).build_each(|| echo)
     });
-    let mut peer = crew.connect();
+    let mut peer = running.connect();
     for number in 0..3 {
         assert_eq!(number_of(&peer.ask(&numbered(number))), number);
     }
-    let panics: u64 = crew.handle.stats().unwrap().iter().map(|stats| stats.panics).sum();
+    let panics: u64 = running.handle.stats().unwrap().iter().map(|stats| stats.panics).sum();
     assert_eq!(panics, 3);
     drop(peer);
-    crew.stop();
+    running.stop();
 }
 
 fn does_a_handler_factory_that_panics_stop_all(backend: Backend) {
@@ -288,18 +288,18 @@ fn does_a_handler_factory_that_panics_stop_all(backend: Backend) {
 }
 
 fn is_nobody_lost_who_connected_before_the_stop(backend: Backend) {
-    let crew = Crew::echo(move || four(backend));
-    let mut peers: Vec<_> = (0..100).map(|_| crew.connect()).collect();
+    let running = Running::echo(move || four(backend));
+    let mut peers: Vec<_> = (0..100).map(|_| running.connect()).collect();
     for (peer, number) in peers.iter_mut().zip(0..) {
         peer.send(&numbered(number));
     }
-    crew.handle.shutdown().unwrap();
+    running.handle.shutdown().unwrap();
     for (peer, number) in peers.iter_mut().zip(0..) {
         assert_eq!(number_of(&peer.reply()), number);
         peer.expect_end();
     }
     drop(peers);
-    let (graceful, stats) = crew.join();
+    let (graceful, stats) = running.join();
     assert!(graceful.unwrap());
     assert_eq!((stats.sum().messages, stats.sum().closed_for(Cause::Drained)), (100, 100));
 }
@@ -313,7 +313,7 @@ fn is_nobody_lost_who_is_handed_over_while_stopping(backend: Backend) {
     for (peer, number) in peers.iter_mut().zip(0..) {
         peer.send(&numbered(number));
     }
-    let crew = Crew::start(move || {
+    let running = Running::start(move || {
         let listener = Listener::adopt(OwnedFd::from(listener)).unwrap();
         let builder = Server::builder().backend(backend).threads(3).listener(listener);
         let servers = builder.build_each(|| echo)?;
@@ -324,7 +324,7 @@ fn is_nobody_lost_who_is_handed_over_while_stopping(backend: Backend) {
         assert_eq!(number_of(&peer.reply()), number);
     }
     drop(peers);
-    let (graceful, stats) = crew.join();
+    let (graceful, stats) = running.join();
     assert!(graceful.unwrap());
     assert_eq!(stats.loops().iter().map(|of| of.messages).collect::<Vec<_>>(), [34, 33, 33]);
 }
@@ -349,8 +349,8 @@ fn is_a_server_dropped_without_a_trace() {
 
 #[test]
 fn is_a_shared_port_refused_unless_asked_for() {
-    let crew = Crew::echo(|| four(Backend::native()));
-    let port = crew.addresses[0].port().unwrap();
+    let running = Running::echo(|| four(Backend::native()));
+    let port = running.addresses[0].port().unwrap();
     let again = || Server::builder().listen("127.0.0.1", port).threads(2);
     let error = again().build_each(|| echo).unwrap_err().to_string();
     assert!(error.starts_with(&format!("bind 127.0.0.1:{port}: EADDRINUSE")), "{error}");
@@ -358,7 +358,7 @@ fn is_a_shared_port_refused_unless_asked_for() {
         let options = myriapod::sys::ListenOptions { reuse_port: true, ..Default::default() };
         again().listen_options(options).build_each(|| echo).unwrap();
     }
-    crew.stop();
+    running.stop();
 }
 
 #[test]

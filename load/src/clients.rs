@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use myriapod::sys;
 
-use crate::crew::Crew;
 use crate::error::{Error, Result};
 use crate::job::{Command, Phase};
 use crate::options::Options;
 use crate::snapshot::Snapshot;
+use crate::workers::Workers;
 
 /// How often it is asked how things stand: soon at first, for what is done in no time.
 const SOON: Duration = Duration::from_micros(200);
@@ -18,7 +18,7 @@ const LATER: Duration = Duration::from_millis(5);
 /// Every reply is checked; the first fault is an error.
 #[derive(Debug)]
 pub struct Clients {
-    crew: Crew,
+    workers: Workers,
     options: Options,
     opened: u32,
     /// What it was when the last exchange ended.
@@ -53,7 +53,12 @@ impl Clients {
             job.connections = 0;
             job.all = 0;
         }
-        Ok(Self { crew: Crew::start(&job, 1)?, options, opened: 0, last: Snapshot::default() })
+        Ok(Self {
+            workers: Workers::start(&job, 1)?,
+            options,
+            opened: 0,
+            last: Snapshot::default(),
+        })
     }
 
     /// Messages that may be outstanding, on all connections together.
@@ -69,8 +74,8 @@ impl Clients {
     ///
     /// A connection that is refused, and a reply that is not right.
     pub fn grow(&mut self, connections: u32) -> Result<()> {
-        self.crew.order(&[Command::Grow(connections)])?;
-        self.crew.enter(Phase::Ramp, sys::now())?;
+        self.workers.order(&[Command::Grow(connections)])?;
+        self.workers.enter(Phase::Ramp, sys::now())?;
         let now = self.until(|now| now.done && now.phase == Some(Phase::Ramp))?;
         if now.established < connections.into() {
             let why = now.stopped.unwrap_or_else(|| format!("{} only", now.established));
@@ -87,7 +92,7 @@ impl Clients {
     /// A thread that has ended.
     pub fn set_in_flight(&mut self, in_flight: u32) -> Result<()> {
         self.options.in_flight = in_flight;
-        self.crew.order(&[Command::InFlight(in_flight)])
+        self.workers.order(&[Command::InFlight(in_flight)])
     }
 
     /// Exchanges so many messages, with all connections at work.
@@ -109,14 +114,14 @@ impl Clients {
     pub fn exchange_for(&mut self, time: Duration) -> Result<Exchanged> {
         if self.options.short {
             // It asks on one connection who closes.
-            self.crew.order(&[Command::Budget(1)])?;
-            self.crew.enter(Phase::Ramp, sys::now())?;
+            self.workers.order(&[Command::Budget(1)])?;
+            self.workers.enter(Phase::Ramp, sys::now())?;
             self.last = self.until(|now| now.done && now.phase == Some(Phase::Ramp))?;
         }
         let began = sys::now();
         self.begin(u64::MAX)?;
         std::thread::sleep(time);
-        self.crew.enter(Phase::Drain, sys::now())?;
+        self.workers.enter(Phase::Drain, sys::now())?;
         self.end(began.as_nanos())
     }
 
@@ -138,7 +143,7 @@ impl Clients {
     }
 
     fn begin(&mut self, messages: u64) -> Result<()> {
-        self.crew
+        self.workers
             .order(&[Command::Budget(messages), Command::Enter(Phase::Run, sys::now().as_nanos())])
     }
 
@@ -157,7 +162,7 @@ impl Clients {
     fn until(&mut self, is_so: impl Fn(&Snapshot) -> bool) -> Result<Snapshot> {
         let mut pause = SOON;
         loop {
-            let now = self.crew.ask(false)?;
+            let now = self.workers.ask(false)?;
             if now.faults() > 0 {
                 let first = now.first_wrong.map_or_else(String::new, |first| format!(": {first}"));
                 let call = now

@@ -31,7 +31,6 @@ mod advice;
 mod clients;
 mod clock;
 mod connection;
-mod crew;
 mod dialect;
 mod error;
 mod figures;
@@ -54,9 +53,9 @@ mod secure;
 mod server;
 mod snapshot;
 mod summaries;
+mod workers;
 
 pub use self::clients::{Clients, Exchanged};
-pub use self::crew::{WORKER, work};
 pub use self::error::{Error, Result};
 pub use self::message::{Content, Service};
 pub use self::observer::{Interruption, Now, Observer};
@@ -67,6 +66,7 @@ pub use self::rooms::{RoomLatency, RoomOptions, RoomReport, measure_rooms};
 use self::run::Bench;
 pub use self::secure::{Secure, Trusted};
 pub use self::snapshot::Snapshot;
+pub use self::workers::{WORKER, work};
 
 /// Runs a plan, all phases of it, and reports.
 ///

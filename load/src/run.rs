@@ -6,7 +6,6 @@ use myriapod::sys::{self, Time};
 use myriapod_machine::{ProcessUsage, ProcessorTime};
 
 use crate::clock;
-use crate::crew::Crew;
 use crate::error::Result;
 use crate::history::{History, Reading};
 use crate::job::{Command, Phase};
@@ -16,6 +15,7 @@ use crate::ran::Ran;
 use crate::report::{MemoryPoint, Phase as Passed, Storm};
 use crate::server::{Embedded, Watch};
 use crate::snapshot::{Latencies, Snapshot};
+use crate::workers::Workers;
 use crate::{figures, summaries};
 
 /// How long the ramp may make no progress before it is given up.
@@ -36,7 +36,7 @@ pub(crate) struct Bench<'a> {
     observer: &'a mut dyn Observer,
     /// Somebody has ended it before its time.
     interruption: Option<Interruption>,
-    crew: Crew,
+    workers: Workers,
     _embedded: Option<Embedded>,
     watch: Option<Watch>,
     pub(crate) history: History,
@@ -89,12 +89,12 @@ impl<'a> Bench<'a> {
             embedded = Some(servers);
         }
         let watch = Watch::start(pids)?;
-        let crew = Crew::start(&plan.job, plan.processes)?;
+        let workers = Workers::start(&plan.job, plan.processes)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Ok(Self {
             observer,
             interruption: None,
-            crew,
+            workers,
             _embedded: embedded,
             watch,
             history: History::new(sys::now(), unix),
@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
     }
 
     pub(crate) fn end(self) -> Result<()> {
-        self.crew.end()
+        self.workers.end()
     }
 
     /// Whether somebody ends it before its time, or there is no use in going on.
@@ -119,7 +119,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn ramp(&mut self) -> Result<Snapshot> {
         self.remember(0);
         let began = sys::now();
-        self.crew.enter(Phase::Ramp, began)?;
+        self.workers.enter(Phase::Ramp, began)?;
         let requested = u64::from(self.plan.job.connections) + u64::from(self.plan.job.idle);
         let patience = RAMP_PATIENCE + self.plan.options.connect_timeout;
         let (mut progress, mut moved) = (0, began);
@@ -148,7 +148,7 @@ impl<'a> Bench<'a> {
         let hold = self.plan.options.hold;
         let began = sys::now();
         if !hold.is_zero() && !self.is_over(ramped) {
-            self.crew.enter(Phase::Hold, began)?;
+            self.workers.enter(Phase::Hold, began)?;
             self.spend(Phase::Hold, began, hold)?;
         }
         self.remember(ramped.open);
@@ -193,14 +193,14 @@ impl<'a> Bench<'a> {
     /// Forgets what was counted, for another run with another rate.
     pub(crate) fn reset(&mut self, rate: f64) -> Result<()> {
         self.plan.job.rate = Some(rate);
-        self.crew.order(&[Command::Rate(rate), Command::Reset])
+        self.workers.order(&[Command::Rate(rate), Command::Reset])
     }
 
     /// Closes all connections; what still comes belongs to the run.
     pub(crate) fn close(&mut self, mut ran: Ran) -> Result<Ran> {
         let began = sys::now();
-        let open = self.crew.ask(false)?.open;
-        self.crew.enter(Phase::Close, began)?;
+        let open = self.workers.ask(false)?.open;
+        self.workers.enter(Phase::Close, began)?;
         loop {
             let snapshot = self.look(Phase::Close, Goal::None)?;
             let done = snapshot.done || since(began) > 10.0;
@@ -226,7 +226,7 @@ impl<'a> Bench<'a> {
         let warmup = self.plan.options.warmup;
         if !warmup.is_zero() && !self.is_over(&ramped) {
             let began = sys::now();
-            self.crew.enter(Phase::Warmup, began)?;
+            self.workers.enter(Phase::Warmup, began)?;
             self.spend(Phase::Warmup, began, warmup)?;
             self.passed(Phase::Warmup, began, "left out of the figures".to_owned());
         }
@@ -244,7 +244,7 @@ impl<'a> Bench<'a> {
         let used = self.usage();
         // Both at once, so that what becomes due later is not sent in between.
         let drain = Command::Enter(Phase::Drain, ended.as_nanos());
-        self.crew.order(&[Command::Tell { latencies: true }, drain])?;
+        self.workers.order(&[Command::Tell { latencies: true }, drain])?;
         let worked = self.hear()?;
         let stolen = stolen.zip(ProcessorTime::read());
         let stolen = stolen.map(|(before, after)| after.since(&before).stolen_share());
@@ -301,7 +301,7 @@ impl<'a> Bench<'a> {
         if self.is_over(before) {
             return Ok((before.stranger.clone(), goal));
         }
-        self.crew.enter(Phase::Run, began)?;
+        self.workers.enter(Phase::Run, began)?;
         loop {
             let snapshot = self.look(Phase::Run, goal)?;
             if snapshot.done {
@@ -339,13 +339,13 @@ impl<'a> Bench<'a> {
 
     /// Has all connections closed at once and come back, and waits until each has an answer.
     fn storm(&mut self, nth: u32) -> Result<Storm> {
-        let before = self.crew.ask(false)?.served;
+        let before = self.workers.ask(false)?.served;
         let took = std::mem::take(&mut self.latencies);
         let options = &self.plan.options;
         let patience = options.timeout + options.connect_timeout + RAMP_PATIENCE;
         let connections = u64::from(self.plan.job.connections);
         let began = sys::now();
-        self.crew.enter(Phase::Storm, began)?;
+        self.workers.enter(Phase::Storm, began)?;
         let (mut progress, mut moved) = (0, began);
         let after = loop {
             let snapshot = self.look(Phase::Storm, Goal::Served(before, connections))?;
@@ -375,12 +375,12 @@ impl<'a> Bench<'a> {
 
     /// Asks how things stand; with latencies, takes them.
     fn ask(&mut self, latencies: bool) -> Result<Snapshot> {
-        self.crew.order(&[Command::Tell { latencies }])?;
+        self.workers.order(&[Command::Tell { latencies }])?;
         self.hear()
     }
 
     fn hear(&mut self) -> Result<Snapshot> {
-        let mut snapshot = self.crew.hear()?;
+        let mut snapshot = self.workers.hear()?;
         if let Some(latencies) = snapshot.latencies.take() {
             self.latencies.add(&latencies);
             self.history.recent.add(&latencies);

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Engine, OwnOf};
 use crate::body::Incoming;
-use crate::desk::Orders;
+use crate::context::Orders;
 use crate::handler::Handler;
 use crate::handler_error::HandlerError;
 use crate::intake::{Flow, Intake};
@@ -20,7 +20,7 @@ pub(super) enum Asked {
     Nothing,
     /// The handler wants it whole.
     Hold,
-    /// So many bytes are its head; what comes behind them, the desk has an [`Incoming`] for.
+    /// So many bytes are its head; what comes behind them, the context has an [`Incoming`] for.
     Stream(usize),
     /// It was refused, and so is whatever follows.
     Close(Cause),
@@ -41,9 +41,9 @@ impl<H: Handler, F: Framing> Engine<H, F> {
     /// Asks the handler about the message that `bytes` begin with, if its head is there.
     #[inline(never)]
     pub(super) fn ask(&mut self, about: &About<'_>, own: &mut OwnOf<H, F>, bytes: &[u8]) -> Asked {
-        let start = self.desk.out.len();
-        self.desk.start = start;
-        self.desk.extra.clear();
+        let start = self.context.out.len();
+        self.context.start = start;
+        self.context.extra.clear();
         let (framing, frame) = (&mut self.framing, &mut self.frame);
         let told = catch_unwind(AssertUnwindSafe(|| framing.announced(&own.stream, bytes, frame)));
         let len = match told {
@@ -54,17 +54,17 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 return Asked::Close(Cause::Panic);
             }
         };
-        if len > self.config.limits.max_content_len as u64 && len > self.desk.max_stream_len {
+        if len > self.config.limits.max_content_len as u64 && len > self.context.max_stream_len {
             // Whatever the handler would say.
             self.stats.refused_streams += 1;
             self.refuse(about, &ProtocolError::new(Fault::ContentTooLong));
             return Asked::Close(Cause::Fault);
         }
         let head = MessageHead::new(bytes, &self.frame, len);
-        self.desk.note_id(self.framing.id(&head));
-        let (handler, framing, desk) = (&mut self.handler, &mut self.framing, &mut self.desk);
+        self.context.note_id(self.framing.id(&head));
+        let (handler, framing, context) = (&mut self.handler, &mut self.framing, &mut self.context);
         let intake = catch_unwind(AssertUnwindSafe(|| {
-            handler.on_head(&mut own.state, &head, &mut View { framing, desk, about })
+            handler.on_head(&mut own.state, &head, &mut View { framing, context, about })
         }));
         let intake = match intake {
             Ok(intake) => intake,
@@ -73,17 +73,17 @@ impl<H: Handler, F: Framing> Engine<H, F> {
                 return Asked::Close(Cause::Panic);
             }
         };
-        if self.desk.orders.has(Orders::CLOSE_NOW | Orders::RESET | Orders::CLOSE) {
+        if self.context.orders.has(Orders::CLOSE_NOW | Orders::RESET | Orders::CLOSE) {
             return Asked::Close(Cause::Handler);
         }
         let place = match intake {
             Intake::Hold => return Asked::Hold,
-            Intake::Stream if len > self.desk.max_stream_len => {
+            Intake::Stream if len > self.context.max_stream_len => {
                 self.stats.refused_streams += 1;
                 self.refuse(about, &ProtocolError::new(Fault::ContentTooLong));
                 return Asked::Close(Cause::Fault);
             }
-            Intake::Stream => match self.desk.places.take() {
+            Intake::Stream => match self.context.places.take() {
                 Some(place) => {
                     self.stats.streams_in += 1;
                     Some(place)
@@ -103,8 +103,8 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         if place.is_none() && !self.may_drop(about, len) {
             return Asked::Close(Cause::Handler);
         }
-        let id = Box::from(&*self.desk.reply_id);
-        self.desk.incoming = Some(Incoming::new(len, place, id));
+        let id = Box::from(&*self.context.reply_id);
+        self.context.incoming = Some(Incoming::new(len, place, id));
         Asked::Stream(self.frame.len())
     }
 
@@ -123,18 +123,18 @@ impl<H: Handler, F: Framing> Engine<H, F> {
         id: &[u8],
         piece: &[u8],
     ) -> Taken {
-        let start = self.desk.out.len();
-        self.desk.start = start;
-        let (handler, framing, desk) = (&mut self.handler, &mut self.framing, &mut self.desk);
+        let start = self.context.out.len();
+        self.context.start = start;
+        let (handler, framing, context) = (&mut self.handler, &mut self.framing, &mut self.context);
         let taken = catch_unwind(AssertUnwindSafe(|| {
-            handler.on_piece(&mut own.state, piece, &mut View { framing, desk, about })
+            handler.on_piece(&mut own.state, piece, &mut View { framing, context, about })
         }));
         match taken {
             Ok(Ok(flow)) => Taken::Piece(flow),
             Ok(Err(error)) => {
-                self.desk.note_id(Some(id));
+                self.context.note_id(Some(id));
                 self.reply_error(about, &error);
-                self.desk.forget_id();
+                self.context.forget_id();
                 Taken::Refused
             }
             Err(_panic) => {
@@ -146,11 +146,11 @@ impl<H: Handler, F: Framing> Engine<H, F> {
 
     /// A content has come whole: the handler answers it.
     pub(crate) fn end_stream(&mut self, about: &About<'_>, own: &mut OwnOf<H, F>, id: &[u8]) {
-        let start = self.desk.out.len();
-        self.desk.note_id(Some(id));
-        let (handler, framing, desk) = (&mut self.handler, &mut self.framing, &mut self.desk);
+        let start = self.context.out.len();
+        self.context.note_id(Some(id));
+        let (handler, framing, context) = (&mut self.handler, &mut self.framing, &mut self.context);
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let mut reply = Reply::new(View { framing, desk, about });
+            let mut reply = Reply::new(View { framing, context, about });
             if !id.is_empty() {
                 reply.put_id();
             }
@@ -160,12 +160,12 @@ impl<H: Handler, F: Framing> Engine<H, F> {
             Ok(Ok(replied)) => {
                 self.stats.replies += u64::from(replied);
                 if self.config.one_shot && replied {
-                    self.desk.orders.give(Orders::CLOSE);
+                    self.context.orders.give(Orders::CLOSE);
                 }
             }
             Ok(Err(error)) => self.reply_error(about, &error),
             Err(_panic) => self.panicked(self.id(about.key), start, "on_end"),
         }
-        self.desk.forget_id();
+        self.context.forget_id();
     }
 }

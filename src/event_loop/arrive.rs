@@ -168,7 +168,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         engine.tell(&LogEvent::Opened { id, peer: &peer });
         let Some(source) = self.selector.source(key) else { return };
         if proxy.is_some_and(|header| header.source().is_some()) {
-            engine.desk.peers.insert(key, peer.clone());
+            engine.context.peers.insert(key, peer.clone());
         }
         let session = session.as_ref().map(|session| session as &dyn Session);
         let who = Peer { address: &peer, proxy, session };
@@ -187,7 +187,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             engine.clear_out();
             engine.stats.count_closed(Cause::Panic);
             engine.stats.discarded_in += first.len() as u64;
-            engine.desk.peers.remove(&key);
+            engine.context.peers.remove(&key);
             return self.turn_away(key, address);
         };
         engine.stats.open += 1;

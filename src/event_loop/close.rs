@@ -120,7 +120,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         });
         // There is nothing left that could be done for it.
         engine.take_orders();
-        engine.desk.peers.remove(&key);
+        engine.context.peers.remove(&key);
         engine.tell(&LogEvent::Closed { id, cause });
         self.tell_watch();
     }

@@ -114,7 +114,7 @@ mod tests {
             } else {
                 shared.engine.process(&about, own, &mut shared.scratch, Missing::default(), false);
             }
-            assert_eq!(event_loop.shared.engine.desk.out, request);
+            assert_eq!(event_loop.shared.engine.context.out, request);
             event_loop.shared.engine.sent_all();
             if nth % MESSAGES_PER_TICK == 0 {
                 tick += 1;

@@ -378,7 +378,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             name: (self.member.index(), key.to_bits()),
             origin: connection.origin.to_bits(),
             idle: tick.wrapping_sub(connection.active()),
-            peer: self.shared.engine.desk.peers.get(&key).cloned(),
+            peer: self.shared.engine.context.peers.get(&key).cloned(),
             groups,
             timer: self.shared.timer_left(key),
             unread,

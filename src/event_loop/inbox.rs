@@ -158,18 +158,18 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             }
             Item::Fail { key, sequence, error, close, id } => {
                 self.answer_deferred(key, sequence, close, |engine, about| {
-                    engine.desk.note_id(Some(&id));
+                    engine.context.note_id(Some(&id));
                     engine.reply_error(about, &error);
-                    engine.desk.forget_id();
+                    engine.context.forget_id();
                 });
             }
             Item::Abandon { key, sequence, id } => {
                 self.answer_deferred(key, sequence, true, |engine, about| {
-                    engine.desk.note_id(Some(&id));
+                    engine.context.note_id(Some(&id));
                     if about.origin != Origin::CONNECTED {
                         engine.error_reply("Abandoned", "the answer was abandoned");
                     }
-                    engine.desk.forget_id();
+                    engine.context.forget_id();
                 });
             }
             Item::Send { key, outgoing } => {
@@ -282,10 +282,10 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             waited = true;
             shared.step(at.connection, Fact::Answered);
             let about = shared.about(at);
-            shared.engine.desk.start = shared.engine.desk.out.len();
+            shared.engine.context.start = shared.engine.context.out.len();
             if shared.engine.guard("encode", |engine| answer(engine, &about)).is_none() {
                 shared.engine.clear_out();
-                shared.engine.desk.orders.only_close(Cause::Panic);
+                shared.engine.context.orders.only_close(Cause::Panic);
             }
             at.connection.touch(shared.tick);
             shared.obey(at);

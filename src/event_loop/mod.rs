@@ -47,13 +47,13 @@ pub(crate) use self::seed::{Openers, Opening, Proxies, Seed};
 use self::shared::{After, Shared};
 use self::spin::Spin;
 use crate::connection::{Connection, Lingering, Socket};
-use crate::crew::{Brake, Member};
 use crate::engine::{Engine, OwnOf};
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::link::{Link, LinkFault, Plain};
 use crate::log::LogEvent;
+use crate::loops::{Member, StopAll};
 use crate::mailbox::Mailbox;
 use crate::protocol::{DefaultFraming, Framing};
 use crate::selector::Selector;
@@ -333,8 +333,8 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
     }
 
     /// What stops all loops of the server when this one cannot go on.
-    pub(crate) fn brake(&self) -> Brake {
-        self.member.brake()
+    pub(crate) fn stop_all(&self) -> StopAll {
+        self.member.stop_all()
     }
 
     /// The handler.

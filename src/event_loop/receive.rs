@@ -125,7 +125,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
                 &mut shared.scratch,
             ) {
                 shared.digest_short(&mut At { key, source, connection })
-            } else if !shared.engine.desk.orders.is_empty() {
+            } else if !shared.engine.context.orders.is_empty() {
                 shared.obey_ordinary(&mut At { key, source, connection })
             } else {
                 connection.touch(shared.tick);

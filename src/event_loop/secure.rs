@@ -216,7 +216,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// whether the socket took all of them.
     #[inline(never)]
     pub(super) fn send_secure(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) -> bool {
-        let len = self.engine.desk.out.len();
+        let len = self.engine.context.out.len();
         let first = len.min(SEALED_AT_ONCE);
         let sent = if len == 0 { Ok(0) } else { self.seal_and_send(at, 0, first) };
         if first == len && (len == 0 || sent == Ok(self.sealed.len())) {
@@ -234,7 +234,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         from: usize,
         to: usize,
     ) -> Result<usize, Errno> {
-        let plain = self.engine.desk.out.get(from..to).unwrap_or_default();
+        let plain = self.engine.context.out.get(from..to).unwrap_or_default();
         self.sealed.clear();
         if !self.link.seal(&mut at.connection.link, at.key.to_bits(), plain, &mut self.sealed) {
             return Err(Errno::EPIPE);
@@ -255,7 +255,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         mut done: usize,
         mut sent: Result<usize, Errno>,
     ) -> bool {
-        let len = self.engine.desk.out.len();
+        let len = self.engine.context.out.len();
         while sent == Ok(self.sealed.len()) && done < len {
             let to = len.min(done + SEALED_AT_ONCE);
             sent = self.seal_and_send(at, done, to);
@@ -267,7 +267,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         };
         self.engine.stats.bytes_out += done as u64;
         let (out, sealed) =
-            (std::mem::take(&mut self.engine.desk.out), std::mem::take(&mut self.sealed));
+            (std::mem::take(&mut self.engine.context.out), std::mem::take(&mut self.sealed));
         let records = sealed.get(taken..).unwrap_or_default();
         let plain = out.get(done..).unwrap_or_default();
         let is_queued = records.is_empty() || self.queue_rest(at, records, plain).is_ok();
@@ -278,7 +278,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             self.begin_close(at.connection, Cause::BufferLimit);
         }
         let took_all = records.is_empty();
-        (self.engine.desk.out, self.sealed) = (out, sealed);
+        (self.engine.context.out, self.sealed) = (out, sealed);
         self.engine.clear_out();
         took_all
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use myriapod_sys::{self as sys, Backend, Listener, Poller, SocketFile};
 
-use crate::crew::{self, Member};
 use crate::link::Link;
+use crate::loops::{self, Member};
 use crate::mailbox::Mailbox;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::selector;
@@ -66,7 +66,7 @@ impl<L: Link> Seed<L> {
             mailboxes.push(Arc::new(Mailbox::new(selector::waker_of(&mut poller)?)));
             pollers.push(poller);
         }
-        let members = crew::members_of(mailboxes.clone(), max_connections);
+        let members = loops::members_of(mailboxes.clone(), max_connections);
         let parts = members.into_iter().zip(pollers).zip(mailboxes);
         let seed = |((member, poller), mailbox)| Self {
             member,

@@ -36,11 +36,11 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
 impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     /// Sends the replies of one event. What the socket does not take is queued.
     pub(super) fn send(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
-        if self.engine.desk.out.is_empty() {
+        if self.engine.context.out.is_empty() {
             return;
         }
         if !at.connection.takes_replies() {
-            self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
+            self.engine.stats.discarded_out += self.engine.context.out.len() as u64;
             return self.engine.clear_out();
         }
         if at.connection.send.is_none() {
@@ -58,7 +58,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         if !L::IS_PLAIN && L::is_secure(&at.connection.link) {
             return self.send_secure(at);
         }
-        let out = &self.engine.desk.out;
+        let out = &self.engine.context.out;
         let sent = if out.is_empty() { Ok(0) } else { link::send(at.source, out) };
         if sent == Ok(out.len()) {
             self.engine.sent_all();
@@ -75,7 +75,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     #[cold]
     #[inline(never)]
     pub(super) fn cannot_send_replies(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
-        self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
+        self.engine.stats.discarded_out += self.engine.context.out.len() as u64;
         self.engine.clear_out();
         self.stop_sending(at);
     }
@@ -85,7 +85,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
     #[inline(never)]
     fn queue_replies(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>, sent: usize) {
         self.engine.stats.bytes_out += sent as u64;
-        let out = std::mem::take(&mut self.engine.desk.out);
+        let out = std::mem::take(&mut self.engine.context.out);
         let rest = out.get(sent..).unwrap_or_default();
         if self.queue(at, Unsent::Own(rest)) == Err(PoolFull) {
             // Half a reply must not be followed by another: nothing more is sent.
@@ -93,7 +93,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
             self.stop_sending(at);
             self.begin_close(at.connection, Cause::BufferLimit);
         }
-        self.engine.desk.out = out;
+        self.engine.context.out = out;
         self.engine.clear_out();
     }
 

@@ -10,7 +10,7 @@ use super::timers::Alarms;
 use crate::buffer::{Lent, Pool};
 use crate::config::Limits;
 use crate::connection::{Connection, Decision, Fact, Origin, Socket};
-use crate::desk::Orders;
+use crate::context::Orders;
 use crate::engine::{Engine, OwnOf};
 use crate::handler::Handler;
 use crate::link::{self, Ending, Link};
@@ -272,9 +272,9 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
                 // Where it fails, the connection is closed in the ordinary way.
                 let _asked = link::reset(at.source);
             }
-            self.engine.stats.discarded_out += self.engine.desk.out.len() as u64;
+            self.engine.stats.discarded_out += self.engine.context.out.len() as u64;
             self.engine.clear_out();
-            self.engine.desk.drop_body();
+            self.engine.context.drop_body();
             self.begin_close(at.connection, Cause::Handler);
             self.cut = true;
             return;
@@ -285,7 +285,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
         }
         self.send(at);
         if orders.has(Orders::BODY)
-            && let Some(body) = self.engine.desk.body.take()
+            && let Some(body) = self.engine.context.body.take()
         {
             self.queue_body(at, body);
         }

@@ -64,7 +64,7 @@ impl<H: Handler, F: Framing, L: Link> Shared<H, F, L> {
 
     /// A content begins that comes in pieces.
     fn begin_stream(&mut self, at: &mut At<'_, OwnOf<H, F>, L::Kept>) {
-        let Some(incoming) = self.engine.desk.incoming.take() else { return };
+        let Some(incoming) = self.engine.context.incoming.take() else { return };
         if at.connection.is_closing() {
             return;
         }

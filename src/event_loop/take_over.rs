@@ -69,7 +69,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
         let id = engine.id(key);
         engine.tell(&LogEvent::Opened { id, peer });
         if parcel.peer.is_some() {
-            engine.desk.peers.insert(key, peer.clone());
+            engine.context.peers.insert(key, peer.clone());
         }
         let Some(source) = self.selector.source(key) else { return };
         let who = Peer { address: peer, proxy: None, session: None };
@@ -80,7 +80,7 @@ impl<H: Handler, F: Framing, L: Link> EventLoop<H, F, L> {
             let cause = if restored.is_some() { Cause::Handler } else { Cause::Panic };
             engine.take_orders();
             engine.clear_out();
-            engine.desk.peers.remove(&key);
+            engine.context.peers.remove(&key);
             let unsent = parcel.unsent.map_or(0, |unsent| unsent.bytes.len());
             engine.stats.discarded_out += unsent as u64;
             engine.stats.count_closed(cause);

@@ -19,9 +19,9 @@ impl Reply<'_> {
         value: &T,
     ) -> Result<(), ReplyError> {
         if key == "id" {
-            self.view.desk.withdraw_id();
+            self.view.context.withdraw_id();
         }
-        Ok(self.view.desk.extra.push(key, value)?)
+        Ok(self.view.context.extra.push(key, value)?)
     }
 
     /// Replies with JSON content (`text/json`, `utf-8`).

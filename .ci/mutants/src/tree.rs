@@ -120,7 +120,7 @@ fn build(root: &Path, target: &Path) -> Result<(Vec<Program>, BTreeSet<u32>)> {
         .current_dir(root)
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .args(["test", "--no-run", "--quiet", "--locked", "--message-format=json"])
-        .args(["--keep-going", "--tests", "-p", "myriapod-sys", "-p", "myriapod", "--target-dir"])
+        .args(["--tests", "-p", "myriapod-sys", "-p", "myriapod", "--target-dir"])
         .arg(target)
         .output()?;
     let (mut programs, mut wrong) = (Vec::new(), BTreeSet::new());

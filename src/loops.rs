@@ -27,7 +27,7 @@ const LAST_WAKES: usize = if cfg!(all(test, myriapod_loom)) { 2 } else { 100 };
 
 /// What all loops share.
 #[derive(Debug)]
-struct Crew {
+struct Loops {
     mailboxes: Arc<[Arc<Mailbox>]>,
     places: Box<[Places]>,
     /// Loops that may still accept, and so hand sockets over.
@@ -55,14 +55,14 @@ struct Places {
 
 /// One loop's membership. Dropping it tells the others to stop: a server is whole or not at all.
 pub(crate) struct Member {
-    crew: Arc<Crew>,
+    loops: Arc<Loops>,
     index: u16,
     accepting: bool,
     /// Another loop could not be woken for what this one told it.
     unwoken: Cell<bool>,
 }
 
-/// Makes the members of a crew in the order of their indices; `max_connections` is divided among
+/// Makes the members of a loops in the order of their indices; `max_connections` is divided among
 /// them.
 pub(crate) fn members_of(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Vec<Member> {
     let count = mailboxes.len();
@@ -70,7 +70,7 @@ pub(crate) fn members_of(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -
         taken: AtomicUsize::new(0),
         share: AtomicUsize::new(share(max_connections, nth, count)),
     });
-    let crew = Arc::new(Crew {
+    let loops = Arc::new(Loops {
         places: places.collect(),
         mailboxes: mailboxes.into(),
         accepting: AtomicUsize::new(count),
@@ -83,7 +83,7 @@ pub(crate) fn members_of(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -
     });
     let indices = (0..count).filter_map(|nth| u16::try_from(nth).ok());
     let member = |index| Member {
-        crew: Arc::clone(&crew),
+        loops: Arc::clone(&loops),
         index,
         accepting: true,
         unwoken: Cell::new(false),
@@ -99,8 +99,8 @@ fn share(max_connections: usize, nth: usize, count: usize) -> usize {
 impl Member {
     /// All loops together may have so many connections from now on. Those that are open stay.
     pub(crate) fn set_max_connections(&self, max_connections: usize) {
-        let count = self.crew.places.len();
-        for (nth, places) in self.crew.places.iter().enumerate() {
+        let count = self.loops.places.len();
+        for (nth, places) in self.loops.places.iter().enumerate() {
             places.share.store(share(max_connections, nth, count), SeqCst);
         }
     }
@@ -110,21 +110,21 @@ impl Member {
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.crew.mailboxes), self.crew.watched.clone())
+        Handle::new(Arc::clone(&self.loops.mailboxes), self.loops.watched.clone())
     }
 
-    pub(crate) fn brake(&self) -> Brake {
-        Brake(Arc::clone(&self.crew))
+    pub(crate) fn stop_all(&self) -> StopAll {
+        StopAll(Arc::clone(&self.loops))
     }
 
     /// How many loops the server was built with.
     pub(crate) fn loops(&self) -> usize {
-        self.crew.places.len()
+        self.loops.places.len()
     }
 
     /// What the peers of each address have in all loops.
     pub(crate) fn usages(&self) -> Arc<Usages> {
-        Arc::clone(&self.crew.usages)
+        Arc::clone(&self.loops.usages)
     }
 
     /// Whether there is no other loop.
@@ -134,16 +134,16 @@ impl Member {
 
     /// How many connections all loops may have together.
     pub(crate) fn max_connections(&self) -> usize {
-        self.crew.places.iter().map(|places| places.share.load(SeqCst)).sum()
+        self.loops.places.iter().map(|places| places.share.load(SeqCst)).sum()
     }
 
     /// How many connections all loops have together.
     pub(crate) fn open(&self) -> u64 {
-        self.crew.places.iter().map(|places| places.taken.load(SeqCst) as u64).sum()
+        self.loops.places.iter().map(|places| places.taken.load(SeqCst) as u64).sum()
     }
 
     fn reserve_at(&self, at: u16) -> Option<u16> {
-        let places = self.crew.places.get(usize::from(at))?;
+        let places = self.loops.places.get(usize::from(at))?;
         let share = places.share.load(SeqCst);
         let next = |taken: usize| (taken < share).then_some(taken + 1);
         places.taken.fetch_update(SeqCst, SeqCst, next).ok().map(|_| at)
@@ -153,7 +153,7 @@ impl Member {
     fn reserve_fewest(&self) -> Option<u16> {
         // Again where another loop was faster.
         loop {
-            let free = self.crew.places.iter().enumerate().filter_map(|(at, places)| {
+            let free = self.loops.places.iter().enumerate().filter_map(|(at, places)| {
                 let taken = places.taken.load(SeqCst);
                 (taken < places.share.load(SeqCst)).then_some((taken, u16::try_from(at).ok()?))
             });
@@ -177,7 +177,7 @@ impl Member {
         self.reserve(spread).or_else(|| {
             if !self.is_alone() {
                 // A swap: the one that swapped before had given a place back, which is seen now.
-                self.crew.wanted.swap(true, SeqCst);
+                self.loops.wanted.swap(true, SeqCst);
             }
             // A place that became free just before that was told nobody.
             self.reserve(spread)
@@ -187,22 +187,22 @@ impl Member {
     /// There was no descriptor for a peer: asks to be told when a connection of any loop closes.
     pub(crate) fn starve(&self) {
         if !self.is_alone() {
-            self.crew.starved.store(true, SeqCst);
+            self.loops.starved.store(true, SeqCst);
         }
     }
 
     /// What every loop is asked through.
     pub(crate) fn mailboxes(&self) -> Arc<[Arc<Mailbox>]> {
-        Arc::clone(&self.crew.mailboxes)
+        Arc::clone(&self.loops.mailboxes)
     }
 
     /// What takes places in the loop with the fewest connections, whether there is one or not, and says
     /// in which.
     pub(crate) fn usher(&self) -> impl Fn() -> usize + Send + 'static {
-        let crew = Arc::clone(&self.crew);
+        let loops = Arc::clone(&self.loops);
         move || {
             let taken = |places: &Places| places.taken.load(SeqCst);
-            let fewest = crew.places.iter().enumerate().min_by_key(|(_, places)| taken(places));
+            let fewest = loops.places.iter().enumerate().min_by_key(|(_, places)| taken(places));
             let Some((at, places)) = fewest else { return 0 };
             places.taken.fetch_add(1, SeqCst);
             at
@@ -211,7 +211,7 @@ impl Member {
 
     /// Takes a place in this loop, whether there is one or not.
     pub(crate) fn enter(&self) {
-        if let Some(places) = self.crew.places.get(usize::from(self.index)) {
+        if let Some(places) = self.loops.places.get(usize::from(self.index)) {
             places.taken.fetch_add(1, SeqCst);
         }
     }
@@ -219,7 +219,7 @@ impl Member {
     /// Gives back a place in this loop: its connection is closed.
     pub(crate) fn release(&self) {
         self.release_at(self.index);
-        if !self.is_alone() && self.crew.starved.swap(false, SeqCst) {
+        if !self.is_alone() && self.loops.starved.swap(false, SeqCst) {
             self.resume_all();
         }
     }
@@ -227,10 +227,10 @@ impl Member {
     /// Gives back a place in a loop. Where it was never used, that frees no descriptor: loops that
     /// lack one would wake each other without end.
     pub(crate) fn release_at(&self, at: u16) {
-        if let Some(places) = self.crew.places.get(usize::from(at)) {
+        if let Some(places) = self.loops.places.get(usize::from(at)) {
             places.taken.fetch_sub(1, SeqCst);
         }
-        if !self.is_alone() && self.crew.wanted.swap(false, SeqCst) {
+        if !self.is_alone() && self.loops.wanted.swap(false, SeqCst) {
             self.resume_all();
         }
     }
@@ -243,7 +243,7 @@ impl Member {
         peer: SocketAddr,
         listener: Option<u16>,
     ) -> Result<(), HandleError> {
-        let mailbox = self.crew.mailboxes.get(usize::from(to)).ok_or(HandleError::Gone)?;
+        let mailbox = self.loops.mailboxes.get(usize::from(to)).ok_or(HandleError::Gone)?;
         match self.post(mailbox, Item::HandOver { socket, peer, listener }) {
             // It is there, and will be seen.
             Ok(()) | Err(HandleError::NotWoken) => Ok(()),
@@ -262,7 +262,7 @@ impl Member {
     /// This loop has no listeners any more.
     pub(crate) fn stop_accepting(&mut self) {
         if std::mem::take(&mut self.accepting)
-            && self.crew.accepting.fetch_sub(1, SeqCst) == 1
+            && self.loops.accepting.fetch_sub(1, SeqCst) == 1
             && !self.is_alone()
         {
             // Those that wait for this.
@@ -274,18 +274,18 @@ impl Member {
     /// any more, and the first loop, which has the signals, outlasts all others.
     pub(crate) fn may_end(&self) -> bool {
         let taken = || {
-            let places = self.crew.places.get(usize::from(self.index));
+            let places = self.loops.places.get(usize::from(self.index));
             places.is_some_and(|places| places.taken.load(SeqCst) > 0)
         };
         self.is_alone()
-            || self.crew.broken.load(SeqCst)
-            || (self.crew.accepting.load(SeqCst) == 0
+            || self.loops.broken.load(SeqCst)
+            || (self.loops.accepting.load(SeqCst) == 0
                 && !taken()
-                && (self.index != 0 || self.crew.alive.load(SeqCst) == 1))
+                && (self.index != 0 || self.loops.alive.load(SeqCst) == 1))
     }
 
     fn tell_others(&self, item: impl Fn() -> Item) {
-        for (at, mailbox) in self.crew.mailboxes.iter().enumerate() {
+        for (at, mailbox) in self.loops.mailboxes.iter().enumerate() {
             if at != usize::from(self.index) {
                 // One that is gone need not be told, and one with a full mailbox will wake.
                 let _ = self.post(mailbox, item());
@@ -311,7 +311,7 @@ impl Member {
         if !self.unwoken.take() {
             return;
         }
-        for mailbox in self.crew.mailboxes.iter().filter(|mailbox| mailbox.is_unheard()) {
+        for mailbox in self.loops.mailboxes.iter().filter(|mailbox| mailbox.is_unheard()) {
             if mailbox.wake() == Err(HandleError::NotWoken) {
                 self.unwoken.set(true);
             }
@@ -319,17 +319,17 @@ impl Member {
     }
 
     fn resume_all(&self) {
-        for mailbox in self.crew.mailboxes.iter() {
+        for mailbox in self.loops.mailboxes.iter() {
             // One that is gone accepts nobody. No mailbox is too full for this.
             let _ = self.post(mailbox, Item::Resume);
         }
     }
 }
 
-/// Stops all loops of a crew, of which one cannot go on.
-pub(crate) struct Brake(Arc<Crew>);
+/// Stops all loops of a loops, of which one cannot go on.
+pub(crate) struct StopAll(Arc<Loops>);
 
-impl Brake {
+impl StopAll {
     pub(crate) fn pull(&self) {
         self.0.broken.store(true, SeqCst);
         // All are told before any is told again. A stop counts once, and one that is gone needs none.
@@ -346,7 +346,7 @@ impl Brake {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Some(mailbox) = self.crew.mailboxes.get(usize::from(self.index)) {
+        if let Some(mailbox) = self.loops.mailboxes.get(usize::from(self.index)) {
             // Sockets that were handed over and are closed here had places.
             let sockets = |item: &Item| match item {
                 Item::HandOver { .. } => 1,
@@ -357,7 +357,7 @@ impl Drop for Member {
             (0..sockets).for_each(|_| self.release());
         }
         self.stop_accepting();
-        self.crew.alive.fetch_sub(1, SeqCst);
+        self.loops.alive.fetch_sub(1, SeqCst);
         self.stop_others(false);
         // Nobody is here later to try again. A loop that cannot be woken in all this time looks in
         // its next turn, whatever that is for.
@@ -375,7 +375,7 @@ impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member")
             .field("index", &self.index)
-            .field("places", &self.crew.places)
+            .field("places", &self.loops.places)
             .finish_non_exhaustive()
     }
 }
@@ -385,7 +385,7 @@ mod tests {
     use super::*;
     use crate::selector::{poller, waker_of};
 
-    fn crew(count: usize, max_connections: usize) -> Vec<Member> {
+    fn loops(count: usize, max_connections: usize) -> Vec<Member> {
         let mailboxes = (0..count).map(|_| {
             let mut poller = poller(myriapod_sys::Backend::Poll).unwrap();
             Arc::new(Mailbox::new(waker_of(&mut poller).unwrap()))
@@ -394,65 +394,65 @@ mod tests {
     }
 
     fn items(member: &Member) -> Vec<Item> {
-        member.crew.mailboxes[usize::from(member.index)].take()
+        member.loops.mailboxes[usize::from(member.index)].take()
     }
 
     #[test]
     fn do_all_loops_together_have_exactly_the_places_there_are() {
-        let crew = crew(3, 5);
-        assert_eq!(crew[0].max_connections(), 5);
-        let got: Vec<_> = (0..6).map(|_| crew[1].reserve(false)).collect();
+        let loops = loops(3, 5);
+        assert_eq!(loops[0].max_connections(), 5);
+        let got: Vec<_> = (0..6).map(|_| loops[1].reserve(false)).collect();
         // Its own two first, then wherever there are fewest.
         assert_eq!(got, [Some(1), Some(1), Some(0), Some(2), Some(0), None]);
     }
 
     #[test]
     fn are_connections_spread_to_the_loop_with_the_fewest() {
-        let crew = crew(2, 100);
-        let got: Vec<_> = (0..4).map(|_| crew[0].reserve(true)).collect();
+        let loops = loops(2, 100);
+        let got: Vec<_> = (0..4).map(|_| loops[0].reserve(true)).collect();
         assert_eq!(got, [Some(0), Some(1), Some(0), Some(1)]);
-        crew[1].release();
-        assert_eq!(crew[0].reserve(true), Some(1));
+        loops[1].release();
+        assert_eq!(loops[0].reserve(true), Some(1));
     }
 
     #[test]
     fn is_a_loop_without_a_place_told_when_another_has_one() {
-        let crew = crew(2, 2);
-        assert!(crew[0].reserve(false).is_some() && crew[0].reserve(false).is_some());
-        assert_eq!(crew[0].reserve_or_want(false), None);
-        assert!(items(&crew[0]).is_empty());
-        crew[1].release();
-        assert!(matches!(items(&crew[0])[..], [Item::Resume]));
-        crew[0].release();
-        assert!(items(&crew[0]).is_empty(), "told once");
+        let loops = loops(2, 2);
+        assert!(loops[0].reserve(false).is_some() && loops[0].reserve(false).is_some());
+        assert_eq!(loops[0].reserve_or_want(false), None);
+        assert!(items(&loops[0]).is_empty());
+        loops[1].release();
+        assert!(matches!(items(&loops[0])[..], [Item::Resume]));
+        loops[0].release();
+        assert!(items(&loops[0]).is_empty(), "told once");
     }
 
     #[test]
     fn is_a_loop_with_a_full_mailbox_told_of_a_place() {
-        let crew = crew(2, 1);
-        assert!(crew[0].reserve(false).is_some());
-        assert_eq!(crew[0].reserve_or_want(false), None);
-        let mailbox = &crew[0].crew.mailboxes[0];
+        let loops = loops(2, 1);
+        assert!(loops[0].reserve(false).is_some());
+        assert_eq!(loops[0].reserve_or_want(false), None);
+        let mailbox = &loops[0].loops.mailboxes[0];
         let key = crate::slab::Key::from_bits(1);
         while mailbox.post(Item::Close { key }) != Err(HandleError::Full) {}
-        crew[1].release_at(0);
-        crew[1].resume_all();
-        let told = items(&crew[0]);
+        loops[1].release_at(0);
+        loops[1].resume_all();
+        let told = items(&loops[0]);
         assert_eq!(told.iter().filter(|item| matches!(item, Item::Resume)).count(), 1);
     }
 
     #[test]
     fn does_the_first_loop_end_last_and_none_while_one_accepts() {
-        let mut crew = crew(2, 2);
-        crew[1].stop_accepting();
-        assert!(!crew[1].may_end());
-        crew[0].stop_accepting();
-        assert!(matches!(items(&crew[1])[..], [Item::Shutdown]));
-        assert!(crew[1].may_end() && !crew[0].may_end());
-        crew[1].enter();
-        assert!(!crew[1].may_end(), "a socket is on its way to it");
-        drop(crew.pop());
-        assert!(matches!(items(&crew[0])[..], [Item::Shutdown]));
-        assert!(crew[0].may_end());
+        let mut loops = loops(2, 2);
+        loops[1].stop_accepting();
+        assert!(!loops[1].may_end());
+        loops[0].stop_accepting();
+        assert!(matches!(items(&loops[1])[..], [Item::Shutdown]));
+        assert!(loops[1].may_end() && !loops[0].may_end());
+        loops[1].enter();
+        assert!(!loops[1].may_end(), "a socket is on its way to it");
+        drop(loops.pop());
+        assert!(matches!(items(&loops[0])[..], [Item::Shutdown]));
+        assert!(loops[0].may_end());
     }
 }

@@ -1,4 +1,4 @@
-//! [`Crew`]: all threads and processes that are the load, behind one face.
+//! [`Workers`]: all threads and processes that are the load, behind one face.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -18,7 +18,7 @@ pub const WORKER: &str = "bench-worker";
 
 /// Who makes the load.
 #[derive(Debug)]
-pub(crate) enum Crew {
+pub(crate) enum Workers {
     Threads(Vec<Thread>),
     Processes(Vec<Process>),
 }
@@ -40,7 +40,7 @@ pub(crate) struct Process {
     from: BufReader<ChildStdout>,
 }
 
-impl Crew {
+impl Workers {
     /// Starts so many processes with a share of the job each; 1 for none but this.
     ///
     /// # Errors
@@ -215,20 +215,20 @@ pub fn work() -> Result<()> {
         return Err(Error::usage(format_args!("{WORKER} is for `myriapod bench` alone")));
     };
     let job: Job = serde_json::from_str(&first).map_err(Error::usage)?;
-    let mut crew = Crew::start(&job, 1)?;
+    let mut workers = Workers::start(&job, 1)?;
     let mut stdout = std::io::stdout().lock();
     for line in lines {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line).map_err(Error::usage)? {
             Command::End => break,
             Command::Tell { latencies } => {
-                let mut told = serde_json::to_vec(&crew.ask(latencies)?).map_err(Error::new)?;
+                let mut told = serde_json::to_vec(&workers.ask(latencies)?).map_err(Error::new)?;
                 told.push(b'\n');
                 let written = stdout.write_all(&told).and_then(|()| stdout.flush());
                 written.map_err(|error| Error::io("write", "standard output", &error))?;
             }
-            command => crew.order(&[command])?,
+            command => workers.order(&[command])?,
         }
     }
-    crew.end()
+    workers.end()
 }

@@ -1,4 +1,4 @@
-//! [`Desk`]: what a loop keeps for its handler's calls, and [`Orders`]: what such a call asked for.
+//! [`Context`]: what a loop keeps for its handler's calls, and [`Orders`]: what such a call asked for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::stats::Cause;
 
 /// What all calls of one handler are made with.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Context {
     /// The shared send buffer: the replies of the event that is being handled, and what was pushed.
     pub(crate) out: Vec<u8>,
     /// Which of the server's loops this is.
@@ -76,7 +76,7 @@ impl Orders {
     pub(crate) const TIMER: u8 = 1 << 4;
     /// There is something to count.
     pub(crate) const COUNTED: u8 = 1 << 5;
-    /// The reply's content is read when there is room: it stands in [`Desk::body`].
+    /// The reply's content is read when there is room: it stands in [`Context::body`].
     pub(crate) const BODY: u8 = 1 << 6;
     /// The handler goes on with what it did not take, or its source has something again.
     pub(crate) const RESUME: u8 = 1 << 7;
@@ -110,14 +110,14 @@ impl Orders {
     }
 }
 
-impl Desk {
+impl Context {
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
         handle: Handle,
         event_loop: u16,
         limits: &Limits,
     ) -> Self {
-        let mut desk = Self {
+        let mut context = Self {
             out: Vec::new(),
             event_loop,
             extra: ExtraHeaders::new(),
@@ -136,8 +136,8 @@ impl Desk {
             high_water: 0,
             may_exceed: false,
         };
-        desk.set_limits(limits);
-        desk
+        context.set_limits(limits);
+        context
     }
 
     pub(crate) fn set_limits(&mut self, limits: &Limits) {
