@@ -62,7 +62,7 @@ pub(crate) struct Member {
     unwoken: Cell<bool>,
 }
 
-/// Makes the members of a loops in the order of their indices; `max_connections` is divided among
+/// Makes the members of a server in the order of their indices; `max_connections` is divided among
 /// them.
 pub(crate) fn members_of(mailboxes: Vec<Arc<Mailbox>>, max_connections: usize) -> Vec<Member> {
     let count = mailboxes.len();
@@ -326,11 +326,11 @@ impl Member {
     }
 }
 
-/// Stops all loops of a loops, of which one cannot go on.
+/// Stops all loops of a server, of which one cannot go on.
 pub(crate) struct StopAll(Arc<Loops>);
 
 impl StopAll {
-    pub(crate) fn pull(&self) {
+    pub(crate) fn now(&self) {
         self.0.broken.store(true, SeqCst);
         // All are told before any is told again. A stop counts once, and one that is gone needs none.
         let tell =

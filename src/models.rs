@@ -321,7 +321,7 @@ fn is_the_place_of_a_socket_for_a_failed_loop_given_back() {
                 served
             });
             if is_braked {
-                member.stop_all().pull();
+                member.stop_all().now();
             }
             let handed = member.hand_over(1, socket(), peer(), None);
             assert!(matches!(handed, Ok(()) | Err(HandleError::Gone)), "{handed:?}");

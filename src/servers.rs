@@ -96,7 +96,7 @@ impl<H: Handler + 'static, F: Framing + 'static, L: Link> Servers<H, F, L> {
             let _ = sys::set_thread_cpus(&unpinned);
         }
         if first.is_err() {
-            loops.stop_all.pull();
+            loops.stop_all.now();
         }
         let mut graceful = true;
         let mut failed = None;
@@ -168,7 +168,7 @@ impl Drop for Threads {
         if self.threads.is_empty() {
             return;
         }
-        self.stop_all.pull();
+        self.stop_all.now();
         for thread in self.threads.drain(..) {
             // Whatever it says, the first loop's end comes before it.
             let _ = thread.wait();
