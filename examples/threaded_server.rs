@@ -89,8 +89,8 @@ fn serve(host: &str, port: Option<u16>) -> Result<(), Stop> {
 }
 
 fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Failed> {
-    let peer = python_repr::address(peer);
-    println!("[NEW CONNECTION] {peer} connected.");
+    let shown = python_repr::address(peer);
+    println!("[NEW CONNECTION] {shown} connected.");
     socket.set_nonblocking(false)?;
 
     let mut decoder = Decoder::new(Padded::default());
@@ -98,13 +98,14 @@ fn handle_client(socket: &Socket, peer: &SocketAddr) -> Result<(), Failed> {
         let message = match decoder.next_message() {
             Ok(message) => message,
             Err(fault) => {
-                goodbye(socket)?;
-                return Err(fault.into());
+                // Told first: when the client sees our end, it stands there.
+                eprintln!("{peer}: {fault}");
+                return goodbye(socket);
             }
         };
         if let Some(message) = message {
             let text = message.text()?;
-            println!("[{peer}] {}", python_repr::printable(&text));
+            println!("[{shown}] {}", python_repr::printable(&text));
             send_all(socket, Padded::RECEIVED.as_bytes())
                 .map_err(|errno| Failed::of("send", errno))?;
             if text == Padded::DISCONNECT {
