@@ -47,8 +47,11 @@ fn is_a_server_that_takes_an_empty_message_for_none_found_out() {
 #[test]
 fn is_a_server_killed_by_a_signal_named_with_it() {
     let Some(run) = c("select_server", "") else { return };
-    let output = check(&["127.0.0.1", "0", "--json", "--run", &run, "-l", "vanish"]);
-    let rungs = rungs(&output);
+    // The signal comes with what is sent behind the reset. A server that the system kept waiting may
+    // have read all before, and has nothing more to send: it is asked again.
+    let asked = || rungs(&check(&["127.0.0.1", "0", "--json", "--run", &run, "-l", "vanish"]));
+    let rungs = (0..10).map(|_| asked()).find(|rungs| !with_result(rungs, "fail").is_empty());
+    let rungs = rungs.expect("it survived ten times");
     assert_eq!(with_result(&rungs, "fail"), ["vanish"]);
     let saw = rungs.last().unwrap()["saw"].as_str().unwrap();
     assert!(saw.ends_with("and your server ended (killed by SIGPIPE)"), "{saw}");
