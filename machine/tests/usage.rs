@@ -24,8 +24,10 @@ fn work(time: Duration) {
 fn does_work_show_in_the_usage() {
     let (before, busy) = (process_usage(pid()).unwrap(), busy_time().unwrap());
     work(Duration::from_millis(60));
-    let after = process_usage(pid()).unwrap();
-    assert!(after.running - before.running >= Duration::from_millis(60), "{before:?} {after:?}");
+    // What runs now is added when the system next looks at it.
+    let enough = |after: &ProcessUsage| after.running - before.running >= Duration::from_millis(60);
+    let mut readings = (0..10_000).map(|_| process_usage(pid()).unwrap());
+    let after = readings.find(enough).expect("60 ms of work show");
     let cpu = |usage: &ProcessUsage| usage.cpu.user + usage.cpu.system;
     // They are counted in ticks of 10 ms, and some fall between.
     assert!(cpu(&after) - cpu(&before) >= Duration::from_millis(20), "{before:?} {after:?}");
